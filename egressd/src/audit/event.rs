@@ -1,0 +1,164 @@
+//! What an edge reports of one flow. The log and the feed turn it into a record.
+
+use crate::policy::{AgentName, Denial, Destination, Permit, Process, Protocol, Reason, Source};
+use std::{fmt, net::IpAddr};
+
+/// What happened to one flow, as the edge that judged it saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub agent: AgentName,
+    pub verdict: Verdict,
+    pub gate: Gate,
+    pub process: Option<Process>,
+    /// As the agent named it.
+    pub destination: Option<Destination>,
+    /// On the wire, where it is known beside a name.
+    pub address: Option<IpAddr>,
+    pub port: Option<u16>,
+    pub protocol: Spoken,
+    /// None where the verdict is allow.
+    pub reason: Option<Reason>,
+    /// The rule that allowed, denied or came nearest.
+    pub rule: Option<Source>,
+    /// What the reason cannot say: a query type, a server name that was not granted, ...
+    pub detail: Option<String>,
+    /// How many flows this event stands for; more than 1 where the kernel aggregated.
+    pub count: u64,
+}
+
+impl Event {
+    /// The event of a denial, to be completed with what is known.
+    #[must_use]
+    pub fn denied(agent: &AgentName, gate: Gate, protocol: Spoken, denial: &Denial) -> Self {
+        Self {
+            verdict: Verdict::Deny,
+            reason: Some(denial.reason),
+            rule: denial.rule.clone(),
+            ..Self::empty(agent, gate, protocol)
+        }
+    }
+
+    /// The event of a flow that a rule allowed.
+    #[must_use]
+    pub fn allowed(agent: &AgentName, gate: Gate, protocol: Spoken, permit: &Permit) -> Self {
+        Self {
+            destination: Some(permit.destination().clone()),
+            address: permit.address(),
+            port: Some(permit.port()),
+            rule: Some(permit.source().clone()),
+            ..Self::empty(agent, gate, protocol)
+        }
+    }
+
+    fn empty(agent: &AgentName, gate: Gate, protocol: Spoken) -> Self {
+        Self {
+            agent: agent.clone(),
+            verdict: Verdict::Allow,
+            gate,
+            process: None,
+            destination: None,
+            address: None,
+            port: None,
+            protocol,
+            reason: None,
+            rule: None,
+            detail: None,
+            count: 1,
+        }
+    }
+}
+
+/// Allow or deny.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    Allow,
+    Deny,
+}
+
+impl Verdict {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// Which of the three gates judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Gate {
+    /// The resolver.
+    Name,
+    /// The kernel programs.
+    Address,
+    /// The proxy.
+    ServerName,
+}
+
+impl Gate {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Address => "address",
+            Self::ServerName => "server-name",
+        }
+    }
+}
+
+/// What the flow spoke, as far as the gate could tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Spoken {
+    Dns,
+    Of(Protocol),
+    /// Another IP protocol, by its IANA number.
+    Ip(u8),
+    /// A socket of another address family, by its `AF_` number.
+    Family(u16),
+}
+
+impl fmt::Display for Spoken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dns => f.write_str("dns"),
+            Self::Of(protocol) => protocol.fmt(f),
+            Self::Ip(1) => f.write_str("icmp"),
+            Self::Ip(58) => f.write_str("icmp6"),
+            Self::Ip(6) => f.write_str("tcp"),
+            Self::Ip(17) => f.write_str("udp"),
+            Self::Ip(number) => write!(f, "ip-{number}"),
+            Self::Family(number) => write!(f, "family-{number}"),
+        }
+    }
+}
+
+/// Takes events from the edges, without ever making them wait. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Recorder {
+    queue: tokio::sync::mpsc::Sender<Event>,
+    lost: std::sync::Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl Recorder {
+    /// A recorder and the queue that it fills. `capacity` events wait at the most; what comes on
+    /// top is counted as lost.
+    #[must_use]
+    pub fn new(capacity: usize) -> (Self, tokio::sync::mpsc::Receiver<Event>) {
+        let (queue, receiver) = tokio::sync::mpsc::channel(capacity);
+        (Self { queue, lost: std::sync::Arc::default() }, receiver)
+    }
+
+    /// Hands `event` to the log and the feed, or counts it as lost when they lag behind.
+    pub fn record(&self, event: Event) {
+        if self.queue.try_send(event).is_err() {
+            self.lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    /// How many events were lost since the recorder was made.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}

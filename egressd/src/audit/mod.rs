@@ -1,0 +1,5 @@
+//! What happened, for people, for programs and for the auditor.
+
+mod event;
+
+pub use event::{Event, Gate, Recorder, Spoken, Verdict};

@@ -1,0 +1,4 @@
+//! An egress firewall for AI agents. `daemon` is the one place that knows every module.
+
+pub mod audit;
+pub mod policy;

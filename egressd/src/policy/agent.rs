@@ -1,0 +1,137 @@
+//! The workload whose egress is governed.
+
+use super::{
+    decide::Policy,
+    decision::{Denial, Leave, Permit},
+    flow::Flow,
+    grant::{Grant, GrantError, Grants},
+    host::HostName,
+    moment::Moment,
+};
+use arc_swap::ArcSwap;
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// One agent: its identity, its policy, and the grants that its lookups earned.
+///
+/// The policy is replaced whole on reload; edges hold the agent, never the policy, so that the
+/// next judgement is by the policy of that moment.
+#[derive(Debug)]
+pub struct Agent {
+    id: AgentId,
+    name: AgentName,
+    policy: ArcSwap<Policy>,
+    grants: Mutex<Grants>,
+}
+
+impl Agent {
+    #[must_use]
+    pub fn new(id: AgentId, name: AgentName, policy: Arc<Policy>) -> Self {
+        Self { id, name, policy: ArcSwap::from(policy), grants: Mutex::default() }
+    }
+
+    #[must_use]
+    pub fn id(&self) -> AgentId {
+        self.id
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &AgentName {
+        &self.name
+    }
+
+    #[must_use]
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// Replaces the policy, and forgets the grants whose rules are gone.
+    pub fn replace_policy(&self, policy: Arc<Policy>) {
+        let mut grants = self.grants();
+        grants.retain(|grant| policy.opens(grant));
+        self.policy.store(policy);
+    }
+
+    /// Whether `flow` may leave. See [`Policy::decide`].
+    pub fn decide(&self, flow: &Flow, now: Moment) -> Result<Permit, Denial> {
+        self.policy.load().decide(flow, &self.grants(), now)
+    }
+
+    /// Whether `name` may be looked up. See [`Policy::lookup`].
+    pub fn lookup(&self, name: &HostName) -> Result<Leave, Denial> {
+        self.policy.load().lookup(name)
+    }
+
+    /// Remembers `grants`, all of them or none.
+    ///
+    /// # Errors
+    /// [`GrantError::Quota`] when the agent holds [`super::MAX_GRANTS`] live grants.
+    pub fn remember(&self, grants: &[Grant], now: Moment) -> Result<(), GrantError> {
+        self.grants().insert(grants, now)
+    }
+
+    /// A copy of the grants that are live at `now`.
+    #[must_use]
+    pub fn live_grants(&self, now: Moment) -> Vec<Grant> {
+        self.grants().live(now).collect()
+    }
+
+    // A panic while the lock was held cannot leave half a grant behind: entries are inserted whole.
+    fn grants(&self) -> MutexGuard<'_, Grants> {
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Number of an agent, as the kernel maps know it. Never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AgentId(pub u32);
+
+impl fmt::Display for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Name of an agent: 1 to 48 octets of `a-z A-Z 0-9 - _ .`, not starting with a dot or hyphen, so that
+/// it can be a cgroup's folder and a column of the tail.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AgentName(Box<str>);
+
+impl AgentName {
+    /// # Errors
+    /// Names the rule that the text breaks.
+    pub fn parse(text: &str) -> Result<Self, AgentNameError> {
+        let allowed = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | b'.');
+        if text.is_empty() || text.len() > 48 {
+            return Err(AgentNameError::Length(text.len()));
+        }
+        if text.starts_with(['.', '-']) || !text.bytes().all(allowed) {
+            return Err(AgentNameError::Octet(text.to_owned()));
+        }
+        Ok(Self(text.into()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AgentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a text is not an agent's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AgentNameError {
+    #[error("agent name has {0} octets, 1 to 48 are allowed")]
+    Length(usize),
+    #[error(
+        "agent name {0:?} may hold letters, digits, `-`, `_`, `.`, and starts with a letter, digit or `_`"
+    )]
+    Octet(String),
+}

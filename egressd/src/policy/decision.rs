@@ -1,0 +1,213 @@
+//! What a judgement returns.
+
+use super::{
+    flow::Destination,
+    host::HostName,
+    rule::{Protocol, RuleId, Source},
+};
+use std::{fmt, net::IpAddr};
+
+/// Proof that a rule allowed a flow. Only this module's parent can make one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permit {
+    pub(super) destination: Destination,
+    pub(super) address: Option<IpAddr>,
+    pub(super) port: u16,
+    pub(super) protocol: Protocol,
+    pub(super) rule: RuleId,
+    pub(super) source: Source,
+}
+
+impl Permit {
+    #[must_use]
+    pub fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// The one address that may be dialled; None where the flow was judged by name alone.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    #[must_use]
+    pub fn rule(&self) -> RuleId {
+        self.rule
+    }
+
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+}
+
+/// Leave to look a name up, and what its addresses are then granted for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leave {
+    pub(super) name: HostName,
+    pub(super) openings: Vec<Opening>,
+    pub(super) private: bool,
+}
+
+/// One (port, protocol) that a rule opens at the addresses of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opening {
+    pub port: u16,
+    pub protocol: Protocol,
+    pub rule: RuleId,
+}
+
+impl Leave {
+    #[must_use]
+    pub fn name(&self) -> &HostName {
+        &self.name
+    }
+
+    /// What to grant for each address of the answer. Never empty.
+    #[must_use]
+    pub fn openings(&self) -> &[Opening] {
+        &self.openings
+    }
+
+    /// Whether the rule lets the answer hold private addresses.
+    #[must_use]
+    pub fn private(&self) -> bool {
+        self.private
+    }
+}
+
+/// Refusal and its cause.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Denial {
+    pub reason: Reason,
+    /// The deny rule that matched, or the rule that came nearest.
+    pub rule: Option<Source>,
+}
+
+impl Denial {
+    /// A denial that no rule stands behind.
+    #[must_use]
+    pub fn because(reason: Reason) -> Self {
+        Self { reason, rule: None }
+    }
+
+    /// A denial by, or nearest to, the rule at `source`.
+    #[must_use]
+    pub fn by(reason: Reason, source: &Source) -> Self {
+        Self { reason, rule: Some(source.clone()) }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $word:literal,)+) => {
+        /// Why a flow is denied. A closed set: the words are part of the audit schema.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Reason {
+            /// Every reason there is, in the order of the gates.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant),+];
+
+            /// The word of records and of `--reason`.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Reason::$variant => $word),+ }
+            }
+
+            /// One sentence for people and models that read a denial.
+            #[must_use]
+            pub fn explanation(self) -> &'static str {
+                match self { $(Reason::$variant => concat!($($doc),+).trim_ascii()),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// No rule allows this host.
+    HostNotAllowed = "host-not-allowed",
+    /// A deny rule covers this destination.
+    DeniedByRule = "denied-by-rule",
+    /// A rule allows this host, but not at this port.
+    PortNotAllowed = "port-not-allowed",
+    /// A rule allows this host and port, but for another protocol.
+    ProtocolNotAllowed = "protocol-not-allowed",
+    /// The name is not a valid host name.
+    NameInvalid = "name-invalid",
+    /// Only A and AAAA queries of class IN are answered.
+    QueryTypeNotAllowed = "query-type-not-allowed",
+    /// The DNS message could not be read.
+    QueryMalformed = "query-malformed",
+    /// The answer holds an address that is special (private, loopback, metadata, ...).
+    AddressSpecialPurpose = "address-special-purpose",
+    /// No upstream resolver gave an answer.
+    UpstreamFailed = "upstream-failed",
+    /// The grants could not be written to the kernel.
+    GrantNotInstalled = "grant-not-installed",
+    /// No rule and no live grant covers this address.
+    AddressNotGranted = "address-not-granted",
+    /// The grant for this address has expired; look the name up again.
+    GrantExpired = "grant-expired",
+    /// Sockets other than TCP and UDP over IP are not allowed.
+    SocketTypeNotAllowed = "socket-type-not-allowed",
+    /// The packet is not plain TCP or UDP (options, extension headers, fragments).
+    PacketNotAllowed = "packet-not-allowed",
+    /// Nothing may connect to an agent.
+    InboundNotAllowed = "inbound-not-allowed",
+    /// The agent reached one of its bounds.
+    QuotaExceeded = "quota-exceeded",
+    /// The kernel has no policy for this cgroup.
+    AgentUnknown = "agent-unknown",
+    /// The flow reached the proxy without an original destination.
+    OriginalDestinationUnknown = "original-destination-unknown",
+    /// The first bytes are not a TLS ClientHello.
+    NotTls = "not-tls",
+    /// The ClientHello is not valid.
+    HelloMalformed = "hello-malformed",
+    /// The ClientHello is larger than 64 KiB.
+    HelloTooLarge = "hello-too-large",
+    /// The first request or ClientHello did not arrive within five seconds.
+    HelloTimeout = "hello-timeout",
+    /// The ClientHello names no server.
+    ServerNameMissing = "server-name-missing",
+    /// The server name is allowed, but it does not resolve to this address.
+    ServerNameNotGranted = "server-name-not-granted",
+    /// The HTTP request could not be read, or its host is ambiguous.
+    RequestMalformed = "request-malformed",
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Reason {
+    type Err = UnknownReason;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.as_str() == word)
+            .ok_or_else(|| UnknownReason(word.to_owned()))
+    }
+}
+
+/// The word is not one of [`Reason::ALL`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a denial reason")]
+pub struct UnknownReason(String);

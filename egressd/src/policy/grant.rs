@@ -1,0 +1,111 @@
+//! Leave to reach one address until a moment.
+
+use super::{
+    agent::Agent,
+    host::HostName,
+    moment::Moment,
+    rule::{Protocol, RuleId},
+};
+use std::{collections::HashMap, future::Future, net::IpAddr, pin::Pin};
+
+/// The most live grants that one agent may hold. A name with 64 addresses and two ports takes
+/// 128; 4,096 are 32 of those at once, and keep an agent's share of the kernel maps below 1 MiB.
+pub const MAX_GRANTS: usize = 4096;
+
+/// Leave to reach `address` at `port` until `expires`, bound to the rule and name that earned it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    pub name: HostName,
+    pub address: IpAddr,
+    pub port: u16,
+    pub protocol: Protocol,
+    pub rule: RuleId,
+    /// New flows may start before this moment.
+    pub expires: Moment,
+}
+
+/// Puts grants where the kernel sees them. Implemented by the datapath.
+pub trait GrantSink: Send + Sync {
+    /// Installs all of `grants` for `agent` and returns when the kernel obeys them.
+    fn install<'a>(
+        &'a self,
+        agent: &'a Agent,
+        grants: &'a [Grant],
+    ) -> Pin<Box<dyn Future<Output = Result<(), GrantError>> + Send + 'a>>;
+}
+
+/// Why grants were not given.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GrantError {
+    #[error("agent holds {MAX_GRANTS} live grants, its bound")]
+    Quota,
+    #[error("failed to write grants to the kernel: {0}")]
+    Kernel(String),
+}
+
+/// The grants of one agent.
+#[derive(Debug, Default)]
+pub struct Grants {
+    expires: HashMap<Key, (RuleId, Moment)>,
+}
+
+type Key = (IpAddr, u16, Protocol, HostName);
+
+impl Grants {
+    /// Inserts all of `grants`, or none. A grant that is held already lives to the later moment.
+    ///
+    /// # Errors
+    /// [`GrantError::Quota`] when more than [`MAX_GRANTS`] would live.
+    pub fn insert(&mut self, grants: &[Grant], now: Moment) -> Result<(), GrantError> {
+        let fresh = |held: &Self| grants.iter().filter(|g| !held.expires.contains_key(&key(g))).count();
+        if self.expires.len() + fresh(self) > MAX_GRANTS {
+            self.expires.retain(|_, (_, expires)| *expires > now);
+            if self.expires.len() + fresh(self) > MAX_GRANTS {
+                return Err(GrantError::Quota);
+            }
+        }
+        for grant in grants {
+            let held = self.expires.entry(key(grant)).or_insert((grant.rule, grant.expires));
+            *held = (grant.rule, held.1.max(grant.expires));
+        }
+        Ok(())
+    }
+
+    /// When the grant that `name` earned for this address and port ends; None if there is none.
+    #[must_use]
+    pub fn expiry(&self, name: &HostName, address: IpAddr, port: u16, protocol: Protocol) -> Option<Moment> {
+        self.expires.get(&(address, port, protocol, name.clone())).map(|(_, expires)| *expires)
+    }
+
+    /// The grants that are live at `now`.
+    pub fn live(&self, now: Moment) -> impl Iterator<Item = Grant> + '_ {
+        self.expires.iter().filter(move |(_, (_, expires))| *expires > now).map(
+            |((address, port, protocol, name), (rule, expires))| Grant {
+                name: name.clone(),
+                address: *address,
+                port: *port,
+                protocol: *protocol,
+                rule: *rule,
+                expires: *expires,
+            },
+        )
+    }
+
+    /// Forgets the grants for which `keep` is false.
+    pub fn retain(&mut self, keep: impl Fn(&Grant) -> bool) {
+        self.expires.retain(|(address, port, protocol, name), (rule, expires)| {
+            keep(&Grant {
+                name: name.clone(),
+                address: *address,
+                port: *port,
+                protocol: *protocol,
+                rule: *rule,
+                expires: *expires,
+            })
+        });
+    }
+}
+
+fn key(grant: &Grant) -> Key {
+    (grant.address, grant.port, grant.protocol, grant.name.clone())
+}

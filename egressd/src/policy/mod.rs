@@ -1,0 +1,26 @@
+//! The rules of each agent, and the one function that decides by them.
+//!
+//! This module is pure: it reads no clock, opens no file and no socket, never waits and never
+//! fails. Edges hand it values and the current [`Moment`], and act on what it returns.
+
+mod agent;
+mod decide;
+mod decision;
+mod flow;
+mod grant;
+mod host;
+mod moment;
+mod pattern;
+mod rule;
+mod special;
+
+pub use agent::{Agent, AgentId, AgentName, AgentNameError};
+pub use decide::Policy;
+pub use decision::{Denial, Leave, Opening, Permit, Reason, UnknownReason};
+pub use flow::{Destination, Flow, Origin, OriginLookup, OriginalDestination, Process, Resolve, Transport};
+pub use grant::{Grant, GrantError, GrantSink, Grants, MAX_GRANTS};
+pub use host::{HostName, HostNameError};
+pub use moment::Moment;
+pub use pattern::{Pattern, PatternError};
+pub use rule::{Protocol, Rule, RuleId, Source, Subject};
+pub use special::{SpecialPurpose, special_purpose};

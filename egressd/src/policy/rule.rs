@@ -1,0 +1,113 @@
+//! One line of a policy.
+
+use super::pattern::Pattern;
+use ipnet::IpNet;
+use std::{fmt, net::IpAddr, sync::Arc};
+
+/// A rule that allows, or, in a policy's `deny` list, one that denies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    pub id: RuleId,
+    pub source: Source,
+    pub subject: Subject,
+    /// Sorted, without duplicates. Empty in a deny rule that covers every port; never empty in a
+    /// rule that allows.
+    pub ports: Vec<u16>,
+    /// None only in a deny rule that covers every protocol.
+    pub protocol: Option<Protocol>,
+    /// The name's answers may be private addresses.
+    pub private: bool,
+    pub reason: Option<String>,
+}
+
+impl Rule {
+    /// Whether this rule covers `port`.
+    #[must_use]
+    pub fn covers_port(&self, port: u16) -> bool {
+        self.ports.is_empty() || self.ports.binary_search(&port).is_ok()
+    }
+
+    /// Whether this rule covers flows that speak `protocol`.
+    #[must_use]
+    pub fn covers_protocol(&self, protocol: Protocol) -> bool {
+        self.protocol.is_none_or(|own| own == protocol)
+    }
+}
+
+/// Identity of a rule by its content: a reload that leaves a rule as it was keeps its id, so
+/// that live flows keep their leave. Never 0, which the kernel programs read as "no rule".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleId(pub u32);
+
+/// Where a rule is written, as `file:line`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Source {
+    pub file: Arc<str>,
+    /// From 1.
+    pub line: u32,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// What a rule is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Subject {
+    Host(Pattern),
+    Network(IpNet),
+}
+
+impl Subject {
+    /// Whether this is a network that holds `address`.
+    #[must_use]
+    pub fn holds(&self, address: IpAddr) -> bool {
+        match self {
+            Self::Network(network) => network.contains(&address),
+            Self::Host(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(pattern) => pattern.fmt(f),
+            Self::Network(network) => network.fmt(f),
+        }
+    }
+}
+
+/// What a flow must speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP, with a TLS ClientHello that names the granted host.
+    Tls,
+    /// TCP, with HTTP/1.1 requests that each name the granted host.
+    Http,
+    /// TCP, any bytes.
+    Tcp,
+    /// UDP, any bytes.
+    Udp,
+}
+
+impl Protocol {
+    /// The word of policy files and records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
