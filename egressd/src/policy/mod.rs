@@ -3,6 +3,8 @@
 //! This module is pure: it reads no clock, opens no file and no socket, never waits and never
 //! fails. Edges hand it values and the current [`Moment`], and act on what it returns.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod agent;
 mod decide;
 mod decision;
