@@ -13,6 +13,7 @@ mod grant;
 mod host;
 mod moment;
 mod pattern;
+mod remedy;
 mod rule;
 mod special;
 
@@ -24,5 +25,6 @@ pub use grant::{Grant, GrantError, GrantSink, Grants, MAX_GRANTS};
 pub use host::{HostName, HostNameError};
 pub use moment::Moment;
 pub use pattern::{Pattern, PatternError};
+pub use remedy::remedy;
 pub use rule::{Protocol, Rule, RuleId, Source, Subject};
 pub use special::{SpecialPurpose, special_purpose};
