@@ -1,4 +1,5 @@
 //! An egress firewall for AI agents. `daemon` is the one place that knows every module.
 
 pub mod audit;
+pub mod control;
 pub mod policy;

@@ -24,4 +24,5 @@ pub use record::{
     Gap, Line, LostAt, Record, RecordedDestination, RecordedProcess, SCHEMA_VERSION, Time, UnknownTime,
 };
 pub use recover::Recovered;
+pub use remedy::remedy;
 pub use run::run;
