@@ -18,7 +18,7 @@ use std::{
     future::Future,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// What the kernel enforces, for all agents of this daemon.
@@ -166,16 +166,9 @@ impl GrantSink for Fence {
     }
 }
 
-/// Where the sockets of one agent came from.
-#[derive(Debug, Clone)]
-pub struct AgentOrigins {
-    pub agent: AgentId,
-    pub fence: Arc<Fence>,
-}
-
-impl OriginLookup for AgentOrigins {
-    fn origin(&self, transport: Transport, peer: SocketAddr) -> Option<Origin> {
-        let raw = self.fence.tables().origin(self.agent, transport, peer)?;
+impl OriginLookup for Fence {
+    fn origin(&self, agent: AgentId, transport: Transport, peer: SocketAddr) -> Option<Origin> {
+        let raw = self.tables().origin(agent, transport, peer)?;
         Some(Origin { process: Some(process(raw.pid, raw.command)), original: raw.original })
     }
 }
