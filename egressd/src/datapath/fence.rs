@@ -29,8 +29,7 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// # Errors
-    /// The table cannot be applied.
+    #[must_use]
     pub fn new(tables: Tables, nft: Nft) -> Self {
         Self { tables: Mutex::new(tables), nft: Mutex::new(nft) }
     }
@@ -118,6 +117,14 @@ impl Fence {
     pub fn counters(&self, agent: AgentId) -> (Vec<(DropReason, u64)>, u64) {
         let tables = self.tables();
         (tables.counters(agent), tables.lost_events(agent))
+    }
+
+    /// Looks whether the second deny is in force.
+    ///
+    /// # Errors
+    /// It is not, or that cannot be told.
+    pub fn table_is_applied(&self) -> Result<(), FenceError> {
+        Ok(self.nft().check()?)
     }
 
     /// Removes the table; the programs go with their pins.
