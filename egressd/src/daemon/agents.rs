@@ -269,6 +269,7 @@ impl Daemon {
             proxy_v6: at(v6, explicit_v6),
             dns_v4: at(v4, dns_v4),
             dns_v6: at(v6, dns_v6),
+            hidden: vec![self.options.config.run_dir.clone(), self.options.config.audit_log.clone()],
             next_seq: self.feed.next_seq(),
         }
     }

@@ -30,7 +30,7 @@ pub struct Launch {
     pub cgroup: PathBuf,
     /// Program and arguments.
     pub command: Vec<OsString>,
-    /// Folders that the agent sees empty: sockets, pins and logs of the daemon.
+    /// Folders and files that the agent sees empty: sockets, pins and logs of the daemon.
     pub hidden: Vec<PathBuf>,
     /// Variables to set on top of our own environment.
     pub environment: Vec<(String, String)>,
@@ -192,7 +192,8 @@ fn fence_mounts(launch: &Launch) -> Result<(), String> {
         mount(Some("egressd"), path, Some("tmpfs"), flags, Some("mode=0,size=4k"))
             .map_err(named("hide", path))?;
     }
-    for path in DEPUTIES.map(Path::new).iter().filter(|path| path.exists()) {
+    let files = launch.hidden.iter().map(PathBuf::as_path).filter(|path| path.is_file());
+    for path in files.chain(DEPUTIES.map(Path::new).into_iter().filter(|path| path.exists())) {
         mount_with(Some(Path::new("/dev/null")), path, MsFlags::MS_BIND).map_err(named("hide", path))?;
     }
     Ok(())
