@@ -7,10 +7,12 @@ use super::{
     grant::{Grant, GrantError, Grants},
     host::HostName,
     moment::Moment,
+    rule::Protocol,
 };
 use arc_swap::ArcSwap;
 use std::{
     fmt,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -76,6 +78,12 @@ impl Agent {
     #[must_use]
     pub fn live_grants(&self, now: Moment) -> Vec<Grant> {
         self.grants().live(now).collect()
+    }
+
+    /// Whether any name earned a grant for this address, port and protocol that is live at `now`.
+    #[must_use]
+    pub fn has_grant(&self, address: IpAddr, port: u16, protocol: Protocol, now: Moment) -> bool {
+        self.grants().has(address, port, protocol, now)
     }
 
     // A panic while the lock was held cannot leave half a grant behind: entries are inserted whole.
