@@ -1,0 +1,3 @@
+//! The gate on loopback, with a fake kernel and a fake resolver.
+
+pub mod bytes;
