@@ -3,8 +3,8 @@
 pub mod audit;
 pub mod config;
 pub mod control;
-pub mod datapath;
 pub mod daemon;
+pub mod datapath;
 pub mod dns;
 pub mod policy;
 pub mod proxy;

@@ -1,8 +1,9 @@
 //! The agents that run: how each starts, is taken over, changes its policy, and ends.
 
 use super::{
-    Daemon, load, listeners,
+    Daemon, listeners,
     listeners::Bound,
+    load,
     memory::{Memory, Remembered},
 };
 use crate::{

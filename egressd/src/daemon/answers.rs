@@ -6,8 +6,8 @@ use crate::{
     control::{
         self, Asked, BoxFuture,
         protocol::{
-            AgentStatus, ExplainRequest, Explanation, LogStatus, Refusal, RefusalKind, ReloadSummary, StartAgent,
-            StartedAgent, Status,
+            AgentStatus, ExplainRequest, Explanation, LogStatus, Refusal, RefusalKind, ReloadSummary,
+            StartAgent, StartedAgent, Status,
         },
     },
     datapath,

@@ -9,8 +9,11 @@ impl Daemon {
     }
 
     fn programs_are_pinned(&self) -> Check {
-        let missing: Vec<&str> =
-            HOOKS.iter().map(|(hook, _)| *hook).filter(|hook| !self.pins.links().join(hook).exists()).collect();
+        let missing: Vec<&str> = HOOKS
+            .iter()
+            .map(|(hook, _)| *hook)
+            .filter(|hook| !self.pins.links().join(hook).exists())
+            .collect();
         Check {
             name: "kernel programs".to_owned(),
             passed: missing.is_empty(),

@@ -85,7 +85,8 @@ pub fn recall(RememberedPorts { dns, proxy, explicit }: RememberedPorts) -> List
 const ATTEMPTS: u32 = 16;
 
 fn listen(ip: IpAddr, port: u16, into: &mut Vec<TcpListener>) -> Result<u16> {
-    let listener = tcp(ip, port).or_else(|_| tcp(ip, 0)).with_context(|| format!("failed to listen at `{ip}`"))?;
+    let listener =
+        tcp(ip, port).or_else(|_| tcp(ip, 0)).with_context(|| format!("failed to listen at `{ip}`"))?;
     let port = listener.local_addr()?.port();
     into.push(listener);
     Ok(port)

@@ -33,7 +33,9 @@ impl Memory {
     pub fn next_id(&self) -> Result<AgentId> {
         let path = self.folder.join("last-id");
         let last = match fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().with_context(|| format!("`{}` holds no number", path.display()))?,
+            Ok(text) => {
+                text.trim().parse().with_context(|| format!("`{}` holds no number", path.display()))?
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0_u32,
             Err(error) => return Err(error).with_context(|| format!("failed to read `{}`", path.display())),
         };
@@ -60,7 +62,10 @@ impl Memory {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            match fs::read(&path).map_err(anyhow::Error::from).and_then(|text| Ok(serde_json::from_slice(&text)?)) {
+            match fs::read(&path)
+                .map_err(anyhow::Error::from)
+                .and_then(|text| Ok(serde_json::from_slice(&text)?))
+            {
                 Ok(agent) => agents.push(agent),
                 Err(error) => tracing::error!(path = %path.display(), %error, "agent is not remembered"),
             }

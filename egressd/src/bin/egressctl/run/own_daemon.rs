@@ -50,8 +50,7 @@ impl OwnDaemon {
             .stdout(Stdio::null())
             // Signals of the terminal are for the program; we end the daemon after it.
             .process_group(0);
-        let daemon =
-            command.spawn().with_context(|| format!("failed to start `{}`", program.display()))?;
+        let daemon = command.spawn().with_context(|| format!("failed to start `{}`", program.display()))?;
         let client = Client::new(run_dir.join("control.sock"))?;
         let mut own = Self { client, daemon };
         own.wait_until_ready()?;
@@ -78,7 +77,8 @@ impl OwnDaemon {
 impl Drop for OwnDaemon {
     fn drop(&mut self) {
         let pid = i32::try_from(self.daemon.id()).map(nix::unistd::Pid::from_raw);
-        let asked = pid.is_ok_and(|pid| nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).is_ok());
+        let asked =
+            pid.is_ok_and(|pid| nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).is_ok());
         if asked {
             // It removes what it made; if it cannot be waited for, there is nothing to wait for.
             let _ = self.daemon.wait();
