@@ -15,6 +15,7 @@ use egressd::{
     },
     datapath::launch::{self, Launch},
 };
+use nix::unistd::{Uid, User};
 use own_daemon::OwnDaemon;
 use std::{
     ffi::OsString,
@@ -45,6 +46,10 @@ pub struct Run {
     #[arg(long, value_name = "ADDRESS")]
     upstream: Vec<String>,
 
+    /// User to run the program as, by number or name [default: who runs this]
+    #[arg(long, value_name = "USER")]
+    uid: Option<String>,
+
     /// Program and arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -55,6 +60,7 @@ pub const OURS: u8 = 125;
 
 impl Run {
     pub fn act(self, client: &Client, format: Format) -> anyhow::Result<ExitCode> {
+        let user = self.uid.as_deref().map(find_user).transpose()?;
         let policy = self.policy.as_deref().map(read_policy).transpose()?;
         let own = OwnDaemon::unless_one_answers(client, &self.upstream)?;
         let client = own.as_ref().map_or(client, |own| &own.client);
@@ -63,7 +69,7 @@ impl Run {
             policy,
             explicit_proxy: self.proxy_env,
         })?;
-        let status = self.run_fenced(&agent);
+        let status = self.run_fenced(&agent, user);
         // The program is gone or never was; what it left in the background goes with it.
         let stopped = client.stop_agent(agent.id);
         let summary = Summary::read(client, &records_of(&agent));
@@ -76,16 +82,27 @@ impl Run {
         Ok(ExitCode::from(code))
     }
 
-    fn run_fenced(&self, agent: &StartedAgent) -> anyhow::Result<u8> {
+    fn run_fenced(&self, agent: &StartedAgent, user: Option<User>) -> anyhow::Result<u8> {
         let signals = supervise::Signals::block()?;
         let child = launch::launch(&Launch {
             cgroup: agent.cgroup.clone(),
             command: self.command.clone(),
             hidden: agent.hidden.clone(),
             environment: if self.proxy_env { proxy_variables(agent) } else { Vec::new() },
+            user,
         })?;
         signals.forward_until_exit(child)
     }
+}
+
+fn find_user(text: &str) -> anyhow::Result<User> {
+    let found = match text.parse() {
+        Ok(number) => User::from_uid(Uid::from_raw(number)),
+        Err(_) => User::from_name(text),
+    };
+    found
+        .with_context(|| format!("failed to look up user `{text}`"))?
+        .with_context(|| format!("there is no user `{text}`"))
 }
 
 fn read_policy(path: &Path) -> anyhow::Result<PolicyText> {
