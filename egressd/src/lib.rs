@@ -2,4 +2,10 @@
 
 pub mod audit;
 pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod datapath;
+pub mod dns;
 pub mod policy;
+pub mod proxy;
+pub mod telemetry;

@@ -89,6 +89,12 @@ impl Grants {
         held.max_by_key(|(rule, expires)| (*expires, *rule))
     }
 
+    /// Whether any name holds a live grant for this address, port and protocol.
+    #[must_use]
+    pub fn has(&self, address: IpAddr, port: u16, protocol: Protocol, now: Moment) -> bool {
+        self.at(address, port, protocol).is_some_and(|(_, expires)| expires > now)
+    }
+
     /// The grants that are live at `now`.
     pub fn live(&self, now: Moment) -> impl Iterator<Item = Grant> + '_ {
         self.expires.iter().filter(move |(_, (_, expires))| *expires > now).map(
@@ -101,6 +107,12 @@ impl Grants {
                 expires: *expires,
             },
         )
+    }
+
+    /// A name that earned a grant for `address`, live or not.
+    #[must_use]
+    pub fn name_at(&self, address: IpAddr) -> Option<HostName> {
+        self.expires.keys().find(|(held, ..)| *held == address).map(|(.., name)| name.clone())
     }
 
     /// Forgets the grants for which `keep` is false.
