@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// What kind of special an address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpecialPurpose {
-    /// Private use, shared address space or unique local: a rule may opt in (`private: true`).
+    /// Private use, shared address space, unique local, or a documentation range (which labs and
+    /// closed networks use for mirrors): a rule may opt in (`private: true`).
     Private,
     /// Everything else: this host, link-local, metadata services, multicast, translation
-    /// prefixes, documentation and reserved ranges. No rule with a name opts in.
+    /// prefixes and reserved ranges. No rule with a name opts in.
     Never,
 }
 
@@ -32,8 +33,9 @@ fn special_v4(address: Ipv4Addr) -> Option<SpecialPurpose> {
         [172, second, ..] if (16..32).contains(&second) => Some(SpecialPurpose::Private),
         [100, second, ..] if (64..128).contains(&second) => Some(SpecialPurpose::Private),
         [0 | 127, ..] | [169, 254, ..] | [224..=255, ..] => Some(SpecialPurpose::Never),
-        [192, 0, 0 | 2, _] | [192, 88, 99, _] | [198, 18 | 19, ..] => Some(SpecialPurpose::Never),
-        [198, 51, 100, _] | [203, 0, 113, _] => Some(SpecialPurpose::Never),
+        // Documentation (RFC 5737).
+        [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => Some(SpecialPurpose::Private),
+        [192, 0, 0, _] | [192, 88, 99, _] | [198, 18 | 19, ..] => Some(SpecialPurpose::Never),
         _ => None,
     }
 }
@@ -48,9 +50,10 @@ fn special_v6(address: Ipv6Addr) -> Option<SpecialPurpose> {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => special_v4(embedded(high, low)),
         [first, ..] if first & 0xfe00 == 0xfc00 => Some(SpecialPurpose::Private),
         // Global unicast is 2000::/3; of it 2001::/23, 2001:db8::/32, 6to4 and 3fff::/20 are not.
-        [0x2001, second, ..] if second < 0x200 || second == 0xdb8 => Some(SpecialPurpose::Never),
+        [0x2001, 0xdb8, ..] => Some(SpecialPurpose::Private),
+        [0x2001, second, ..] if second < 0x200 => Some(SpecialPurpose::Never),
         [0x2002, ..] => Some(SpecialPurpose::Never),
-        [0x3fff, second, ..] if second < 0x1000 => Some(SpecialPurpose::Never),
+        [0x3fff, second, ..] if second < 0x1000 => Some(SpecialPurpose::Private),
         [first, ..] if first & 0xe000 == 0x2000 => None,
         _ => Some(SpecialPurpose::Never),
     }
