@@ -4,4 +4,5 @@ pub mod audit;
 pub mod config;
 pub mod control;
 pub mod datapath;
+pub mod dns;
 pub mod policy;
