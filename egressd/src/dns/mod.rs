@@ -1,0 +1,22 @@
+//! The first gate: a resolver that answers only the names that an agent's policy allows.
+//!
+//! `query` and `answer` are pure and are all that reads and writes an agent's bytes; `chain` reads
+//! an upstream's answers. What is asked upstream is rebuilt from the parsed name, never relayed.
+//!
+//! **Invariant:** a denied name is answered here. Nothing of a query reaches `upstream` before
+//! `gate` has [leave](crate::policy::Leave) for its name.
+
+mod answer;
+mod chain;
+mod gate;
+mod lookups;
+mod query;
+mod report;
+mod screen;
+mod serve;
+mod tcp;
+mod upstream;
+
+pub use gate::Gate;
+pub use serve::{Sockets, serve};
+pub use upstream::{Upstream, UpstreamError};
