@@ -80,6 +80,12 @@ impl Agent {
         self.grants().live(now).collect()
     }
 
+    /// A name that earned this agent a grant for `address`, live or not, to make a denial readable.
+    #[must_use]
+    pub fn name_granted_at(&self, address: IpAddr) -> Option<HostName> {
+        self.grants().name_at(address)
+    }
+
     /// Whether any name earned a grant for this address, port and protocol that is live at `now`.
     #[must_use]
     pub fn has_grant(&self, address: IpAddr, port: u16, protocol: Protocol, now: Moment) -> bool {

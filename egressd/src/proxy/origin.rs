@@ -41,7 +41,7 @@ impl Caller {
     #[must_use]
     pub fn identify(agent: Arc<Agent>, gate: Arc<Gate>, peer: SocketAddr) -> Self {
         let peer = canonical(peer);
-        let origin = gate.origins.origin(Transport::Tcp, peer);
+        let origin = gate.origins.origin(agent.id(), Transport::Tcp, peer);
         let original = origin.as_ref().and_then(|origin| origin.original);
         let original = original.map(|OriginalDestination(to)| OriginalDestination(canonical(to)));
         Self { agent, gate, process: origin.and_then(|origin| origin.process), original }

@@ -166,6 +166,7 @@ fn status(reason: Reason) -> &'static str {
         | Reason::AddressSpecialPurpose
         | Reason::AddressNotGranted
         | Reason::GrantExpired
+        | Reason::RuleRemoved
         | Reason::SocketTypeNotAllowed
         | Reason::PacketNotAllowed
         | Reason::InboundNotAllowed

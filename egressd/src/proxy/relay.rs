@@ -85,7 +85,6 @@ async fn pump(mut from: Reader<'_>, mut to: WriteHalf<'_>, activity: &Activity) 
         if length > 0 {
             to.write_all(from.buffer()).await?;
             from.consume(length);
-            eprintln!("wrote {length}");
             activity.note();
         }
         if from.fill().await? == 0 {

@@ -168,7 +168,7 @@ fn rule(subject: Subject, port: u16, protocol: Protocol) -> Rule {
 struct Kernel(Mutex<Option<SocketAddr>>);
 
 impl OriginLookup for Kernel {
-    fn origin(&self, _transport: Transport, _peer: SocketAddr) -> Option<Origin> {
+    fn origin(&self, _agent: AgentId, _transport: Transport, _peer: SocketAddr) -> Option<Origin> {
         let original = Some(OriginalDestination((*self.0.lock().unwrap())?));
         Some(Origin {
             process: Some(Process { pid: 42, executable: None, command: "curl".to_owned() }),
