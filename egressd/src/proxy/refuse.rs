@@ -82,8 +82,9 @@ pub async fn part(mut agent: AgentStream, last: &[u8]) {
 /// How long an agent may take to read its denial.
 pub const PARTING: Duration = Duration::from_secs(2);
 
-/// The most that an agent may go on sending while it is told that it is denied.
-pub const MAX_DISCARDED: usize = 256 * 1024;
+/// The most that an agent may go on sending while it is told that it is denied: libraries send a
+/// whole body before they look for the answer.
+pub const MAX_DISCARDED: usize = 4 * 1024 * 1024;
 
 /// The answer to a denied HTTP request.
 #[must_use]
