@@ -7,6 +7,7 @@ mod encode;
 mod event;
 mod feed;
 mod filter;
+mod flood;
 mod health;
 mod log;
 mod record;
