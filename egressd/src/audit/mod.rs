@@ -11,12 +11,13 @@ mod flood;
 mod health;
 mod log;
 mod record;
+mod recorder;
 mod recover;
 mod remedy;
 mod run;
 
 pub use encode::{encode_line, is_unprintable};
-pub use event::{Event, Gate, Recorder, Spoken, Verdict};
+pub use event::{Event, Gate, Spoken, Verdict};
 pub use feed::{Batch, Feed, Follower, RING, Totals};
 pub use filter::{Filter, Verdicts};
 pub use health::{Health, LogHealth};
@@ -24,6 +25,7 @@ pub use log::{Log, LogError};
 pub use record::{
     Gap, Line, LostAt, Record, RecordedDestination, RecordedProcess, SCHEMA_VERSION, Time, UnknownTime,
 };
+pub use recorder::Recorder;
 pub use recover::Recovered;
 pub use remedy::remedy;
 pub use run::run;

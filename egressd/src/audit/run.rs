@@ -1,18 +1,16 @@
 //! From events to lines: numbers, times, the feed and the log.
 
 use super::{
-    event::{Event, Recorder},
+    event::Event,
     feed::Feed,
     flood::Flood,
     log::Log,
     record::{Gap, Line, LostAt, Record, SCHEMA_VERSION, Time},
+    recorder::{Counters, Recorder},
 };
 use crate::policy::AgentName;
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -48,7 +46,7 @@ const TICK: Duration = Duration::from_secs(1);
 const BATCH: usize = 256;
 
 struct Scribe {
-    lost: Arc<AtomicU64>,
+    counters: Arc<Counters>,
     lost_told: u64,
     flood: Flood,
     /// None only after the thread that wrote it panicked.
@@ -58,16 +56,16 @@ struct Scribe {
 
 impl Scribe {
     fn new(recorder: &Recorder, log: Log, feed: Arc<Feed>) -> Self {
-        let lost = recorder.lost_counter();
-        Self { lost, lost_told: 0, flood: Flood::default(), log: Some(log), feed }
+        let counters = recorder.counters();
+        Self { counters, lost_told: 0, flood: Flood::default(), log: Some(log), feed }
     }
 
     /// Writes what of `events` is within the share of its agent, and empties them.
     async fn take(&mut self, events: &mut Vec<Event>) {
-        let now = Instant::now();
+        let (now, taken) = (Instant::now(), events.len());
         let events: Vec<_> = events.drain(..).filter_map(|event| self.flood.admit(event, now)).collect();
         let gaps = self.gaps();
-        self.write(&events, gaps).await;
+        self.write(&events, gaps, taken).await;
     }
 
     /// Writes what was put off.
@@ -79,12 +77,12 @@ impl Scribe {
             lost,
             agent: Some(agent),
         }));
-        self.write(&events, gaps).await;
+        self.write(&events, gaps, 0).await;
     }
 
     /// What was lost since the last call.
     fn gaps(&mut self) -> Vec<Loss> {
-        let lost = self.lost.load(Ordering::Relaxed);
+        let lost = self.counters.lost();
         let lost_now = lost.saturating_sub(std::mem::replace(&mut self.lost_told, lost));
         let (torn, dropped) = match &mut self.log {
             Some(log) => (u64::from(log.take_torn()), log.take_dropped()),
@@ -95,12 +93,15 @@ impl Scribe {
         some.map(|(at, lost)| Loss { at, lost, agent: None }).collect()
     }
 
-    async fn write(&mut self, events: &[Event], gaps: Vec<Loss>) {
+    /// Writes `events` and `gaps`, and says that `taken` events are done with.
+    async fn write(&mut self, events: &[Event], gaps: Vec<Loss>, taken: usize) {
         if events.is_empty() && gaps.is_empty() && !self.log.as_ref().is_some_and(Log::is_behind) {
+            self.counters.done(taken);
             return;
         }
         let lines = number(events, gaps, self.feed.next_seq());
         self.feed.publish(&lines);
+        self.counters.done(taken);
         let Some(mut log) = self.log.take() else { return };
         // A disk may stall; the threads that serve agents must not stall with it.
         let written = tokio::task::spawn_blocking(move || {
@@ -151,6 +152,8 @@ mod tests {
         let task = tokio::spawn(run(queue, recorder.clone(), Log::open(&path).unwrap().0, Arc::clone(&feed)));
         recorder.record(denied());
         recorder.record(denied());
+        recorder.settled().await;
+        assert_eq!(feed.next_seq(), 3);
         drop(recorder);
         task.await.unwrap();
         let logged: Vec<Line> = read(&path);
