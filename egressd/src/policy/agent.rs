@@ -11,6 +11,7 @@ use super::{
 use arc_swap::ArcSwap;
 use std::{
     fmt,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -76,6 +77,12 @@ impl Agent {
     #[must_use]
     pub fn live_grants(&self, now: Moment) -> Vec<Grant> {
         self.grants().live(now).collect()
+    }
+
+    /// A name that earned this agent a grant for `address`, live or not, to make a denial readable.
+    #[must_use]
+    pub fn name_granted_at(&self, address: IpAddr) -> Option<HostName> {
+        self.grants().name_at(address)
     }
 
     // A panic while the lock was held cannot leave half a grant behind: entries are inserted whole.

@@ -91,6 +91,12 @@ impl Grants {
         )
     }
 
+    /// A name that earned a grant for `address`, live or not.
+    #[must_use]
+    pub fn name_at(&self, address: IpAddr) -> Option<HostName> {
+        self.expires.keys().find(|(held, ..)| *held == address).map(|(.., name)| name.clone())
+    }
+
     /// Forgets the grants for which `keep` is false.
     pub fn retain(&mut self, keep: impl Fn(&Grant) -> bool) {
         self.expires.retain(|(address, port, protocol, name), (rule, expires)| {
