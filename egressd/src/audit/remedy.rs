@@ -25,6 +25,7 @@ pub fn remedy(
         | Reason::UpstreamFailed
         | Reason::GrantNotInstalled
         | Reason::GrantExpired
+        | Reason::RuleRemoved
         | Reason::SocketTypeNotAllowed
         | Reason::PacketNotAllowed
         | Reason::InboundNotAllowed

@@ -3,6 +3,7 @@
 use crate::output::{Colour, Format, json, sanitise};
 use egressd::{
     audit::Verdict,
+    config::{self, DaemonConfig},
     control::{
         Asked, Client, explain,
         protocol::{ExplainRequest, Explanation},
@@ -62,9 +63,10 @@ fn explain_offline(file: &Path, request: &ExplainRequest) -> anyhow::Result<Expl
     Ok(explain(&policy, agent.as_str(), &Asked::of(request)?))
 }
 
-/// The policy of `agent` by the file at `file`.
-fn compile(file: &Path, _agent: &AgentName) -> anyhow::Result<Arc<Policy>> {
-    anyhow::bail!("failed to read policy `{}`: this build asks a daemon only", file.display())
+/// The policy of `agent` by the file at `file`, compiled as the daemon would.
+fn compile(file: &Path, agent: &AgentName) -> anyhow::Result<Arc<Policy>> {
+    let policies = config::load(&[file.to_owned()], &DaemonConfig::default().allowlist_dirs)?;
+    Ok(policies.for_agent(agent))
 }
 
 fn print(out: &mut impl Write, colour: Colour, explanation: &Explanation) -> io::Result<()> {
