@@ -182,6 +182,22 @@ mod tests {
         assert!(matches!(&lines[2], Line::Record(record) if record.seq == 4), "{lines:?}");
     }
 
+    #[tokio::test]
+    async fn a_flood_of_one_agent_is_counted_to_the_last_event() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, recovered) = Log::open(&folder.path().join("audit.jsonl")).unwrap();
+        let feed = Feed::new(recovered);
+        let (recorder, queue) = Recorder::new(10_000);
+        for _ in 0..10_000 {
+            recorder.record(denied());
+        }
+        let clone = recorder.clone();
+        drop(recorder);
+        run(queue, clone, log, Arc::clone(&feed)).await;
+        assert_eq!(feed.totals_of("build").denied, 10_000);
+        assert!(feed.next_seq() < 3000, "most were folded");
+    }
+
     fn denied() -> Event {
         let agent = AgentName::parse("build").unwrap();
         Event::denied(&agent, Gate::Address, Spoken::Ip(17), &Denial::because(Reason::AddressNotGranted))
