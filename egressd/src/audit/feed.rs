@@ -1,10 +1,6 @@
 //! The last lines of the audit log in memory, and those who follow them.
 
-use super::{
-    event::Verdict,
-    record::{Line, Time},
-    recover::Recovered,
-};
+use super::{event::Verdict, record::Line, recover::Recovered, time::Time};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},

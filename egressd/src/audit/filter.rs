@@ -2,7 +2,8 @@
 
 use super::{
     event::Verdict,
-    record::{Line, Record, Time},
+    record::{Line, Record},
+    time::Time,
 };
 
 /// Which lines to show. Gaps always pass: they may stand for a record that would have.

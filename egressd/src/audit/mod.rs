@@ -15,6 +15,7 @@ mod recorder;
 mod recover;
 mod remedy;
 mod run;
+mod time;
 
 pub use encode::{encode_line, is_unprintable};
 pub use event::{Event, Gate, Spoken, Verdict};
@@ -22,10 +23,9 @@ pub use feed::{Batch, Feed, Follower, RING, Totals};
 pub use filter::{Filter, Verdicts};
 pub use health::{Health, LogHealth};
 pub use log::{Log, LogError};
-pub use record::{
-    Gap, Line, LostAt, Record, RecordedDestination, RecordedProcess, SCHEMA_VERSION, Time, UnknownTime,
-};
+pub use record::{Gap, Line, LostAt, Record, RecordedDestination, RecordedProcess, SCHEMA_VERSION};
 pub use recorder::Recorder;
 pub use recover::Recovered;
 pub use remedy::remedy;
 pub use run::run;
+pub use time::{Time, UnknownTime};

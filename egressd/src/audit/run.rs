@@ -5,8 +5,9 @@ use super::{
     feed::Feed,
     flood::Flood,
     log::Log,
-    record::{Gap, Line, LostAt, Record, SCHEMA_VERSION, Time},
+    record::{Gap, Line, LostAt, Record, SCHEMA_VERSION},
     recorder::{Counters, Recorder},
+    time::Time,
 };
 use crate::policy::AgentName;
 use std::{
