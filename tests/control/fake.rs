@@ -99,6 +99,7 @@ impl Daemon for Fake {
                 return Err(Refusal::new(RefusalKind::Invalid, message));
             }
             Ok(StartedAgent {
+                hidden: Vec::new(),
                 id: 1,
                 name: request.name.unwrap_or_else(|| "run-1".to_owned()),
                 cgroup: "/sys/fs/cgroup/egressd/build".into(),

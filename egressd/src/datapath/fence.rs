@@ -18,7 +18,7 @@ use std::{
     future::Future,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// What the kernel enforces, for all agents of this daemon.
@@ -29,8 +29,7 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// # Errors
-    /// The table cannot be applied.
+    #[must_use]
     pub fn new(tables: Tables, nft: Nft) -> Self {
         Self { tables: Mutex::new(tables), nft: Mutex::new(nft) }
     }
@@ -120,6 +119,14 @@ impl Fence {
         (tables.counters(agent), tables.lost_events(agent))
     }
 
+    /// Looks whether the second deny is in force.
+    ///
+    /// # Errors
+    /// It is not, or that cannot be told.
+    pub fn table_is_applied(&self) -> Result<(), FenceError> {
+        Ok(self.nft().check()?)
+    }
+
     /// Removes the table; the programs go with their pins.
     ///
     /// # Errors
@@ -166,16 +173,9 @@ impl GrantSink for Fence {
     }
 }
 
-/// Where the sockets of one agent came from.
-#[derive(Debug, Clone)]
-pub struct AgentOrigins {
-    pub agent: AgentId,
-    pub fence: Arc<Fence>,
-}
-
-impl OriginLookup for AgentOrigins {
-    fn origin(&self, transport: Transport, peer: SocketAddr) -> Option<Origin> {
-        let raw = self.fence.tables().origin(self.agent, transport, peer)?;
+impl OriginLookup for Fence {
+    fn origin(&self, agent: AgentId, transport: Transport, peer: SocketAddr) -> Option<Origin> {
+        let raw = self.tables().origin(agent, transport, peer)?;
         Some(Origin { process: Some(process(raw.pid, raw.command)), original: raw.original })
     }
 }

@@ -17,7 +17,7 @@ pub use cgroup::{Cgroup, CgroupError, Hierarchy};
 pub use clock::now;
 pub use ebpf::{Ebpf, EbpfError, HOOKS};
 pub use events::{Names, report};
-pub use fence::{AgentOrigins, Fence, FenceError};
+pub use fence::{Fence, FenceError};
 pub use nft::{Nft, NftError};
 pub use ruleset::Listeners;
 pub use tables::Tables;

@@ -5,6 +5,7 @@ mod completions;
 mod explain;
 mod output;
 mod reload;
+mod run;
 mod status;
 mod summary;
 mod tail;
@@ -16,13 +17,17 @@ use std::{path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let trouble = match cli.verb {
+        Verb::Run(_) => run::OURS,
+        _ => TROUBLE,
+    };
     match cli.act() {
         Ok(code) => code,
         // Whoever read our output has had enough of it.
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&error);
-            ExitCode::from(TROUBLE)
+            ExitCode::from(trouble)
         }
     }
 }
@@ -52,10 +57,12 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done; `explain`: allowed; `status`: healthy
   1  `explain`: denied; `status`: not healthy, or no daemon answers
-  2  wrong usage, or it could not be done";
+  2  wrong usage, or it could not be done
+`run` exits as the program does: see `egressctl run --help`";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Run(run::Run),
     Tail(tail::Tail),
     Explain(explain::Explain),
     Agents(agents::Agents),
@@ -70,6 +77,7 @@ impl Cli {
     fn act(self) -> anyhow::Result<ExitCode> {
         let client = Client::new(self.socket)?;
         match self.verb {
+            Verb::Run(run) => run.act(&client, self.output),
             Verb::Tail(tail) => tail.act(&client, self.output),
             Verb::Explain(explain) => explain.act(&client, self.output),
             Verb::Agents(agents) => agents.act(&client, self.output),
