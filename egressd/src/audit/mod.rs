@@ -13,7 +13,6 @@ mod log;
 mod record;
 mod recorder;
 mod recover;
-mod remedy;
 mod run;
 mod time;
 
@@ -26,6 +25,5 @@ pub use log::{Log, LogError};
 pub use record::{Gap, Line, LostAt, Record, RecordedDestination, RecordedProcess, SCHEMA_VERSION};
 pub use recorder::Recorder;
 pub use recover::Recovered;
-pub use remedy::remedy;
 pub use run::run;
 pub use time::{Time, UnknownTime};

@@ -2,10 +2,9 @@
 
 use super::{
     event::{Event, Gate, Spoken, Verdict},
-    remedy::remedy,
     time::Time,
 };
-use crate::policy::{Destination, Process, Protocol};
+use crate::policy::{self, Destination, Process, Protocol};
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, net::IpAddr};
 
@@ -170,7 +169,7 @@ fn cut(text: &str, bound: usize) -> String {
 fn remedy_of(event: &Event) -> Option<String> {
     let by_address = || event.address.map(Destination::Address);
     let destination = event.destination.clone().or_else(by_address)?;
-    remedy(&destination, event.port, protocol_of(event.protocol), event.reason?)
+    policy::remedy(&destination, event.port, protocol_of(event.protocol), event.reason?)
 }
 
 /// What a rule would call the protocol; None where no rule speaks of it, or any does.

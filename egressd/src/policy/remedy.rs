@@ -73,6 +73,7 @@ fn help(reason: Reason) -> Help {
         | Reason::UpstreamFailed
         | Reason::GrantNotInstalled
         | Reason::GrantExpired
+        | Reason::RuleRemoved
         | Reason::QuotaExceeded
         | Reason::AgentUnknown
         | Reason::OriginalDestinationUnknown => Help::None,
