@@ -62,14 +62,13 @@ fn the_next_flow_is_judged_by_the_policy_of_that_moment() {
 }
 
 #[test]
-fn a_network_may_be_denied_at_one_port_of_a_name_only() {
+fn a_network_that_is_denied_at_one_port_of_a_name_is_not_granted_there() {
     let policy = policy(
         "rules: [{host: a.example, ports: [443, 8443]}]\n    deny: [{cidr: 10.0.0.0/8, ports: [443]}, {cidr: 10.9.0.0/16}]",
     );
     let leave = policy.lookup(&HostName::parse("a.example").unwrap()).unwrap();
     let at = |address: &str| {
-        let is_open = |port: &u16| policy.denies(address.parse().unwrap(), *port, Protocol::Tls).is_none();
-        [443, 8443].into_iter().filter(is_open).collect::<Vec<_>>()
+        policy.openings_at(address.parse().unwrap(), &leave).map(|opening| opening.port).collect::<Vec<_>>()
     };
     assert_eq!(at("192.0.2.1"), [443, 8443]);
     assert_eq!(at("10.1.0.1"), [8443]);

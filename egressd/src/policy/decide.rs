@@ -86,17 +86,19 @@ impl Policy {
     pub fn denies_address(&self, address: IpAddr, leave: &Leave) -> Option<Denial> {
         let mut denial = None;
         for opening in &leave.openings {
-            denial = Some(self.denies(address, opening.port, opening.protocol)?);
+            denial = Some(Denial::by(Reason::DeniedByRule, &self.denying_at(address, opening)?.source));
         }
         denial
     }
 
-    /// The denial by a network on the deny list that holds `address`, at this port and protocol.
-    #[must_use]
-    pub fn denies(&self, address: IpAddr, port: u16, protocol: Protocol) -> Option<Denial> {
-        let address = on_wire(address);
-        let deny = self.denying(|deny| deny.subject.holds(address), port, protocol)?;
-        Some(Denial::by(Reason::DeniedByRule, &deny.source))
+    /// What to grant for `address` when an answer of `leave` holds it: the openings that no
+    /// network of the deny list covers.
+    pub fn openings_at<'a>(
+        &'a self,
+        address: IpAddr,
+        leave: &'a Leave,
+    ) -> impl Iterator<Item = &'a Opening> + 'a {
+        leave.openings.iter().filter(move |opening| self.denying_at(address, opening).is_none())
     }
 
     /// Whether the rule that earned `grant` is still there, and no deny rule covers it.
@@ -162,6 +164,11 @@ impl Policy {
         }
         let rule = self.nearest(|rule| rule.subject.holds(address), flow, none)?;
         Ok(permit(flow, Some(address), rule))
+    }
+
+    fn denying_at(&self, address: IpAddr, opening: &Opening) -> Option<&Rule> {
+        let address = on_wire(address);
+        self.denying(|deny| deny.subject.holds(address), opening.port, opening.protocol)
     }
 
     fn denying(&self, is_subject: impl Fn(&Rule) -> bool, port: u16, protocol: Protocol) -> Option<&Rule> {

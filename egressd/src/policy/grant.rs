@@ -79,6 +79,12 @@ impl Grants {
         self.expires.get(&(address, port, protocol, name.clone())).map(|(_, expires)| *expires)
     }
 
+    /// Whether any name holds a live grant for this address, port and protocol.
+    #[must_use]
+    pub fn has(&self, address: IpAddr, port: u16, protocol: Protocol, now: Moment) -> bool {
+        self.at(address, port, protocol).is_some_and(|(_, expires)| expires > now)
+    }
+
     /// The grant for this address and port that lives longest, whichever name earned it: its rule,
     /// and when it ends.
     #[must_use]
@@ -87,12 +93,6 @@ impl Grants {
         let held = self.expires.iter().filter(|(key, _)| is_for(key)).map(|(_, held)| *held);
         // The id settles a tie, so that the verdict does not hang on the order of a hash table.
         held.max_by_key(|(rule, expires)| (*expires, *rule))
-    }
-
-    /// Whether any name holds a live grant for this address, port and protocol.
-    #[must_use]
-    pub fn has(&self, address: IpAddr, port: u16, protocol: Protocol, now: Moment) -> bool {
-        self.at(address, port, protocol).is_some_and(|(_, expires)| expires > now)
     }
 
     /// The grants that are live at `now`.
