@@ -5,7 +5,10 @@ use super::{
     origin::{Caller, Sought},
     wire::AgentStream,
 };
-use crate::policy::{Denial, Destination, Protocol, Reason};
+use crate::{
+    audit::remedy,
+    policy::{Denial, Protocol, Reason},
+};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -122,33 +125,16 @@ fn explain(caller: &Caller, sought: &Sought, protocol: Protocol, denial: &Denial
     if let Some(rule) = &denial.rule {
         text += &format!("rule: {rule}\n");
     }
-    text + &remedy(sought, protocol, reason)
+    text + &advice(sought, protocol, reason)
 }
 
 /// What whoever owns the policy can do; the agent cannot.
-fn remedy(sought: &Sought, protocol: Protocol, reason: Reason) -> String {
-    let is_missing_rule = matches!(
-        reason,
-        Reason::HostNotAllowed
-            | Reason::PortNotAllowed
-            | Reason::ProtocolNotAllowed
-            | Reason::AddressNotGranted
-    );
-    match (&sought.destination, sought.port) {
-        (Some(destination), Some(port)) if is_missing_rule => {
-            let subject = match destination {
-                Destination::Name(name) => format!("host: {name}"),
-                Destination::Address(address) => format!("cidr: {}", ipnet::IpNet::from(*address)),
-            };
-            format!(
-                "remedy: the owner of the policy can add\n  - {subject}\n    ports: [{port}]\n    \
-                 protocol: {protocol}\n"
-            )
-        }
-        _ if reason == Reason::DeniedByRule => {
-            "remedy: none but to change the deny rule; use another destination\n".to_owned()
-        }
-        _ => "remedy: none in the policy; the request itself has to change\n".to_owned(),
+fn advice(sought: &Sought, protocol: Protocol, reason: Reason) -> String {
+    let rule = |destination| remedy(destination, sought.port, Some(protocol), reason);
+    match sought.destination.as_ref().and_then(rule) {
+        Some(rule) => format!("remedy: the owner of the policy can add the rule\n  {rule}\n"),
+        None if reason == Reason::DeniedByRule => "remedy: none; a deny rule is meant to win\n".to_owned(),
+        None => "remedy: none in the policy; the request itself has to change\n".to_owned(),
     }
 }
 
