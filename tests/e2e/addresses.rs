@@ -73,7 +73,7 @@ fn services_on_the_hosts_loopback_are_denied() {
     let more = ["[::1]", "[::]", "[::ffff:127.0.0.1]", "10.99.0.1", "[fd99::1]"];
     for name in names.iter().chain(&more) {
         let script = format!("curl -s -m 1 http://{name}:{port}/");
-        let accepted = |outcome: Outcome| (listeners.iter().any(|l| has_accepted(l)), outcome);
+        let accepted = |outcome: Outcome| (listeners.iter().any(has_accepted), outcome);
         let (reached, outcome) = accepted(fence.agent(AGENT).run(&script));
         assert!(!reached, "an agent reached the host by {name}: {outcome:#?}");
         let (reached, outcome) = accepted(fence.lab().run(&script));

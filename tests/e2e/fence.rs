@@ -4,6 +4,7 @@ use crate::{
     lab::Lab,
     places,
     program::{self, Outcome, Program, poll_for},
+    traces,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -131,11 +132,10 @@ impl Fence {
 
 impl Drop for Fence {
     fn drop(&mut self) {
-        if !self.daemon.has_ended() {
-            // A clean end removes what the daemon put into the kernel; a kill would leave it.
-            self.daemon.signal(Signal::SIGTERM);
-            let _ = poll_for(READY, || self.daemon.has_ended().then_some(()));
-        }
+        // It leaves the fence closed, however it ends: what it left is removed below.
+        let _ = nix::sys::signal::kill(self.daemon.pid(), Signal::SIGKILL);
+        let _ = poll_for(READY, || self.daemon.has_ended().then_some(()));
+        traces::remove(self.lab.name());
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     program::{self, Outcome, Program},
     sinks::Sinks,
     sniffer::Sniffer,
+    traces,
     web_server::WebServer,
 };
 use nix::{
@@ -52,8 +53,9 @@ impl Lab {
     pub fn new() -> Self {
         program::require_tools();
         remove_leftovers();
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let (host, inet) = (Namespace::create("host"), Namespace::create("inet"));
+        let folder = tempfile::Builder::new().prefix(&format!("{}-", host.name)).tempdir();
+        let folder = folder.expect("a temporary folder can be made");
         wire(&host, &inet);
         write_resolv_conf(folder.path());
         let dns_server = DnsServer::start(&inet, folder.path());
@@ -257,16 +259,29 @@ fn write_resolv_conf(folder: &Path) {
     fs::write(folder.join(RESOLV_CONF), text).expect("resolv.conf can be written");
 }
 
-/// Removes the namespaces of test processes that died without cleaning up.
+/// Removes what test processes that died have left: namespaces, traces in the kernel, folders.
 fn remove_leftovers() {
-    let Ok(entries) = fs::read_dir(NETNS_FOLDER) else { return };
-    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
-        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('x'));
-        let Some(Ok(pid)) = owner.map(|(pid, _)| pid.parse::<u32>()) else { continue };
-        if !Path::new(&format!("/proc/{pid}")).exists() {
-            remove_namespace(&name);
-        }
+    let names = |folder: &Path| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>()
+    };
+    for name in names(Path::new(NETNS_FOLDER)).iter().filter(|name| is_leftover(name)) {
+        remove_namespace(name);
     }
+    for name in traces::names(PREFIX).iter().filter(|name| is_leftover(name)) {
+        traces::remove(name);
+    }
+    let folder = std::env::temp_dir();
+    for name in names(&folder).iter().filter(|name| is_leftover(name)) {
+        let _ = fs::remove_dir_all(folder.join(name));
+    }
+}
+
+/// Whether `name` begins as [`Namespace::create`] makes names, by a process that is gone.
+fn is_leftover(name: &str) -> bool {
+    let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('x'));
+    let pid = owner.and_then(|(pid, _)| pid.parse::<u32>().ok());
+    pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
 }
 
 /// Removes a namespace and the processes in it, all of which the lab started. What fails here is

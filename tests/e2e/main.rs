@@ -14,6 +14,7 @@ mod program;
 mod sinks;
 mod sniffer;
 mod talker;
+mod traces;
 mod web_server;
 
 mod addresses;

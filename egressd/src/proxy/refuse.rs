@@ -5,10 +5,7 @@ use super::{
     origin::{Caller, Sought},
     wire::AgentStream,
 };
-use crate::{
-    audit::remedy,
-    policy::{Denial, Protocol, Reason},
-};
+use crate::policy::{self, Denial, Protocol, Reason};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -125,15 +122,20 @@ fn explain(caller: &Caller, sought: &Sought, protocol: Protocol, denial: &Denial
     if let Some(rule) = &denial.rule {
         text += &format!("rule: {rule}\n");
     }
-    text + &advice(sought, protocol, reason)
+    text + &remedy(sought, protocol, reason)
 }
 
 /// What whoever owns the policy can do; the agent cannot.
-fn advice(sought: &Sought, protocol: Protocol, reason: Reason) -> String {
-    let rule = |destination| remedy(destination, sought.port, Some(protocol), reason);
-    match sought.destination.as_ref().and_then(rule) {
-        Some(rule) => format!("remedy: the owner of the policy can add the rule\n  {rule}\n"),
-        None if reason == Reason::DeniedByRule => "remedy: none; a deny rule is meant to win\n".to_owned(),
+fn remedy(sought: &Sought, protocol: Protocol, reason: Reason) -> String {
+    let rule = sought
+        .destination
+        .as_ref()
+        .and_then(|destination| policy::remedy(destination, sought.port, Some(protocol), reason));
+    match rule {
+        Some(rule) => format!("remedy: the owner of the policy can add\n  {rule}\n"),
+        None if reason == Reason::DeniedByRule => {
+            "remedy: none but to change the deny rule; use another destination\n".to_owned()
+        }
         None => "remedy: none in the policy; the request itself has to change\n".to_owned(),
     }
 }
