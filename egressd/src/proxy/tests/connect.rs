@@ -107,9 +107,9 @@ async fn an_upstream_that_refuses_is_told_in_words() {
 #[tokio::test]
 async fn an_address_needs_a_rule_for_its_network() {
     let mut lab = lab().await;
-    let mut agent = connect(&lab, "127.0.0.2").await;
+    let mut agent = connect(&lab, "1.2.3.4").await;
     let answer = read_text(&mut agent).await;
-    assert!(answer.contains("\n  - {cidr: 127.0.0.2/32, protocol: tcp, "), "{answer}");
+    assert!(answer.contains("\n  - {cidr: 1.2.3.4/32, protocol: tcp, "), "{answer}");
     lab.denies(Reason::AddressNotGranted).await;
     connect(&lab, "[::ffff:127.0.0.2]").await;
     lab.denies(Reason::AddressNotGranted).await;
