@@ -1,1 +1,20 @@
+//! Types shared by the kernel programs and the daemon.
+//!
+//! Every struct is `repr(C)` without implicit padding, and its size is asserted: both sides read
+//! the same bytes. Addresses are 16 octets in network order; IPv4 is held as v4-mapped IPv6
+//! (RFC 4291, section 2.5.5.2). Ports are in host byte order.
 #![no_std]
+
+mod agent;
+mod event;
+mod flow;
+mod grant;
+mod verdict;
+
+pub use agent::{AgentConfig, CounterKey, LOST_EVENTS, MAX_AGENTS, MAX_SOCKETS_PER_AGENT};
+pub use event::{Event, Hook};
+pub use flow::{Address, OriginKey, OriginValue, TCP, UDP, loopback_v4, loopback_v6, v4_mapped};
+pub use grant::{
+    Gate, GrantKey, GrantValue, MAX_GRANTS_PER_AGENT, NameKey, NameValue, NetworkKey, NetworkValue, RuleKey,
+};
+pub use verdict::DropReason;

@@ -1,4 +1,11 @@
 //! An egress firewall for AI agents. `daemon` is the one place that knows every module.
 
 pub mod audit;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod datapath;
+pub mod dns;
 pub mod policy;
+pub mod proxy;
+pub mod telemetry;

@@ -1,7 +1,15 @@
 //! What an edge reports of one flow. The log and the feed turn it into a record.
 
 use crate::policy::{AgentName, Denial, Destination, Permit, Process, Protocol, Reason, Source};
-use std::{fmt, net::IpAddr};
+use serde::{Deserialize, Serialize};
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 /// What happened to one flow, as the edge that judged it saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +77,8 @@ impl Event {
 }
 
 /// Allow or deny.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     Allow,
     Deny,
@@ -86,7 +95,8 @@ impl Verdict {
 }
 
 /// Which of the three gates judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Gate {
     /// The resolver.
     Name,
@@ -137,7 +147,7 @@ impl fmt::Display for Spoken {
 #[derive(Debug, Clone)]
 pub struct Recorder {
     queue: tokio::sync::mpsc::Sender<Event>,
-    lost: std::sync::Arc<std::sync::atomic::AtomicU64>,
+    lost: Arc<AtomicU64>,
 }
 
 impl Recorder {
@@ -146,19 +156,30 @@ impl Recorder {
     #[must_use]
     pub fn new(capacity: usize) -> (Self, tokio::sync::mpsc::Receiver<Event>) {
         let (queue, receiver) = tokio::sync::mpsc::channel(capacity);
-        (Self { queue, lost: std::sync::Arc::default() }, receiver)
+        (Self { queue, lost: Arc::default() }, receiver)
     }
 
     /// Hands `event` to the log and the feed, or counts it as lost when they lag behind.
     pub fn record(&self, event: Event) {
         if self.queue.try_send(event).is_err() {
-            self.lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.lose(1);
         }
+    }
+
+    /// Counts `events` that were lost before they could be recorded, as when the kernel's ring
+    /// buffer was full.
+    pub fn lose(&self, events: u64) {
+        self.lost.fetch_add(events, Ordering::Relaxed);
     }
 
     /// How many events were lost since the recorder was made.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.lost.load(std::sync::atomic::Ordering::Relaxed)
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// The counter alone: whoever empties the queue must not keep it open.
+    pub(super) fn lost_counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.lost)
     }
 }

@@ -1,5 +1,28 @@
 //! What happened, for people, for programs and for the auditor.
+//!
+//! Edges hand an [`Event`] to the [`Recorder`] and go on. [`run`] turns events into numbered
+//! [`Record`]s, and gives them to the [`Feed`] (memory, for followers) and the [`Log`] (disk).
 
+mod encode;
 mod event;
+mod feed;
+mod filter;
+mod health;
+mod log;
+mod record;
+mod recover;
+mod remedy;
+mod run;
 
+pub use encode::{encode_line, is_unprintable};
 pub use event::{Event, Gate, Recorder, Spoken, Verdict};
+pub use feed::{Batch, Feed, Follower, RING, Totals};
+pub use filter::{Filter, Verdicts};
+pub use health::{Health, LogHealth};
+pub use log::{Log, LogError};
+pub use record::{
+    Gap, Line, LostAt, Record, RecordedDestination, RecordedProcess, SCHEMA_VERSION, Time, UnknownTime,
+};
+pub use recover::Recovered;
+pub use remedy::remedy;
+pub use run::run;

@@ -7,10 +7,12 @@ use super::{
     grant::{Grant, GrantError, Grants},
     host::HostName,
     moment::Moment,
+    rule::Protocol,
 };
 use arc_swap::ArcSwap;
 use std::{
     fmt,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -76,6 +78,18 @@ impl Agent {
     #[must_use]
     pub fn live_grants(&self, now: Moment) -> Vec<Grant> {
         self.grants().live(now).collect()
+    }
+
+    /// A name that earned this agent a grant for `address`, live or not, to make a denial readable.
+    #[must_use]
+    pub fn name_granted_at(&self, address: IpAddr) -> Option<HostName> {
+        self.grants().name_at(address)
+    }
+
+    /// Whether any name earned a grant for this address, port and protocol that is live at `now`.
+    #[must_use]
+    pub fn has_grant(&self, address: IpAddr, port: u16, protocol: Protocol, now: Moment) -> bool {
+        self.grants().has(address, port, protocol, now)
     }
 
     // A panic while the lock was held cannot leave half a grant behind: entries are inserted whole.

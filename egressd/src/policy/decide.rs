@@ -89,6 +89,13 @@ impl Policy {
         denial
     }
 
+    /// The denial by a network on the deny list that holds `address`, at this port and protocol.
+    #[must_use]
+    pub fn denies(&self, address: IpAddr, port: u16, protocol: Protocol) -> Option<Denial> {
+        let deny = self.denying(|deny| deny.subject.holds(address), port, protocol)?;
+        Some(Denial::by(Reason::DeniedByRule, &deny.source))
+    }
+
     /// Whether `grant` is still what a lookup of its name would earn.
     #[must_use]
     pub fn opens(&self, grant: &Grant) -> bool {

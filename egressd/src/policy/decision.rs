@@ -161,6 +161,8 @@ reasons! {
     AddressNotGranted = "address-not-granted",
     /// The grant for this address has expired; look the name up again.
     GrantExpired = "grant-expired",
+    /// The rule that allowed this flow was removed.
+    RuleRemoved = "rule-removed",
     /// Sockets other than TCP and UDP over IP are not allowed.
     SocketTypeNotAllowed = "socket-type-not-allowed",
     /// The packet is not plain TCP or UDP (options, extension headers, fragments).

@@ -1,6 +1,11 @@
 //! What is judged, and what the edges can say of where it came from.
 
-use super::{agent::Agent, decision::Denial, host::HostName, rule::Protocol};
+use super::{
+    agent::{Agent, AgentId},
+    decision::Denial,
+    host::HostName,
+    rule::Protocol,
+};
 use std::{
     fmt,
     future::Future,
@@ -65,8 +70,8 @@ pub enum Transport {
 
 /// Tells where a redirected socket came from. Implemented over the kernel's maps.
 pub trait OriginLookup: Send + Sync {
-    /// The origin of the agent's socket that is bound to `peer`. None: we never redirected it.
-    fn origin(&self, transport: Transport, peer: SocketAddr) -> Option<Origin>;
+    /// The origin of the socket of `agent` that is bound to `peer`. None: it was never redirected.
+    fn origin(&self, agent: AgentId, transport: Transport, peer: SocketAddr) -> Option<Origin>;
 }
 
 /// Resolves names on behalf of an agent, with its policy, and installs the grants that the

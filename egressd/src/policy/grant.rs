@@ -77,6 +77,14 @@ impl Grants {
         self.expires.get(&(address, port, protocol, name.clone())).map(|(_, expires)| *expires)
     }
 
+    /// Whether any name holds a live grant for this address, port and protocol.
+    #[must_use]
+    pub fn has(&self, address: IpAddr, port: u16, protocol: Protocol, now: Moment) -> bool {
+        self.expires
+            .iter()
+            .any(|(key, (_, expires))| (key.0, key.1, key.2) == (address, port, protocol) && *expires > now)
+    }
+
     /// The grants that are live at `now`.
     pub fn live(&self, now: Moment) -> impl Iterator<Item = Grant> + '_ {
         self.expires.iter().filter(move |(_, (_, expires))| *expires > now).map(
@@ -89,6 +97,12 @@ impl Grants {
                 expires: *expires,
             },
         )
+    }
+
+    /// A name that earned a grant for `address`, live or not.
+    #[must_use]
+    pub fn name_at(&self, address: IpAddr) -> Option<HostName> {
+        self.expires.keys().find(|(held, ..)| *held == address).map(|(.., name)| name.clone())
     }
 
     /// Forgets the grants for which `keep` is false.

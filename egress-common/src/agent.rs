@@ -1,0 +1,44 @@
+//! What the kernel knows of an agent.
+
+/// The most agents of one daemon. With [`MAX_SOCKETS_PER_AGENT`] and the grants of each it
+/// sizes the maps, so that no agent can fill what another one needs.
+pub const MAX_AGENTS: u32 = 256;
+
+/// The most open sockets of one agent that the daemon's listeners serve: a browser opens some
+/// hundred, a package manager some dozen.
+pub const MAX_SOCKETS_PER_AGENT: u32 = 4096;
+
+/// Key of [`CounterKey::reason`] under which events that found the ring buffer full are counted.
+pub const LOST_EVENTS: u32 = 255;
+
+/// The listeners that serve one agent. Ports in host byte order; 0 where there is none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AgentConfig {
+    pub dns_v4: u16,
+    pub dns_v6: u16,
+    pub proxy_v4: u16,
+    pub proxy_v6: u16,
+    pub explicit_v4: u16,
+    pub explicit_v6: u16,
+    /// 1 if the policy denies networks: then every hit of an allowed network is checked again.
+    pub denies_networks: u8,
+    pub zero: [u8; 3],
+}
+
+/// Key of the exact deny counters.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CounterKey {
+    pub agent: u32,
+    /// A [`crate::DropReason`], or [`LOST_EVENTS`].
+    pub reason: u32,
+}
+
+const _: () = assert!(size_of::<AgentConfig>() == 16);
+const _: () = assert!(size_of::<CounterKey>() == 8);
+
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for AgentConfig {}
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for CounterKey {}

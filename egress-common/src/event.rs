@@ -1,0 +1,61 @@
+//! What a program reports of a denial.
+
+use crate::flow::Address;
+
+/// One denial, as the kernel saw it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    /// Nanoseconds on `CLOCK_BOOTTIME`.
+    pub time: u64,
+    pub agent: u32,
+    /// Thread group id; of the socket's creator where the packet itself has no process.
+    pub pid: u32,
+    /// A [`crate::DropReason`].
+    pub reason: u32,
+    /// The deny rule, or 0.
+    pub rule: u32,
+    pub port: u16,
+    /// IANA protocol number, or 0 where the packet was not read.
+    pub protocol: u8,
+    /// A [`Hook`].
+    pub hook: u8,
+    /// The `AF_` number of the socket.
+    pub family: u16,
+    pub zero: u16,
+    pub address: Address,
+    pub command: [u8; 16],
+}
+
+/// Which program denied.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    SocketCreate = 1,
+    SetSocketOption = 2,
+    Connect = 3,
+    SendMessage = 4,
+    Egress = 5,
+    Ingress = 6,
+}
+
+impl Hook {
+    /// The hook with this code.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::SocketCreate),
+            2 => Some(Self::SetSocketOption),
+            3 => Some(Self::Connect),
+            4 => Some(Self::SendMessage),
+            5 => Some(Self::Egress),
+            6 => Some(Self::Ingress),
+            _ => None,
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Event>() == 64);
+
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Event {}

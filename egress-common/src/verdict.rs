@@ -1,0 +1,44 @@
+//! Why the kernel denies.
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $code:literal,)+) => {
+        /// Why a kernel program denies. A closed set; the codes are those of events and counters.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum DropReason {
+            $($(#[doc = $doc])+ $variant = $code,)+
+        }
+
+        impl DropReason {
+            /// Every reason there is.
+            pub const ALL: &'static [DropReason] = &[$(DropReason::$variant),+];
+
+            /// The reason with this code.
+            #[must_use]
+            pub fn from_code(code: u32) -> Option<Self> {
+                match code { $($code => Some(DropReason::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// No agent is known for the socket's cgroup.
+    AgentUnknown = 1,
+    /// Neither a grant nor a network rule covers the address.
+    AddressNotGranted = 2,
+    /// The grant has expired.
+    GrantExpired = 3,
+    /// A deny rule covers the address.
+    DeniedByRule = 4,
+    /// Neither a TCP nor a UDP socket, or an option that could send frames past the programs.
+    SocketTypeNotAllowed = 5,
+    /// The packet is not plain TCP or UDP.
+    PacketNotAllowed = 6,
+    /// Nothing may connect to an agent.
+    InboundNotAllowed = 7,
+    /// The agent has its most redirected sockets, or the kernel is out of memory for one more.
+    QuotaExceeded = 8,
+    /// The rule behind a live flow is gone.
+    RuleRemoved = 9,
+}

@@ -1,0 +1,45 @@
+//! Which agent a socket or a process belongs to: its cgroup, or the nearest one above it.
+
+use crate::{error::Denied, maps::CGROUPS};
+use aya_ebpf::{
+    helpers::generated::{
+        bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_skb_ancestor_cgroup_id,
+        bpf_skb_cgroup_id,
+    },
+    programs::SkBuffContext,
+};
+use egress_common::DropReason;
+
+/// The agent of the process that runs now.
+#[inline(always)]
+pub fn of_current() -> Result<u32, Denied> {
+    find(unsafe { bpf_get_current_cgroup_id() }, |level| unsafe { bpf_get_current_ancestor_cgroup_id(level) })
+}
+
+/// The agent of the socket that a packet belongs to.
+#[inline(always)]
+pub fn of_packet(ctx: &SkBuffContext) -> Result<u32, Denied> {
+    let skb = ctx.skb.skb;
+    find(unsafe { bpf_skb_cgroup_id(skb) }, |level| unsafe { bpf_skb_ancestor_cgroup_id(skb, level) })
+}
+
+/// The deepest cgroup level at which an agent's own cgroup is looked for. Containers stand at
+/// level 2 to 6; an agent may nest as deep below its own as it likes.
+const MAX_LEVEL: i32 = 12;
+
+#[inline(always)]
+fn find(own: u64, ancestor: impl Fn(i32) -> u64) -> Result<u32, Denied> {
+    if let Some(agent) = unsafe { CGROUPS.get(&own) } {
+        return Ok(*agent);
+    }
+    for level in 1..MAX_LEVEL {
+        let id = ancestor(level);
+        if id == 0 || id == own {
+            break;
+        }
+        if let Some(agent) = unsafe { CGROUPS.get(&id) } {
+            return Ok(*agent);
+        }
+    }
+    Err(Denied::because(DropReason::AgentUnknown))
+}

@@ -1,0 +1,207 @@
+//! connect(2) and sendmsg(2): fast errors, redirection, and the name of the process.
+
+use crate::{
+    DENY, PASS, agent,
+    error::Denied,
+    maps::{Socket, socket, socket_or_insert},
+    report, service,
+    service::Service,
+    sockets::made_by_current,
+    verdict,
+};
+use aya_ebpf::programs::SockAddrContext;
+use egress_common::{Address, DropReason, Hook, TCP, UDP, loopback_v4, loopback_v6, v4_mapped};
+
+/// Which of the two hooks of a pair runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+const DNS_PORT: u16 = 53;
+
+/// connect(2): the flow that the socket is going to carry.
+#[inline(always)]
+pub fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
+    let destination = destination(ctx, family);
+    match direct(ctx, family, &destination, Hook::Connect) {
+        Ok(()) => PASS,
+        Err((agent, denied)) => {
+            report::address(agent, &destination, Hook::Connect, &denied);
+            DENY
+        }
+    }
+}
+
+/// sendmsg(2) with a destination, on an unconnected UDP socket.
+#[inline(always)]
+pub fn send(ctx: &SockAddrContext, family: Family) -> i32 {
+    let destination = destination(ctx, family);
+    match direct(ctx, family, &destination, Hook::SendMessage) {
+        Ok(()) => PASS,
+        Err((agent, denied)) => {
+            report::address(agent, &destination, Hook::SendMessage, &denied);
+            DENY
+        }
+    }
+}
+
+/// recvmsg(2) and getpeername(2): the agent sees the address that it asked for.
+#[inline(always)]
+pub fn hide_redirect(ctx: &SockAddrContext, family: Family) {
+    let Some(socket) = socket(sk(ctx)) else { return };
+    let peer = destination(ctx, family);
+    let Ok(Some(service)) = service::at(socket.agent, &peer.address, peer.port) else { return };
+    if service != Service::Explicit && socket.redirects & service as u32 != 0 && socket.original_port != 0 {
+        rewrite(ctx, family, &socket.original_address, socket.original_port);
+    }
+}
+
+/// Where a hook's caller wants to send.
+pub struct Destination {
+    pub address: Address,
+    pub port: u16,
+    pub transport: u8,
+    pub family: u16,
+}
+
+/// Judges one destination, and redirects it where a listener of ours serves it.
+#[inline(always)]
+fn direct(ctx: &SockAddrContext, family: Family, to: &Destination, hook: Hook) -> Result<(), (u32, Denied)> {
+    let agent = match socket(sk(ctx)) {
+        Some(socket) => socket.agent,
+        None => agent::of_current().map_err(|denied| (0, denied))?,
+    };
+    let mut first = made_by_current(agent);
+    let Some(socket) = socket_or_insert(sk(ctx), &mut first) else {
+        return Err((agent, Denied::because(DropReason::QuotaExceeded)));
+    };
+    choose(ctx, family, to, hook, socket).map_err(|denied| (agent, denied))
+}
+
+#[inline(always)]
+fn choose(
+    ctx: &SockAddrContext,
+    family: Family,
+    to: &Destination,
+    hook: Hook,
+    socket: &mut Socket,
+) -> Result<(), Denied> {
+    let agent = socket.agent;
+    if to.transport != TCP && to.transport != UDP {
+        return Err(Denied::because(DropReason::SocketTypeNotAllowed));
+    }
+    if to.port == DNS_PORT {
+        return redirect(ctx, family, to, socket, Service::Dns);
+    }
+    if let Some(Service::Explicit) = service::at(agent, &to.address, to.port)? {
+        socket.original_port = 0;
+        return service::claim(socket, Service::Explicit);
+    }
+    let pass = verdict::judge(agent, to.transport, &to.address, to.port)?;
+    if pass.through_proxy {
+        return redirect(ctx, family, to, socket, Service::Proxy);
+    }
+    if hook == Hook::Connect {
+        socket.flow_address = to.address;
+        socket.flow_port = to.port;
+        socket.flow_transport = u32::from(to.transport);
+        socket.flow_rule = pass.rule;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn redirect(
+    ctx: &SockAddrContext,
+    family: Family,
+    to: &Destination,
+    socket: &mut Socket,
+    service: Service,
+) -> Result<(), Denied> {
+    let config = service::config(socket.agent)?;
+    let is_v4 = family == Family::V4 || is_v4_mapped(&to.address);
+    let port = match (service, is_v4) {
+        (Service::Dns, true) => config.dns_v4,
+        (Service::Dns, false) => config.dns_v6,
+        (_, true) => config.proxy_v4,
+        (_, false) => config.proxy_v6,
+    };
+    if port == 0 {
+        return Err(Denied::because(DropReason::AddressNotGranted));
+    }
+    service::claim(socket, service)?;
+    socket.original_address = to.address;
+    socket.original_port = to.port;
+    let address = if is_v4 { loopback_v4() } else { loopback_v6() };
+    rewrite(ctx, family, &address, port);
+    Ok(())
+}
+
+#[inline(always)]
+fn is_v4_mapped(address: &Address) -> bool {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = *address;
+    (a | b | c | d | e | f | g | h | i | j) == 0 && k == 0xff && l == 0xff
+}
+
+/// What the hook's context says, with `0.0.0.0` and `::` as what the kernel makes of them.
+#[inline(always)]
+fn destination(ctx: &SockAddrContext, family: Family) -> Destination {
+    let addr = unsafe { &*ctx.sock_addr };
+    let address = match family {
+        Family::V4 => match addr.user_ip4 {
+            0 => loopback_v4(),
+            ip => v4_mapped(ip.to_ne_bytes()),
+        },
+        Family::V6 => v6_address(addr.user_ip6),
+    };
+    Destination {
+        address,
+        port: u16::from_be(addr.user_port as u16),
+        transport: addr.protocol as u8,
+        family: addr.family as u16,
+    }
+}
+
+#[inline(always)]
+fn v6_address(words: [u32; 4]) -> Address {
+    if words == [0; 4] {
+        return loopback_v6();
+    }
+    if words == [0, 0, 0xffff_u32.to_be(), 0] {
+        return loopback_v4();
+    }
+    let mut address = [0; 16];
+    let [a, b, c, d] = words.map(u32::to_ne_bytes);
+    address[0..4].copy_from_slice(&a);
+    address[4..8].copy_from_slice(&b);
+    address[8..12].copy_from_slice(&c);
+    address[12..16].copy_from_slice(&d);
+    address
+}
+
+#[inline(always)]
+fn rewrite(ctx: &SockAddrContext, family: Family, address: &Address, port: u16) {
+    let addr = unsafe { &mut *ctx.sock_addr };
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
+    let last = u32::from_ne_bytes([m, n, o, p]);
+    match family {
+        Family::V4 => addr.user_ip4 = last,
+        Family::V6 => {
+            // One word at a time: the kernel refuses wider stores at some offsets.
+            unsafe {
+                core::ptr::write_volatile(&raw mut addr.user_ip6[0], u32::from_ne_bytes([a, b, c, d]));
+                core::ptr::write_volatile(&raw mut addr.user_ip6[1], u32::from_ne_bytes([e, f, g, h]));
+                core::ptr::write_volatile(&raw mut addr.user_ip6[2], u32::from_ne_bytes([i, j, k, l]));
+                core::ptr::write_volatile(&raw mut addr.user_ip6[3], last);
+            }
+        }
+    }
+    addr.user_port = u32::from(port.to_be());
+}
+
+#[inline(always)]
+fn sk(ctx: &SockAddrContext) -> *mut core::ffi::c_void {
+    unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk }.cast()
+}

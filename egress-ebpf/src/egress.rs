@@ -1,0 +1,117 @@
+//! The authority: it judges the packet as it will leave.
+
+use crate::{
+    PASS, agent,
+    error::Denied,
+    maps::{Socket, socket},
+    packet::{self, Packet},
+    report,
+    service::{self, Service},
+    verdict,
+};
+use aya_ebpf::{helpers::generated::bpf_sk_fullsock, programs::SkBuffContext};
+use egress_common::{Address, DropReason, Hook, TCP, UDP};
+
+/// Passes or drops one packet of an agent's socket.
+#[inline(always)]
+pub fn judge(ctx: &SkBuffContext) -> i32 {
+    let mut socket = socket_of(ctx);
+    let agent = match &socket {
+        Some(socket) => Ok(socket.agent),
+        None => agent::of_packet(ctx),
+    };
+    let agent = match agent {
+        Ok(agent) => agent,
+        Err(denied) => return report::packet(ctx, 0, None, Hook::Egress, &denied),
+    };
+    let denied = match packet::read(ctx) {
+        Ok(packet) => match may_leave(agent, socket.as_deref_mut(), &packet) {
+            Ok(()) => return PASS,
+            Err(denied) => denied,
+        },
+        Err(denied) => denied,
+    };
+    report::packet(ctx, agent, socket.as_deref(), Hook::Egress, &denied)
+}
+
+/// What is known of the full socket that a packet belongs to.
+#[inline(always)]
+pub fn socket_of<'a>(ctx: &SkBuffContext) -> Option<&'a mut Socket> {
+    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return None;
+    }
+    let full = unsafe { bpf_sk_fullsock(sk) };
+    if full.is_null() {
+        return None;
+    }
+    socket(full.cast())
+}
+
+/// Whether both ends of a packet are on 127.0.0.0/8 or `::1`.
+#[inline(always)]
+pub fn is_loopback(packet: &Packet) -> bool {
+    is_loopback_address(&packet.source) && is_loopback_address(&packet.destination)
+}
+
+#[inline(always)]
+fn may_leave(agent: u32, socket: Option<&mut Socket>, packet: &Packet) -> Result<(), Denied> {
+    let (to, port) = (&packet.destination, packet.destination_port);
+    if let Some(socket) = socket {
+        if let Some(service) = service::at(agent, to, port)? {
+            return to_service(socket, service, packet);
+        }
+        if is_flow(socket, packet) {
+            return match verdict::rule_is_in_force(agent, socket.flow_rule) {
+                true => Ok(()),
+                false => Err(Denied { reason: DropReason::RuleRemoved, rule: socket.flow_rule }),
+            };
+        }
+    }
+    match verdict::judge(agent, packet.transport, to, port) {
+        Ok(pass) if !pass.through_proxy => Ok(()),
+        // A socket that was not redirected may not speak to an address that the proxy guards.
+        Ok(_) => answers_allowed(agent, packet, Denied::because(DropReason::AddressNotGranted)),
+        Err(denied) => answers_allowed(agent, packet, denied),
+    }
+}
+
+#[inline(always)]
+fn to_service(socket: &mut Socket, service: Service, packet: &Packet) -> Result<(), Denied> {
+    if socket.redirects & service as u32 == 0 {
+        return Err(Denied::because(DropReason::AddressNotGranted));
+    }
+    if packet.opens || packet.transport == UDP {
+        return service::note_origin(socket, packet.transport, &packet.source, packet.source_port);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+pub fn is_flow(socket: &Socket, packet: &Packet) -> bool {
+    socket.flow_rule != 0
+        && socket.flow_transport == u32::from(packet.transport)
+        && socket.flow_port == packet.destination_port
+        && socket.flow_address == packet.destination
+}
+
+/// A listener of the agent may answer over loopback where a network rule covers its own address.
+#[inline(always)]
+fn answers_allowed(agent: u32, packet: &Packet, denied: Denied) -> Result<(), Denied> {
+    if packet.transport != TCP || packet.opens || !is_loopback(packet) {
+        return Err(denied);
+    }
+    match verdict::judge(agent, TCP, &packet.source, packet.source_port) {
+        Ok(pass) if !pass.through_proxy => Ok(()),
+        Ok(_) | Err(_) => Err(denied),
+    }
+}
+
+#[inline(always)]
+fn is_loopback_address(address: &Address) -> bool {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
+    if a | b | c | d | e | f | g | h | i | j != 0 {
+        return false;
+    }
+    (k == 0xff && l == 0xff && m == 127) || (k | l | m | n | o == 0 && p == 1)
+}

@@ -1,0 +1,86 @@
+//! Nothing new comes in, unless a network rule covers the agent's own loopback address.
+
+use crate::{
+    PASS, agent,
+    egress::{is_loopback, socket_of},
+    error::Denied,
+    maps::Socket,
+    packet::{self, Packet},
+    report,
+    service::{self, Service},
+    verdict,
+};
+use aya_ebpf::programs::SkBuffContext;
+use egress_common::{DropReason, Hook, TCP};
+
+/// Passes or drops one packet that is about to reach an agent's socket.
+#[inline(always)]
+pub fn judge(ctx: &SkBuffContext) -> i32 {
+    let socket = socket_of(ctx);
+    let agent = match &socket {
+        Some(socket) => Ok(socket.agent),
+        None => agent::of_packet(ctx),
+    };
+    let agent = match agent {
+        Ok(agent) => agent,
+        Err(denied) => return report::packet(ctx, 0, None, Hook::Ingress, &denied),
+    };
+    let denied = match packet::read(ctx) {
+        Ok(packet) => match may_come(ctx, agent, socket.as_deref(), &packet) {
+            Ok(()) => return PASS,
+            Err(denied) => denied,
+        },
+        Err(denied) => denied,
+    };
+    report::packet(ctx, agent, socket.as_deref(), Hook::Ingress, &denied)
+}
+
+#[inline(always)]
+fn may_come(ctx: &SkBuffContext, agent: u32, socket: Option<&Socket>, packet: &Packet) -> Result<(), Denied> {
+    if packet.transport == TCP {
+        return match is_listening(ctx) {
+            false => Ok(()),
+            true => is_own_loopback(agent, packet),
+        };
+    }
+    let (from, port) = (&packet.source, packet.source_port);
+    if let Some(Service::Dns) = service::at(agent, from, port)? {
+        return Ok(());
+    }
+    if let Some(socket) = socket
+        && socket.flow_rule != 0
+        && socket.flow_port == port
+        && socket.flow_address == *from
+        && socket.flow_transport == u32::from(packet.transport)
+    {
+        return Ok(());
+    }
+    match verdict::judge(agent, packet.transport, from, port) {
+        Ok(_) => Ok(()),
+        Err(_) => is_own_loopback(agent, packet),
+    }
+}
+
+#[inline(always)]
+fn is_own_loopback(agent: u32, packet: &Packet) -> Result<(), Denied> {
+    let denied = Denied::because(DropReason::InboundNotAllowed);
+    if !is_loopback(packet) {
+        return Err(denied);
+    }
+    match verdict::judge(agent, packet.transport, &packet.destination, packet.destination_port) {
+        Ok(pass) if !pass.through_proxy => Ok(()),
+        Ok(_) | Err(_) => Err(denied),
+    }
+}
+
+/// A SYN, and the ACK that answers a SYN cookie, reach the listener itself.
+#[inline(always)]
+fn is_listening(ctx: &SkBuffContext) -> bool {
+    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
+    // What cannot be told is taken for new.
+    sk.is_null() || matches!(unsafe { (*sk).state }, TCP_LISTEN | TCP_NEW_SYN_RECV)
+}
+
+// include/net/tcp_states.h
+const TCP_LISTEN: u32 = 10;
+const TCP_NEW_SYN_RECV: u32 = 12;

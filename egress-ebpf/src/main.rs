@@ -1,0 +1,117 @@
+//! The kernel half: one match per program, from what a module decided to what the kernel does.
+//!
+//! Every program is attached to the cgroup above all agents, so that a cgroup below it is denied
+//! from the moment it exists until the daemon has written its agent into the maps.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod agent;
+mod connect;
+mod egress;
+mod error;
+mod ingress;
+mod maps;
+mod packet;
+mod report;
+mod service;
+mod sockets;
+mod verdict;
+
+use aya_ebpf::{
+    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt},
+    programs::{SkBuffContext, SockAddrContext, SockContext, SockoptContext},
+};
+use connect::Family;
+
+/// What a program returns to let the kernel go on, or to make it deny: EPERM for the caller.
+const PASS: i32 = 1;
+const DENY: i32 = 0;
+
+#[cgroup_sock(sock_create)]
+pub fn sock_create(ctx: SockContext) -> i32 {
+    match sockets::create(&ctx) {
+        Ok(()) => PASS,
+        Err(denied) => report::socket(&ctx, &denied),
+    }
+}
+
+#[cgroup_sock(sock_release)]
+pub fn sock_release(ctx: SockContext) -> i32 {
+    sockets::release(&ctx);
+    PASS
+}
+
+#[cgroup_sockopt(setsockopt)]
+pub fn setsockopt(ctx: SockoptContext) -> i32 {
+    match sockets::set_option(&ctx) {
+        Ok(()) => PASS,
+        Err(denied) => report::option(&ctx, &denied),
+    }
+}
+
+#[cgroup_sock_addr(connect4)]
+pub fn connect4(ctx: SockAddrContext) -> i32 {
+    connect::connect(&ctx, Family::V4)
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(ctx: SockAddrContext) -> i32 {
+    connect::connect(&ctx, Family::V6)
+}
+
+#[cgroup_sock_addr(sendmsg4)]
+pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
+    connect::send(&ctx, Family::V4)
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
+    connect::send(&ctx, Family::V6)
+}
+
+// The kernel refuses recvmsg and getpeername programs that could return anything but 1.
+
+#[cgroup_sock_addr(recvmsg4)]
+pub fn recvmsg4(ctx: SockAddrContext) -> i32 {
+    connect::hide_redirect(&ctx, Family::V4);
+    PASS
+}
+
+#[cgroup_sock_addr(recvmsg6)]
+pub fn recvmsg6(ctx: SockAddrContext) -> i32 {
+    connect::hide_redirect(&ctx, Family::V6);
+    PASS
+}
+
+#[cgroup_sock_addr(getpeername4)]
+pub fn getpeername4(ctx: SockAddrContext) -> i32 {
+    connect::hide_redirect(&ctx, Family::V4);
+    PASS
+}
+
+#[cgroup_sock_addr(getpeername6)]
+pub fn getpeername6(ctx: SockAddrContext) -> i32 {
+    connect::hide_redirect(&ctx, Family::V6);
+    PASS
+}
+
+#[cgroup_skb(egress)]
+pub fn egress(ctx: SkBuffContext) -> i32 {
+    egress::judge(&ctx)
+}
+
+#[cgroup_skb(ingress)]
+pub fn ingress(ctx: SkBuffContext) -> i32 {
+    ingress::judge(&ctx)
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,124 @@
+//! Every map. None evicts: a full map denies, and the bound of each agent keeps it from filling
+//! what another one needs.
+
+use aya_ebpf::{
+    bindings::{BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE},
+    btf_maps::SkStorage,
+    helpers::generated::bpf_sk_storage_get,
+    macros::{btf_map, map},
+    maps::{HashMap, LpmTrie, RingBuf},
+};
+use core::{ffi::c_void, ptr};
+use egress_common::{
+    Address, AgentConfig, CounterKey, GrantKey, GrantValue, MAX_AGENTS, MAX_GRANTS_PER_AGENT,
+    MAX_SOCKETS_PER_AGENT, NameKey, NameValue, NetworkKey, NetworkValue, OriginKey, OriginValue, RuleKey,
+};
+
+/// Cgroup id to agent.
+#[map]
+pub static CGROUPS: HashMap<u64, u32> = HashMap::with_max_entries(MAX_AGENTS, 0);
+
+/// Agent to the listeners that serve it.
+#[map]
+pub static AGENTS: HashMap<u32, AgentConfig> = HashMap::with_max_entries(MAX_AGENTS, 0);
+
+/// Agent to the number of its sockets that hold a place in [`ORIGINS`].
+#[map]
+pub static SOCKET_COUNTS: HashMap<u32, u64> = HashMap::with_max_entries(MAX_AGENTS, 0);
+
+/// Leave for single addresses, earned by names.
+#[map]
+pub static GRANTS: HashMap<GrantKey, GrantValue> =
+    HashMap::with_max_entries(MAX_AGENTS * MAX_GRANTS_PER_AGENT, BPF_F_NO_PREALLOC);
+
+/// The names behind [`GRANTS`], for the daemon alone.
+#[map]
+pub static NAMES: HashMap<NameKey, NameValue> =
+    HashMap::with_max_entries(MAX_AGENTS * MAX_GRANTS_PER_AGENT, BPF_F_NO_PREALLOC);
+
+/// Networks that a policy allows.
+#[map]
+pub static NETWORKS: LpmTrie<NetworkKey, NetworkValue> =
+    LpmTrie::with_max_entries(MAX_AGENTS * 1024, BPF_F_NO_PREALLOC);
+
+/// Networks that a policy denies.
+#[map]
+pub static DENIED_NETWORKS: LpmTrie<NetworkKey, NetworkValue> =
+    LpmTrie::with_max_entries(MAX_AGENTS * 1024, BPF_F_NO_PREALLOC);
+
+/// The rules that are in force.
+#[map]
+pub static RULES: HashMap<RuleKey, u8> = HashMap::with_max_entries(MAX_AGENTS * 4096, BPF_F_NO_PREALLOC);
+
+/// Where redirected sockets wanted to go.
+#[map]
+pub static ORIGINS: HashMap<OriginKey, OriginValue> =
+    HashMap::with_max_entries(MAX_AGENTS * MAX_SOCKETS_PER_AGENT, BPF_F_NO_PREALLOC);
+
+/// Exact counters of denials. The daemon makes the entries with the agent.
+#[map]
+pub static COUNTERS: HashMap<CounterKey, u64> = HashMap::with_max_entries(MAX_AGENTS * 16, 0);
+
+/// Denials for the daemon. When it is full, [`egress_common::LOST_EVENTS`] counts.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// What is known of each socket; the kernel frees it with the socket.
+#[btf_map]
+static SOCKETS: SkStorage<Socket> = SkStorage::new();
+
+/// What is known of one socket.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Socket {
+    pub agent: u32,
+    /// Thread group id of the creator.
+    pub pid: u32,
+    pub command: [u8; 16],
+    /// Bits of [`crate::service::Service`]: where this socket was sent.
+    pub redirects: u32,
+    /// 1 while this socket holds a place in [`SOCKET_COUNTS`].
+    pub counted: u32,
+    /// 1 while `origin` is in [`ORIGINS`].
+    pub has_origin: u32,
+    /// The rule of the direct flow, or 0.
+    pub flow_rule: u32,
+    pub flow_port: u16,
+    pub original_port: u16,
+    pub flow_transport: u32,
+    /// Destination of the direct flow.
+    pub flow_address: Address,
+    /// What the agent asked for before the last redirect.
+    pub original_address: Address,
+    pub origin: OriginKey,
+}
+
+/// What is known of the socket `sk`, which must be a full socket.
+#[inline(always)]
+pub fn socket<'a>(sk: *mut c_void) -> Option<&'a mut Socket> {
+    let found = unsafe { bpf_sk_storage_get(sockets(), sk, ptr::null_mut(), 0) };
+    unsafe { found.cast::<Socket>().as_mut() }
+}
+
+/// As [`socket`], after writing `first` if nothing is known.
+#[inline(always)]
+pub fn socket_or_insert<'a>(sk: *mut c_void, first: &mut Socket) -> Option<&'a mut Socket> {
+    let first: *mut Socket = first;
+    let flags = BPF_SK_STORAGE_GET_F_CREATE as u64;
+    let found = unsafe { bpf_sk_storage_get(sockets(), sk, first.cast(), flags) };
+    unsafe { found.cast::<Socket>().as_mut() }
+}
+
+/// Adds `amount` to a counter in a map, whatever other processors do.
+#[inline(always)]
+pub fn add(counter: *mut u64, amount: i64) {
+    // The BPF target has no atomic read-modify-write in core (its `atomic_cas` is off).
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) amount);
+    }
+}
+
+#[inline(always)]
+fn sockets() -> *mut c_void {
+    ptr::addr_of!(SOCKETS).cast_mut().cast()
+}

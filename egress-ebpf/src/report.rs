@@ -1,0 +1,110 @@
+//! What the daemon is told of a denial: an exact counter, and an event while there is room.
+
+use crate::{
+    DENY, agent,
+    connect::Destination,
+    error::Denied,
+    maps::{COUNTERS, EVENTS, Socket, add},
+    packet,
+};
+use aya_ebpf::{
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
+    programs::{SkBuffContext, SockContext, SockoptContext},
+};
+use egress_common::{Address, CounterKey, Event, Hook, LOST_EVENTS};
+
+/// A socket that may not be made.
+#[inline(always)]
+pub fn socket(ctx: &SockContext, denied: &Denied) -> i32 {
+    let sock = unsafe { &*ctx.sock };
+    let (pid, command) = current();
+    let what = What { protocol: sock.protocol as u8, family: sock.family as u16, port: 0, address: [0; 16] };
+    submit(agent::of_current().unwrap_or(0), pid, command, Hook::SocketCreate, what, denied);
+    DENY
+}
+
+/// An option that may not be set.
+#[inline(always)]
+pub fn option(ctx: &SockoptContext, denied: &Denied) -> i32 {
+    let option = unsafe { &*ctx.sockopt };
+    let (pid, command) = current();
+    // The option's number stands where a port would.
+    let what =
+        What { protocol: option.level as u8, family: 0, port: option.optname as u16, address: [0; 16] };
+    submit(agent::of_current().unwrap_or(0), pid, command, Hook::SetSocketOption, what, denied);
+    DENY
+}
+
+/// A destination that may not be reached.
+#[inline(always)]
+pub fn address(agent: u32, to: &Destination, hook: Hook, denied: &Denied) {
+    let (pid, command) = current();
+    let what = What { protocol: to.transport, family: to.family, port: to.port, address: to.address };
+    submit(agent, pid, command, hook, what, denied);
+}
+
+/// A packet that is dropped.
+#[inline(always)]
+pub fn packet(ctx: &SkBuffContext, agent: u32, socket: Option<&Socket>, hook: Hook, denied: &Denied) -> i32 {
+    let (pid, command) = match socket {
+        Some(socket) => (socket.pid, socket.command),
+        None => (0, [0; 16]),
+    };
+    let family = unsafe { (*ctx.skb.skb).family } as u16;
+    let what = match packet::read(ctx) {
+        Ok(packet) if hook == Hook::Ingress => {
+            What { protocol: packet.transport, family, port: packet.source_port, address: packet.source }
+        }
+        Ok(packet) => What {
+            protocol: packet.transport,
+            family,
+            port: packet.destination_port,
+            address: packet.destination,
+        },
+        Err(_) => {
+            What { protocol: packet::protocol(ctx), family, port: 0, address: packet::destination(ctx) }
+        }
+    };
+    submit(agent, pid, command, hook, what, denied);
+    DENY
+}
+
+struct What {
+    protocol: u8,
+    family: u16,
+    port: u16,
+    address: Address,
+}
+
+#[inline(always)]
+fn current() -> (u32, [u8; 16]) {
+    ((bpf_get_current_pid_tgid() >> 32) as u32, bpf_get_current_comm().unwrap_or([0; 16]))
+}
+
+#[inline(always)]
+fn submit(agent: u32, pid: u32, command: [u8; 16], hook: Hook, what: What, denied: &Denied) {
+    count(agent, denied.reason as u32);
+    let Some(mut slot) = EVENTS.reserve::<Event>(0) else { return count(agent, LOST_EVENTS) };
+    slot.write(Event {
+        time: unsafe { bpf_ktime_get_boot_ns() },
+        agent,
+        pid,
+        reason: denied.reason as u32,
+        rule: denied.rule,
+        port: what.port,
+        protocol: what.protocol,
+        hook: hook as u8,
+        family: what.family,
+        zero: 0,
+        address: what.address,
+        command,
+    });
+    slot.submit(0);
+}
+
+#[inline(always)]
+fn count(agent: u32, reason: u32) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(&CounterKey { agent, reason }) {
+        add(counter, 1);
+    }
+}

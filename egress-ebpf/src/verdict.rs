@@ -1,0 +1,59 @@
+//! The verdict on one address: the same function for every program.
+
+use crate::{
+    error::Denied,
+    maps::{AGENTS, DENIED_NETWORKS, GRANTS, NETWORKS, RULES},
+};
+use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, maps::lpm_trie::Key};
+use egress_common::{Address, DropReason, Gate, GrantKey, NetworkKey, RuleKey};
+
+/// Leave, and the way it takes.
+pub struct Pass {
+    pub rule: u32,
+    pub through_proxy: bool,
+}
+
+/// Whether `agent` may send to (`address`, `port`) over `transport` at this moment.
+#[inline(always)]
+pub fn judge(agent: u32, transport: u8, address: &Address, port: u16) -> Result<Pass, Denied> {
+    let key = GrantKey { agent, port, transport, zero: 0, address: *address };
+    let mut denied = Denied::because(DropReason::AddressNotGranted);
+    if let Some(grant) = unsafe { GRANTS.get(&key) } {
+        if grant.expires > unsafe { bpf_ktime_get_boot_ns() } {
+            return Ok(Pass { rule: grant.rule, through_proxy: grant.gate != Gate::Direct as u32 });
+        }
+        denied = Denied { reason: DropReason::GrantExpired, rule: grant.rule };
+    }
+    let network = Key::new(NetworkKey::BITS, NetworkKey::new(agent, transport, port, *address));
+    let Some(allowed) = NETWORKS.get(&network) else { return Err(denied) };
+    denied_network(agent, transport, port, address)?;
+    Ok(Pass { rule: allowed.rule, through_proxy: false })
+}
+
+/// Whether the rule that once allowed a flow of `agent` is still in force.
+#[inline(always)]
+pub fn rule_is_in_force(agent: u32, rule: u32) -> bool {
+    unsafe { RULES.get(&RuleKey { agent, rule }) }.is_some()
+}
+
+#[inline(always)]
+fn denied_network(agent: u32, transport: u8, port: u16, address: &Address) -> Result<(), Denied> {
+    match unsafe { AGENTS.get(&agent) } {
+        Some(config) if config.denies_networks == 0 => return Ok(()),
+        Some(_) => {}
+        None => return Err(Denied::because(DropReason::AgentUnknown)),
+    }
+    covers(agent, transport, port, address)?;
+    covers(agent, transport, 0, address)?;
+    covers(agent, 0, port, address)?;
+    covers(agent, 0, 0, address)
+}
+
+#[inline(always)]
+fn covers(agent: u32, transport: u8, port: u16, address: &Address) -> Result<(), Denied> {
+    let key = Key::new(NetworkKey::BITS, NetworkKey::new(agent, transport, port, *address));
+    match DENIED_NETWORKS.get(&key) {
+        Some(deny) => Err(Denied { reason: DropReason::DeniedByRule, rule: deny.rule }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,55 @@
+//! Which lines a reader asked for.
+
+use super::{
+    event::Verdict,
+    record::{Line, Record, Time},
+};
+
+/// Which lines to show. Gaps always pass: they may stand for a record that would have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    pub verdicts: Verdicts,
+    pub agent: Option<String>,
+    /// The word of a reason.
+    pub reason: Option<String>,
+    /// A pid, a program's file name, or a part of the command line.
+    pub process: Option<String>,
+    pub since: Option<Time>,
+}
+
+/// Which verdicts to show.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Verdicts {
+    #[default]
+    Denied,
+    All,
+}
+
+impl Filter {
+    #[must_use]
+    pub fn passes(&self, line: &Line) -> bool {
+        match line {
+            Line::Record(record) => self.passes_record(record),
+            Line::Gap(gap) => self.since.is_none_or(|since| gap.time >= since),
+        }
+    }
+
+    fn passes_record(&self, record: &Record) -> bool {
+        let is_asked_for = match self.verdicts {
+            Verdicts::All => true,
+            Verdicts::Denied => record.verdict == Verdict::Deny,
+        };
+        is_asked_for
+            && self.since.is_none_or(|since| record.time >= since)
+            && self.agent.as_ref().is_none_or(|agent| *agent == record.agent)
+            && self.reason.as_deref().is_none_or(|reason| record.reason.as_deref() == Some(reason))
+            && self.process.as_ref().is_none_or(|process| is_process(record, process))
+    }
+}
+
+fn is_process(record: &Record, wanted: &str) -> bool {
+    record.process.as_ref().is_some_and(|process| match wanted.parse::<u32>() {
+        Ok(pid) => process.pid == pid,
+        Err(_) => process.name() == wanted || process.command.contains(wanted),
+    })
+}

@@ -1,0 +1,322 @@
+//! The versioned schema of the audit log, documented field by field in `docs/audit-schema.md`.
+
+use super::{
+    event::{Event, Gate, Spoken, Verdict},
+    remedy::remedy,
+};
+use crate::policy::{Destination, Process, Protocol};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr};
+
+/// Version of the schema, in the field `v` of every line. It grows when a field changes its
+/// meaning or goes; a reader skips fields that it does not know.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// One line of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "nearly every line is a record")]
+pub enum Line {
+    Record(Record),
+    Gap(Gap),
+}
+
+impl Line {
+    /// The number of this line, one more than that of the line before.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        match self {
+            Self::Record(record) => record.seq,
+            Self::Gap(gap) => gap.seq,
+        }
+    }
+}
+
+/// What happened to one flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub v: u32,
+    pub seq: u64,
+    pub time: Time,
+    pub agent: String,
+    pub verdict: Verdict,
+    pub gate: Gate,
+    pub process: Option<RecordedProcess>,
+    pub destination: RecordedDestination,
+    pub protocol: String,
+    pub reason: Option<Cow<'static, str>>,
+    pub explanation: Option<Cow<'static, str>>,
+    /// `file:line`.
+    pub rule: Option<String>,
+    /// The rule that would allow the flow, as a line of YAML.
+    pub remedy: Option<String>,
+    pub detail: Option<String>,
+    pub count: u64,
+}
+
+impl Record {
+    /// The record of `event`, with every text cut to its bound.
+    #[must_use]
+    pub fn of(event: &Event, seq: u64, time: Time) -> Self {
+        Self {
+            v: SCHEMA_VERSION,
+            seq,
+            time,
+            agent: event.agent.to_string(),
+            verdict: event.verdict,
+            gate: event.gate,
+            process: event.process.as_ref().map(RecordedProcess::of),
+            destination: RecordedDestination::of(event),
+            protocol: event.protocol.to_string(),
+            reason: event.reason.map(|reason| Cow::Borrowed(reason.as_str())),
+            explanation: event.reason.map(|reason| Cow::Borrowed(reason.explanation())),
+            rule: event.rule.as_ref().map(|rule| cut(&rule.to_string(), MAX_PATH)),
+            remedy: remedy_of(event),
+            detail: event.detail.as_deref().map(|detail| cut(detail, MAX_DETAIL)),
+            count: event.count,
+        }
+    }
+}
+
+/// The process behind a flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedProcess {
+    pub pid: u32,
+    pub executable: Option<String>,
+    pub command: String,
+}
+
+impl RecordedProcess {
+    fn of(process: &Process) -> Self {
+        Self {
+            pid: process.pid,
+            executable: process.executable.as_deref().map(|path| cut(path, MAX_PATH)),
+            command: cut(&process.command, MAX_COMMAND),
+        }
+    }
+
+    /// What people call the program: the file name of its executable, else the first word of its
+    /// command line.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let path = self.executable.as_deref().or_else(|| self.command.split(' ').next()).unwrap_or("");
+        path.rsplit('/').next().unwrap_or(path)
+    }
+}
+
+/// Where a flow went, as far as its gate could tell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedDestination {
+    pub name: Option<String>,
+    pub address: Option<IpAddr>,
+    pub port: Option<u16>,
+}
+
+impl RecordedDestination {
+    fn of(event: &Event) -> Self {
+        let (name, address) = match &event.destination {
+            Some(Destination::Name(name)) => (Some(name.to_string()), event.address),
+            Some(Destination::Address(address)) => (None, Some(*address)),
+            None => (None, event.address),
+        };
+        Self { name, address, port: event.port }
+    }
+}
+
+/// Events that left no record of their own, counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    pub v: u32,
+    pub seq: u64,
+    pub time: Time,
+    pub lost: u64,
+    pub at: LostAt,
+}
+
+/// Where events were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LostAt {
+    /// On the way to the log: they came faster than they could be taken.
+    Queue,
+    /// The log could not be written; followers saw these records.
+    Log,
+    /// The line was torn by a crash or a full disk.
+    Torn,
+}
+
+/// A point in time, written as RFC 3339 in UTC with milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(jiff::Timestamp);
+
+impl Time {
+    #[must_use]
+    pub fn now() -> Self {
+        jiff::Timestamp::now().into()
+    }
+
+    #[must_use]
+    pub fn timestamp(self) -> jiff::Timestamp {
+        self.0
+    }
+}
+
+impl From<jiff::Timestamp> for Time {
+    /// Cut to milliseconds, so that a time that was written reads as the same again.
+    fn from(timestamp: jiff::Timestamp) -> Self {
+        Self(jiff::Timestamp::from_millisecond(timestamp.as_millisecond()).unwrap_or(timestamp))
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3}", self.0)
+    }
+}
+
+impl FromStr for Time {
+    type Err = UnknownTime;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<jiff::Timestamp>().map(Self::from).map_err(|_| UnknownTime(text.to_owned()))
+    }
+}
+
+/// The text is not a time of RFC 3339.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a time (RFC 3339, as in `2026-11-21T10:15:14.123Z`)")]
+pub struct UnknownTime(String);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Octets of a path; the kernel's own bound (4,096) would let one flow fill a terminal.
+const MAX_PATH: usize = 256;
+/// Octets of a command line: enough to see which script ran with which arguments.
+const MAX_COMMAND: usize = 512;
+/// Octets of the detail: it may quote what an agent sent.
+const MAX_DETAIL: usize = 512;
+
+/// `text`, cut between two characters to `bound` octets with an ellipsis.
+fn cut(text: &str, bound: usize) -> String {
+    const ELLIPSIS: &str = "…";
+    if text.len() <= bound {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(bound - ELLIPSIS.len());
+    format!("{}{ELLIPSIS}", &text[..end])
+}
+
+fn remedy_of(event: &Event) -> Option<String> {
+    let by_address = || event.address.map(Destination::Address);
+    let destination = event.destination.clone().or_else(by_address)?;
+    remedy(&destination, event.port, protocol_of(event.protocol), event.reason?)
+}
+
+/// What a rule would call the protocol; None where no rule speaks of it, or any does.
+fn protocol_of(spoken: Spoken) -> Option<Protocol> {
+    match spoken {
+        Spoken::Of(protocol) => Some(protocol),
+        Spoken::Ip(6) => Some(Protocol::Tcp),
+        Spoken::Ip(17) => Some(Protocol::Udp),
+        Spoken::Dns | Spoken::Ip(_) | Spoken::Family(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        audit::encode_line,
+        policy::{AgentName, Denial, HostName, Reason, Source},
+    };
+
+    #[test]
+    fn a_record_is_written_as_the_schema_says() {
+        let line = Line::Record(Record::of(&event(), 7, time()));
+        writes(
+            &encode_line(&line),
+            concat!(
+                r#"{"v":1,"seq":7,"time":"2026-11-21T10:15:14.123Z","agent":"build","verdict":"deny","#,
+                r#""gate":"server-name","process":{"pid":42,"executable":"/usr/bin/curl","#,
+                r#""command":"curl https://db.evil.test"},"destination":{"name":"db.evil.test","#,
+                r#""address":"192.0.2.7","port":443},"protocol":"tls","reason":"host-not-allowed","#,
+                r#""explanation":"No rule allows this host.","rule":"a.yaml:3","#,
+                r#""remedy":"- host: db.evil.test","detail":null,"count":1}"#,
+                "\n"
+            ),
+        );
+    }
+
+    #[test]
+    fn a_gap_is_written_as_the_schema_says() {
+        let gap = Gap { v: 1, seq: 8, time: time(), lost: 3, at: LostAt::Queue };
+        writes(
+            &encode_line(&Line::Gap(gap)),
+            "{\"v\":1,\"seq\":8,\"time\":\"2026-11-21T10:15:14.123Z\",\"lost\":3,\"at\":\"queue\"}\n",
+        );
+    }
+
+    #[test]
+    fn a_line_reads_as_what_was_written() {
+        let record = Line::Record(Record::of(&event(), 7, time()));
+        let gap = Line::Gap(Gap { v: 1, seq: 8, time: time(), lost: 3, at: LostAt::Log });
+        for line in [record, gap] {
+            assert_eq!(serde_json::from_slice::<Line>(&encode_line(&line)).unwrap(), line);
+        }
+    }
+
+    #[test]
+    fn control_characters_survive_as_escapes_and_reach_no_terminal() {
+        let mut event = event();
+        event.detail = Some("a\u{1b}[2J\n\u{9b}1m\u{7f}\u{202e}\u{2028}é\"\\".to_owned());
+        let line = Line::Record(Record::of(&event, 7, time()));
+        let bytes = encode_line(&line);
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        let expected = r#""detail":"a\u001b[2J\n\u009b1m\u007f\u202e\u2028é\"\\""#;
+        assert!(text.contains(expected), "{text}");
+        assert_eq!(serde_json::from_slice::<Line>(&bytes).unwrap(), line);
+    }
+
+    #[test]
+    fn what_an_agent_chose_is_cut_between_two_characters() {
+        let mut event = event();
+        event.detail = Some("é".repeat(1000));
+        let detail = Record::of(&event, 7, time()).detail.unwrap();
+        assert_eq!(detail, format!("{}…", "é".repeat(254)));
+    }
+
+    fn event() -> Event {
+        let denial =
+            Denial { reason: Reason::HostNotAllowed, rule: Some(Source { file: "a.yaml".into(), line: 3 }) };
+        let agent = AgentName::parse("build").unwrap();
+        let mut event = Event::denied(&agent, Gate::ServerName, Spoken::Of(Protocol::Tls), &denial);
+        event.destination = Some(Destination::Name(HostName::parse("db.evil.test").unwrap()));
+        event.address = Some("192.0.2.7".parse().unwrap());
+        event.port = Some(443);
+        event.process = Some(Process {
+            pid: 42,
+            executable: Some("/usr/bin/curl".to_owned()),
+            command: "curl https://db.evil.test".to_owned(),
+        });
+        event
+    }
+
+    fn time() -> Time {
+        "2026-11-21T10:15:14.123456Z".parse().unwrap()
+    }
+
+    fn writes(got: &[u8], expected: &str) {
+        assert_eq!(String::from_utf8_lossy(got), expected);
+    }
+}

@@ -1,0 +1,111 @@
+//! What is wrong with a file, and how people are shown it.
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use std::{fmt, ops::Range, sync::Arc};
+
+/// Everything that is wrong with the files that were loaded. Displays as full diagnostics with
+/// file, line and caret, without colour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl ConfigError {
+    /// Every single thing that is wrong, in the order of the files. Never empty.
+    #[must_use]
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.diagnostics
+    }
+
+    /// The diagnostics as a terminal shows them, with ANSI colour if `colour` is set.
+    #[must_use]
+    pub fn render(&self, colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let rendered: Vec<String> =
+            self.diagnostics.iter().map(|diagnostic| diagnostic.render(&renderer)).collect();
+        rendered.join("\n\n")
+    }
+
+    pub(super) fn all(diagnostics: Vec<Diagnostic>) -> Self {
+        Self { diagnostics }
+    }
+}
+
+impl From<Diagnostic> for ConfigError {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self { diagnostics: vec![diagnostic] }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    title: String,
+    place: Option<Place>,
+    label: String,
+    help: Option<String>,
+}
+
+impl Diagnostic {
+    /// The error in one line.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// The line of the file, from 1; None where the file could not be read at all.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        let place = self.place.as_ref()?;
+        Some(place.text.get(..place.span.start)?.matches('\n').count() + 1)
+    }
+
+    /// An error that no line of a file shows.
+    pub(super) fn general(title: impl Into<String>) -> Self {
+        Self { title: title.into(), place: None, label: String::new(), help: None }
+    }
+
+    pub(super) fn at(place: Place, title: impl Into<String>) -> Self {
+        Self { title: title.into(), place: Some(place), label: String::new(), help: None }
+    }
+
+    pub(super) fn label(self, label: impl Into<String>) -> Self {
+        Self { label: label.into(), ..self }
+    }
+
+    pub(super) fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+
+    fn render(&self, renderer: &Renderer) -> String {
+        let mut group = Group::with_title(Level::ERROR.primary_title(&self.title));
+        if let Some(place) = &self.place {
+            let mut caret = AnnotationKind::Primary.span(place.span.clone());
+            if !self.label.is_empty() {
+                caret = caret.label(&self.label);
+            }
+            group = group.element(Snippet::source(&*place.text).path(&*place.file).annotation(caret));
+        }
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(help));
+        }
+        renderer.render(&[group])
+    }
+}
+
+/// A stretch of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) file: Arc<str>,
+    pub(super) text: Arc<str>,
+    /// In octets, on character boundaries, within the text.
+    pub(super) span: Range<usize>,
+}

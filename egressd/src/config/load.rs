@@ -1,0 +1,163 @@
+//! Where files come from, and the bounds on reading them.
+
+use super::{
+    compile::{Compiler, Policies},
+    diagnostic::{ConfigError, Diagnostic},
+    document::Document,
+};
+use nix::fcntl::OFlag;
+use serde_saphyr::Spanned;
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// The largest file that is read, in octets: 1 MiB, some hundred times the largest allowlist.
+pub const MAX_FILE: u64 = 1 << 20;
+
+/// Loads policy files. Allowlists are searched beside the file, then in `allowlist_dirs`.
+///
+/// # Errors
+/// Shows everything that is wrong with the files; then none of them is in force.
+pub fn load(files: &[PathBuf], allowlist_dirs: &[PathBuf]) -> Result<Policies, ConfigError> {
+    Loader::new(allowlist_dirs).load(files)
+}
+
+/// Loads a policy from its text; its rules name `name` as their file.
+///
+/// Errors quote lines of the allowlists that the text includes, so `base_dir` and
+/// `allowlist_dirs` must be folders that whoever wrote the text may read.
+///
+/// # Errors
+/// Shows everything that is wrong with the text.
+pub fn load_str(
+    name: &str,
+    text: &str,
+    base_dir: &Path,
+    allowlist_dirs: &[PathBuf],
+) -> Result<Policies, ConfigError> {
+    Loader::new(allowlist_dirs).load_str(name, text, base_dir)
+}
+
+/// The policy files of a folder: every `*.yaml`, sorted by name, hidden files left out.
+///
+/// # Errors
+/// The folder could not be read.
+pub fn load_dir(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let failed =
+        |error: io::Error| Diagnostic::general(format!("failed to list `{}`: {error}", folder.display()));
+    let mut files = Vec::new();
+    for found in fs::read_dir(folder).map_err(failed)? {
+        let path = found.map_err(failed)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if path.extension().is_some_and(|extension| extension == "yaml") && !hidden {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Loads policies with what they need besides their own text.
+pub struct Loader<'a> {
+    allowlist_dirs: &'a [PathBuf],
+}
+
+impl<'a> Loader<'a> {
+    #[must_use]
+    pub fn new(allowlist_dirs: &'a [PathBuf]) -> Self {
+        Self { allowlist_dirs }
+    }
+
+    /// See [`load`].
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load(&self, files: &[PathBuf]) -> Result<Policies, ConfigError> {
+        let mut compiler = Compiler::new(self);
+        for path in files {
+            match read(path) {
+                Ok(document) => compiler.policy_file(&document, path.parent().unwrap_or(Path::new(""))),
+                Err(error) => compiler.unreadable(Diagnostic::general(error.to_string())),
+            }
+        }
+        compiler.finish()
+    }
+
+    /// See [`load_str`].
+    ///
+    /// # Errors
+    /// As [`load_str`].
+    pub fn load_str(&self, name: &str, text: &str, base_dir: &Path) -> Result<Policies, ConfigError> {
+        if text.len() as u64 > MAX_FILE {
+            let error = ReadError::TooLarge(PathBuf::from(name));
+            return Err(Diagnostic::general(error.to_string()).into());
+        }
+        let mut compiler = Compiler::new(self);
+        compiler.policy_file(&Document::new(name, text), base_dir);
+        compiler.finish()
+    }
+
+    /// The allowlist that a policy file in `folder` includes by its name.
+    pub(super) fn allowlist(
+        &self,
+        document: &Document,
+        folder: &Path,
+        include: &Spanned<String>,
+    ) -> Result<Document, Diagnostic> {
+        let name = include.value.as_str();
+        let error = |title: String| document.error(include.referenced, title);
+        // A name, never a path: a policy must not reach outside the folders of allowlists.
+        if name.is_empty() || !name.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-') {
+            return Err(error(format!("invalid allowlist name {name:?}"))
+                .help("write the name of the file without folder and `.yaml`: letters, digits and `-`"));
+        }
+        let beside = [folder.join("allowlists"), folder.to_owned()];
+        for folder in beside.iter().chain(self.allowlist_dirs) {
+            match read(&folder.join(format!("{name}.yaml"))) {
+                Ok(allowlist) => return Ok(allowlist),
+                Err(ReadError::Failed(_, cause)) if cause.kind() == io::ErrorKind::NotFound => {}
+                Err(cause) => return Err(error(cause.to_string())),
+            }
+        }
+        let searched: Vec<String> =
+            beside.iter().chain(self.allowlist_dirs).map(|folder| folder.display().to_string()).collect();
+        Err(error(format!("no allowlist `{name}`")).help(format!("searched in: {}", searched.join(", "))))
+    }
+}
+
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error("failed to read `{}`: {}", .0.display(), .1)]
+    Failed(PathBuf, io::Error),
+    #[error("failed to read `{}`: not a regular file", .0.display())]
+    NotRegular(PathBuf),
+    #[error("failed to read `{}`: larger than {MAX_FILE} octets", .0.display())]
+    TooLarge(PathBuf),
+    #[error("failed to read `{}`: not UTF-8 text", .0.display())]
+    NotText(PathBuf),
+}
+
+/// Reads a regular file of at most [`MAX_FILE`] octets.
+pub(super) fn read(path: &Path) -> Result<Document, ReadError> {
+    let failed = |error| ReadError::Failed(path.to_owned(), error);
+    let file = open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(ReadError::NotRegular(path.to_owned()));
+    }
+    let mut octets = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut octets).map_err(failed)?;
+    if octets.len() as u64 > MAX_FILE {
+        return Err(ReadError::TooLarge(path.to_owned()));
+    }
+    let text = String::from_utf8(octets).map_err(|_| ReadError::NotText(path.to_owned()))?;
+    Ok(Document::new(&path.display().to_string(), &text))
+}
+
+/// Without waiting for a writer, should the path be a FIFO.
+fn open(path: &Path) -> io::Result<File> {
+    fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)
+}

@@ -1,0 +1,15 @@
+//! Policy files and the daemon's own file: from YAML to values, with errors that show the line.
+
+mod compile;
+mod daemon;
+mod diagnostic;
+mod document;
+mod file;
+mod identity;
+mod load;
+mod rule;
+
+pub use compile::Policies;
+pub use daemon::DaemonConfig;
+pub use diagnostic::{ConfigError, Diagnostic};
+pub use load::{Loader, MAX_FILE, load, load_dir, load_str};

@@ -1,0 +1,32 @@
+//! What the control server asks of the daemon.
+
+use super::protocol::{
+    AgentStatus, ExplainRequest, Explanation, Refusal, ReloadSummary, StartAgent, StartedAgent, Status,
+};
+use crate::audit::Feed;
+use std::{future::Future, pin::Pin, sync::Arc};
+
+/// Answers the requests of operators. Implemented by the composition root, and by tests.
+///
+/// Methods that return a future may be dropped half way, when the asker hangs up; what must not
+/// be left half done belongs in a task of its own.
+pub trait Daemon: Send + Sync + 'static {
+    fn status(&self) -> Status;
+
+    fn agents(&self) -> Vec<AgentStatus>;
+
+    fn start_agent(&self, request: StartAgent) -> BoxFuture<'_, Result<StartedAgent, Refusal>>;
+
+    /// Ends the agent with that id: its processes, its grants and its cgroup.
+    fn stop_agent(&self, id: u32) -> BoxFuture<'_, Result<(), Refusal>>;
+
+    /// Replaces every policy, or none.
+    fn reload(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>>;
+
+    fn explain(&self, request: ExplainRequest) -> Result<Explanation, Refusal>;
+
+    fn feed(&self) -> Arc<Feed>;
+}
+
+/// A future on the heap, so that [`Daemon`] can be a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

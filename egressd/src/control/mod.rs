@@ -1,0 +1,21 @@
+//! The Unix socket through which `egressctl` asks the daemon.
+//!
+//! HTTP/1.1 with JSON, so that `curl --unix-socket` will do in an emergency. [`protocol`] holds
+//! every type on the wire; [`Daemon`] is what the server asks, and [`Client`] what the CLI asks.
+
+mod client;
+mod daemon;
+mod explain;
+mod peer;
+pub mod protocol;
+mod routes;
+mod server;
+mod stream;
+
+pub use client::{Client, ClientError, Records};
+pub use daemon::{BoxFuture, Daemon};
+pub use explain::{Asked, AskedError, explain};
+pub use server::{BindError, bind, serve};
+
+/// Where the daemon listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/egressd/control.sock";

@@ -1,0 +1,282 @@
+//! Every type that crosses the control socket. All of it is version 1, under `/v1/`.
+//!
+//! Readers skip fields that they do not know; fields are only ever added within a version.
+
+use crate::audit::{Health, Line, Time, Totals};
+use serde::{Deserialize, Serialize};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Version of the protocol: the first segment of every path.
+pub const VERSION: u32 = 1;
+
+/// Octets of a request at the most: as many as a policy file may have.
+pub const MAX_REQUEST: usize = 1 << 20;
+
+/// `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the package, as in `0.1.0`.
+    pub version: String,
+    pub pid: u32,
+    /// Tells daemons on one host apart.
+    pub instance: String,
+    pub started: Time,
+    /// What the daemon proved of itself. It is healthy when every one is passed.
+    pub checks: Vec<Check>,
+    pub agents: usize,
+    /// The policy files in force.
+    pub policies: Vec<PathBuf>,
+    /// When they were read.
+    pub policies_loaded: Time,
+    pub flows: Flows,
+    pub log: LogStatus,
+    /// Events that left no record of their own since the daemon started.
+    pub lost: u64,
+}
+
+impl Status {
+    /// Whether every check is passed.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.checks.iter().all(|check| check.passed)
+    }
+}
+
+/// Something that must be true for the fence to stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// As in `name gate`, `kernel programs`, `audit log`.
+    pub name: String,
+    pub passed: bool,
+    /// What was seen, and what to do about it.
+    pub detail: String,
+}
+
+/// Flows since the daemon, or the agent, started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flows {
+    pub allowed: u64,
+    pub denied: u64,
+    pub last_denied: Option<Time>,
+}
+
+impl From<Totals> for Flows {
+    fn from(Totals { allowed, denied, last_denied }: Totals) -> Self {
+        Self { allowed, denied, last_denied }
+    }
+}
+
+/// How the audit log is doing. See [`Health`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStatus {
+    pub path: PathBuf,
+    /// The number of the next line.
+    pub next_seq: u64,
+    pub written_octets: u64,
+    pub waiting_octets: u64,
+    pub failures: u64,
+    pub dropped_lines: u64,
+    pub last_error: Option<String>,
+}
+
+impl LogStatus {
+    #[must_use]
+    pub fn new(path: PathBuf, next_seq: u64, health: Health) -> Self {
+        Self {
+            path,
+            next_seq,
+            written_octets: health.written,
+            waiting_octets: health.waiting,
+            failures: health.failures,
+            dropped_lines: health.dropped,
+            last_error: health.last_error,
+        }
+    }
+}
+
+/// One element of `GET /v1/agents`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    pub id: u32,
+    pub name: String,
+    pub started: Time,
+    pub cgroup: PathBuf,
+    /// Where its policy comes from: the agent's own name, `default`, a file, or `none`.
+    pub policy: String,
+    pub processes: u32,
+    pub grants: usize,
+    pub flows: Flows,
+}
+
+/// `POST /v1/agents`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartAgent {
+    /// Must be an agent name; None lets the daemon choose one.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// None: what the daemon's own policy files say for that name.
+    #[serde(default)]
+    pub policy: Option<PolicyText>,
+    /// Whether the agent is to be given an HTTP proxy beside the transparent one.
+    #[serde(default)]
+    pub explicit_proxy: bool,
+}
+
+/// A policy that the asker read, so that the daemon opens no file on somebody's word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyText {
+    /// As its rules are to be named in records.
+    pub file: String,
+    pub text: String,
+    /// Where its includes are looked for.
+    pub base_dir: PathBuf,
+}
+
+/// The answer to [`StartAgent`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedAgent {
+    pub id: u32,
+    pub name: String,
+    /// The folder of its cgroup, ready for a process to be cloned into.
+    pub cgroup: PathBuf,
+    pub proxy_v4: Option<SocketAddr>,
+    pub proxy_v6: Option<SocketAddr>,
+    pub dns_v4: Option<SocketAddr>,
+    pub dns_v6: Option<SocketAddr>,
+    /// What the agent must not see: sockets, pins and logs of the daemon.
+    #[serde(default)]
+    pub hidden: Vec<PathBuf>,
+    /// The number of the next record, so that the asker can read what concerns this run.
+    pub next_seq: u64,
+}
+
+/// The answer to `POST /v1/reload`, once every policy was replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadSummary {
+    /// The policy files that were read.
+    pub policies: Vec<PathBuf>,
+    /// Names of the running agents whose policy is another than before.
+    pub changed_agents: Vec<String>,
+    /// What is allowed but looks like a mistake.
+    pub warnings: Vec<String>,
+}
+
+/// The query of `GET /v1/explain`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// A host name, an address, with or without a port, or a URL.
+    pub host: String,
+    pub port: Option<u16>,
+    /// `tls`, `http`, `tcp` or `udp`; None: what rules open at that port, else what is usual there.
+    pub protocol: Option<String>,
+    /// None: the policy of agents that have none of their own name.
+    pub agent: Option<String>,
+}
+
+/// What the enforcing matcher says of one flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub verdict: crate::audit::Verdict,
+    pub agent: String,
+    pub destination: String,
+    pub port: u16,
+    pub protocol: String,
+    /// The word of the reason, where it is denied.
+    pub reason: Option<String>,
+    /// The same as a sentence.
+    pub explanation: Option<String>,
+    /// `file:line` of the rule that allowed, denied or came nearest.
+    pub rule: Option<String>,
+    /// The line of YAML that would allow it.
+    pub remedy: Option<String>,
+    /// What is open to that name, as in `443/tls`.
+    pub open: Vec<String>,
+}
+
+/// The query of `GET /v1/records`. The answer is one [`Frame`] a line.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordsRequest {
+    pub agent: Option<String>,
+    pub reason: Option<String>,
+    pub process: Option<String>,
+    pub since: Option<Time>,
+    /// Only lines with greater numbers. Those that are no longer held are told as missed. A number
+    /// that the daemon has not come to yet is of another numbering, and stands for none.
+    pub after_seq: Option<u64>,
+    /// At most so many of the lines that are there already, the last ones.
+    pub last: Option<usize>,
+    /// Allowed flows, too.
+    #[serde(default)]
+    pub all: bool,
+    /// Go on with what comes.
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// One line of the stream of records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "nearly every frame is a line")]
+pub enum Frame {
+    Line(Line),
+    /// Opens the stream.
+    Feed {
+        v: u32,
+        feed: FeedState,
+    },
+    /// Lines that were there, and could not be sent.
+    Missed {
+        v: u32,
+        missed: u64,
+    },
+    /// Nothing happened for a while, or nothing that was asked for.
+    Heartbeat {
+        v: u32,
+        heartbeat: FeedState,
+    },
+}
+
+/// Which lines the daemon holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedState {
+    pub first_seq: u64,
+    pub next_seq: u64,
+}
+
+/// Why a request was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    pub kind: RefusalKind,
+    /// For people; may have several lines, as diagnostics of a policy have.
+    pub message: String,
+}
+
+impl Refusal {
+    #[must_use]
+    pub fn new(kind: RefusalKind, message: impl ToString) -> Self {
+        Self { kind, message: message.to_string() }
+    }
+}
+
+/// What sort of refusal: it decides the HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalKind {
+    /// The request cannot be read, or asks for what cannot be (400).
+    Invalid,
+    /// The asker may not ask (403).
+    Forbidden,
+    /// There is no such agent or path (404).
+    Unknown,
+    /// It would contradict what is (409).
+    Conflict,
+    /// A bound is reached; later it may work (503).
+    Busy,
+    /// The daemon tried and failed (500).
+    Failed,
+}

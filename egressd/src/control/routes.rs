@@ -1,0 +1,105 @@
+//! From paths to the [`Daemon`].
+
+use super::{
+    daemon::Daemon,
+    protocol::{
+        AgentStatus, ExplainRequest, Explanation, MAX_REQUEST, RecordsRequest, Refusal, RefusalKind,
+        ReloadSummary, StartAgent, StartedAgent, Status,
+    },
+    stream::stream,
+};
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{
+        DefaultBodyLimit, Path, Query, State,
+        rejection::{BytesRejection, PathRejection, QueryRejection},
+    },
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::{delete, get, post},
+};
+use std::sync::Arc;
+
+/// Every path there is.
+pub fn router(daemon: Arc<dyn Daemon>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/agents", get(agents).post(start_agent))
+        .route("/v1/agents/{id}", delete(stop_agent))
+        .route("/v1/reload", post(reload))
+        .route("/v1/explain", get(explain))
+        .route("/v1/records", get(records))
+        .fallback(unknown)
+        .method_not_allowed_fallback(unknown)
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .with_state(daemon)
+}
+
+type App = State<Arc<dyn Daemon>>;
+
+async fn status(State(daemon): App) -> Json<Status> {
+    Json(daemon.status())
+}
+
+async fn agents(State(daemon): App) -> Json<Vec<AgentStatus>> {
+    Json(daemon.agents())
+}
+
+async fn start_agent(
+    State(daemon): App,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<StartedAgent>, Refusal> {
+    let body = body.map_err(|rejection| invalid(&rejection.body_text()))?;
+    let request: StartAgent = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+    Ok(Json(daemon.start_agent(request).await?))
+}
+
+async fn stop_agent(State(daemon): App, id: Result<Path<u32>, PathRejection>) -> Result<StatusCode, Refusal> {
+    let Path(id) = id.map_err(|rejection| invalid(&rejection.body_text()))?;
+    daemon.stop_agent(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn reload(State(daemon): App) -> Result<Json<ReloadSummary>, Refusal> {
+    Ok(Json(daemon.reload().await?))
+}
+
+async fn explain(
+    State(daemon): App,
+    query: Result<Query<ExplainRequest>, QueryRejection>,
+) -> Result<Json<Explanation>, Refusal> {
+    let Query(request) = query.map_err(|rejection| invalid(&rejection.body_text()))?;
+    Ok(Json(daemon.explain(request)?))
+}
+
+async fn records(
+    State(daemon): App,
+    query: Result<Query<RecordsRequest>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Query(request) = query.map_err(|rejection| invalid(&rejection.body_text()))?;
+    let frames = Body::from_stream(stream(&daemon.feed(), request));
+    Ok(([(CONTENT_TYPE, "application/x-ndjson")], frames).into_response())
+}
+
+async fn unknown() -> Refusal {
+    Refusal::new(RefusalKind::Unknown, "no such path or method: egressctl and egressd differ in version?")
+}
+
+fn invalid(error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(RefusalKind::Invalid, format!("failed to read request: {error}"))
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match self.kind {
+            RefusalKind::Invalid => StatusCode::BAD_REQUEST,
+            RefusalKind::Forbidden => StatusCode::FORBIDDEN,
+            RefusalKind::Unknown => StatusCode::NOT_FOUND,
+            RefusalKind::Conflict => StatusCode::CONFLICT,
+            RefusalKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            RefusalKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(self)).into_response()
+    }
+}

@@ -1,0 +1,179 @@
+//! The cgroups of agents, all below one that carries the programs.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+/// The cgroup2 hierarchy, wherever this host mounts it.
+#[derive(Debug, Clone)]
+pub struct Hierarchy {
+    mount: PathBuf,
+}
+
+impl Hierarchy {
+    /// Finds the hierarchy in `/proc/self/mountinfo`.
+    ///
+    /// # Errors
+    /// No cgroup2 is mounted.
+    pub fn find() -> Result<Self, CgroupError> {
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo").map_err(CgroupError::Mountinfo)?;
+        let mount = mountinfo.lines().find_map(cgroup2_mount).ok_or(CgroupError::NotMounted)?;
+        Ok(Self { mount })
+    }
+
+    #[must_use]
+    pub fn mount(&self) -> &Path {
+        &self.mount
+    }
+
+    /// Makes the cgroup `name` below the root of the hierarchy, or takes the one that is there.
+    ///
+    /// # Errors
+    /// The kernel refuses to make it.
+    pub fn create(&self, name: &str) -> Result<Cgroup, CgroupError> {
+        Cgroup::create(self.mount.join(name))
+    }
+
+    /// Whether the process `pid` is in `cgroup` or below it.
+    #[must_use]
+    pub fn holds(&self, cgroup: &Cgroup, pid: u32) -> bool {
+        let Ok(memberships) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
+        let Some(own) = memberships.lines().find_map(|line| line.strip_prefix("0::/")) else { return false };
+        self.mount.join(own).starts_with(&cgroup.path)
+    }
+}
+
+/// One cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cgroup {
+    path: PathBuf,
+    id: u64,
+}
+
+impl Cgroup {
+    /// Makes the cgroup `name` below this one, or takes the one that is there.
+    ///
+    /// # Errors
+    /// The kernel refuses to make it.
+    pub fn child(&self, name: &str) -> Result<Self, CgroupError> {
+        Self::create(self.path.join(name))
+    }
+
+    /// Opens a cgroup that exists.
+    ///
+    /// # Errors
+    /// There is none at `path`.
+    pub fn open(path: PathBuf) -> Result<Self, CgroupError> {
+        // kernfs: on 64-bit hosts the inode number is the cgroup id of bpf_skb_cgroup_id.
+        let id = fs::metadata(&path).map_err(|error| CgroupError::Open(path.clone(), error))?.ino();
+        Ok(Self { path, id })
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The id by which the kernel programs know this cgroup.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The folder, to attach programs to or to clone into.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn file(&self) -> Result<File, CgroupError> {
+        File::open(&self.path).map_err(|error| CgroupError::Open(self.path.clone(), error))
+    }
+
+    /// Whether a process lives in this cgroup or below it. True if that cannot be told.
+    #[must_use]
+    pub fn is_populated(&self) -> bool {
+        match fs::read_to_string(self.path.join("cgroup.events")) {
+            Ok(events) => !events.lines().any(|line| line == "populated 0"),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
+    /// How many processes live in this cgroup, not counting those below it.
+    #[must_use]
+    pub fn processes(&self) -> u32 {
+        let list = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
+        u32::try_from(list.lines().count()).unwrap_or(u32::MAX)
+    }
+
+    /// Kills every process in this cgroup and below it (`cgroup.kill`, Linux 5.14).
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn kill(&self) -> Result<(), CgroupError> {
+        fs::write(self.path.join("cgroup.kill"), "1")
+            .map_err(|error| CgroupError::Kill(self.path.clone(), error))
+    }
+
+    /// Removes this cgroup and the empty ones below it.
+    ///
+    /// # Errors
+    /// A process still lives there.
+    pub fn remove(&self) -> Result<(), CgroupError> {
+        remove_tree(&self.path).map_err(|error| CgroupError::Remove(self.path.clone(), error))
+    }
+
+    fn create(path: PathBuf) -> Result<Self, CgroupError> {
+        match fs::create_dir(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(CgroupError::Create(path, error)),
+        }
+        Self::open(path)
+    }
+}
+
+/// Why a cgroup could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    #[error("failed to read `/proc/self/mountinfo`: {0}")]
+    Mountinfo(io::Error),
+    #[error("no cgroup2 hierarchy is mounted; mount one: `mount -t cgroup2 none /sys/fs/cgroup`")]
+    NotMounted,
+    #[error("failed to create cgroup `{path}`: {error}", path = .0.display(), error = .1)]
+    Create(PathBuf, io::Error),
+    #[error("failed to open cgroup `{path}`: {error}", path = .0.display(), error = .1)]
+    Open(PathBuf, io::Error),
+    #[error("failed to kill cgroup `{path}`: {error}", path = .0.display(), error = .1)]
+    Kill(PathBuf, io::Error),
+    #[error("failed to remove cgroup `{path}`: {error}", path = .0.display(), error = .1)]
+    Remove(PathBuf, io::Error),
+}
+
+/// The mount point of a line of mountinfo, if it is a whole cgroup2 hierarchy (proc(5)).
+fn cgroup2_mount(line: &str) -> Option<PathBuf> {
+    let (left, right) = line.split_once(" - ")?;
+    (right.split(' ').next()? == "cgroup2").then(|| left.split(' ').nth(4).map(PathBuf::from))?
+}
+
+fn remove_tree(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    fs::remove_dir(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup2_hierarchy_is_found_wherever_it_is_mounted() {
+        let hybrid = "35 24 0:30 / /sys/fs/cgroup/unified rw,relatime shared:10 - cgroup2 cgroup2 rw";
+        assert_eq!(cgroup2_mount(hybrid), Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        assert_eq!(cgroup2_mount("36 24 0:31 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu"), None);
+    }
+}

@@ -1,0 +1,171 @@
+//! The kernel programs: loaded, attached to the cgroup above all agents, and pinned.
+
+use super::{
+    bpffs::Pins,
+    cgroup::Cgroup,
+    links::{self, AttachType},
+    tables::Tables,
+};
+use aya::{
+    EbpfLoader,
+    maps::{MapData, RingBuf},
+    programs::{CgroupSkb, CgroupSock, CgroupSockAddr, CgroupSockopt, Program, ProgramError},
+};
+use std::{fs::File, io};
+
+/// The programs, in the order in which they see a flow. Each is one hook and one pinned link.
+pub const HOOKS: [(&str, AttachType); 13] = [
+    // The authority first: from then on nothing leaves that it does not pass.
+    ("egress", AttachType::Egress),
+    ("ingress", AttachType::Ingress),
+    ("sock_create", AttachType::SocketCreate),
+    ("sock_release", AttachType::SocketRelease),
+    ("setsockopt", AttachType::SetSocketOption),
+    ("connect4", AttachType::Connect4),
+    ("connect6", AttachType::Connect6),
+    ("sendmsg4", AttachType::SendMessage4),
+    ("sendmsg6", AttachType::SendMessage6),
+    ("recvmsg4", AttachType::ReceiveMessage4),
+    ("recvmsg6", AttachType::ReceiveMessage6),
+    ("getpeername4", AttachType::GetPeerName4),
+    ("getpeername6", AttachType::GetPeerName6),
+];
+
+/// The maps that outlive the daemon.
+const MAPS: [&str; 12] = [
+    "CGROUPS",
+    "AGENTS",
+    "SOCKET_COUNTS",
+    "GRANTS",
+    "NAMES",
+    "NETWORKS",
+    "DENIED_NETWORKS",
+    "RULES",
+    "ORIGINS",
+    "COUNTERS",
+    "EVENTS",
+    "SOCKETS",
+];
+
+/// The loaded programs. Dropping this leaves them in force: the pins hold them.
+pub struct Ebpf {
+    pub tables: Tables,
+    pub events: RingBuf<MapData>,
+}
+
+impl Ebpf {
+    /// Loads the programs with the maps that are pinned, or with new ones, and puts each behind
+    /// its pinned link, or attaches it to `cgroup` and pins the link.
+    ///
+    /// # Errors
+    /// Names the hook or map that this kernel refuses. Nothing that was attached before is
+    /// detached.
+    pub fn load(pins: &Pins, cgroup: &Cgroup) -> Result<Self, EbpfError> {
+        let mut loader = EbpfLoader::new();
+        for map in MAPS {
+            loader.map_pin_path(map, pins.maps().join(map));
+        }
+        let mut object = loader.load(OBJECT).map_err(|error| EbpfError::Load(chain(&error)))?;
+        let folder = cgroup.file().map_err(|error| EbpfError::Cgroup(error.to_string()))?;
+        for (hook, kind) in HOOKS {
+            let program = object.program_mut(hook).ok_or(EbpfError::Missing(hook))?;
+            attach(program, hook, kind, pins, &folder)?;
+        }
+        let events = object.take_map("EVENTS").ok_or(EbpfError::Missing("EVENTS"))?;
+        Ok(Self {
+            events: RingBuf::try_from(events).map_err(|error| EbpfError::Load(chain(&error)))?,
+            tables: Tables::take(&mut object)?,
+        })
+    }
+}
+
+/// Why the programs are not in force.
+#[derive(Debug, thiserror::Error)]
+pub enum EbpfError {
+    #[error("failed to load the kernel programs: {0}")]
+    Load(String),
+    #[error("`{0}` is not in the embedded object")]
+    Missing(&'static str),
+    #[error("this kernel refuses the `{hook}` program: {error}")]
+    Refused { hook: &'static str, error: String },
+    #[error("failed to attach `{hook}`: {error}")]
+    Attach { hook: &'static str, error: io::Error },
+    #[error("failed to pin `{hook}`: {error}")]
+    Pin { hook: &'static str, error: String },
+    #[error("failed to replace the program behind `{hook}`: {error}")]
+    Replace { hook: &'static str, error: io::Error },
+    #[error("{0}")]
+    Cgroup(String),
+    #[error("failed to use map `{map}`: {error}")]
+    Map { map: &'static str, error: String },
+}
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress.o"));
+
+fn attach(
+    program: &mut Program,
+    hook: &'static str,
+    kind: AttachType,
+    pins: &Pins,
+    cgroup: &File,
+) -> Result<(), EbpfError> {
+    let refused = |error: ProgramError| EbpfError::Refused { hook, error: chain(&error) };
+    load(program).map_err(refused)?;
+    let loaded = program.fd().map_err(refused)?;
+    let pinned = pins.links().join(hook);
+    match links::open(&pinned).map_err(|error| EbpfError::Replace { hook, error })? {
+        Some(link) => links::replace(link, loaded).map_err(|error| EbpfError::Replace { hook, error })?,
+        None => {
+            links::create(loaded, cgroup, kind, &pinned).map_err(|error| EbpfError::Attach { hook, error })?
+        }
+    }
+    let path = pins.programs().join(hook);
+    // A pin of the program that was just replaced.
+    let _ = std::fs::remove_file(&path);
+    program.pin(&path).map_err(|error| EbpfError::Pin { hook, error: chain(&error) })
+}
+
+fn load(program: &mut Program) -> Result<(), ProgramError> {
+    if let Ok(program) = <&mut CgroupSkb>::try_from(&mut *program) {
+        program.load()
+    } else if let Ok(program) = <&mut CgroupSock>::try_from(&mut *program) {
+        program.load()
+    } else if let Ok(program) = <&mut CgroupSockopt>::try_from(&mut *program) {
+        program.load()
+    } else {
+        <&mut CgroupSockAddr>::try_from(program)?.load()
+    }
+}
+
+/// An error with its causes; the verifier's word is in the last one.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datapath::Hierarchy;
+
+    #[test]
+    fn this_kernel_takes_every_program_and_a_restart_replaces_them_in_place() {
+        let name = format!("egressd-load-{}", std::process::id());
+        let hierarchy = Hierarchy::find().expect("cgroup2");
+        let cgroup = hierarchy.create(&name).expect("cgroup");
+        let folder = tempfile::tempdir().expect("folder");
+        let pins = Pins::open(&folder.path().join("bpf")).expect("bpffs");
+        let loaded =
+            Ebpf::load(&pins, &cgroup).map(|_| ()).and_then(|()| Ebpf::load(&pins, &cgroup).map(|_| ()));
+        let links = std::fs::read_dir(pins.links()).map(Iterator::count);
+        pins.remove().expect("unpinned");
+        cgroup.remove().expect("removed");
+        loaded.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(links.ok(), Some(HOOKS.len()));
+    }
+}

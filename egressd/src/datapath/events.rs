@@ -1,0 +1,98 @@
+//! Denials of the kernel programs, on their way to the audit log.
+
+use super::{
+    fence::process,
+    tables::{address, command},
+};
+use crate::{
+    audit::{Event, Gate, Recorder, Spoken, Verdict},
+    policy::{Agent, AgentId, Destination, Protocol, Reason},
+};
+use aya::maps::{MapData, RingBuf};
+use egress_common::{DropReason, Hook};
+use std::{io, sync::Arc};
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// Finds the agents that events name by number.
+pub trait Names: Send + Sync {
+    fn agent(&self, id: AgentId) -> Option<Arc<Agent>>;
+}
+
+/// Hands every denial of the ring buffer to `recorder`, until it is dropped.
+///
+/// # Errors
+/// The ring buffer cannot be polled.
+pub async fn report(ring: RingBuf<MapData>, agents: Arc<dyn Names>, recorder: Recorder) -> io::Result<()> {
+    // SAFETY: the ring buffer owns its descriptor, and keeps it for as long as the AsyncFd keeps
+    // the ring buffer.
+    let mut ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE)? };
+    loop {
+        let mut guard = ring.readable_mut().await?;
+        let ring = guard.get_inner_mut();
+        while let Some(item) = ring.next() {
+            if let Some(raw) = read(&item)
+                && let Some(agent) = agents.agent(AgentId(raw.agent))
+            {
+                recorder.record(event(&agent, &raw));
+            }
+        }
+        guard.clear_ready();
+    }
+}
+
+/// The event in a ring buffer item; None if it is not one of ours.
+fn read(item: &[u8]) -> Option<egress_common::Event> {
+    if item.len() < size_of::<egress_common::Event>() {
+        return None;
+    }
+    // SAFETY: there are enough octets, the type is plain old data, and the read is unaligned.
+    Some(unsafe { std::ptr::read_unaligned(item.as_ptr().cast()) })
+}
+
+fn event(agent: &Agent, raw: &egress_common::Event) -> Event {
+    let hook = Hook::from_code(raw.hook);
+    let denied = DropReason::from_code(raw.reason);
+    let has_address = raw.address != [0; 16];
+    let is_option = hook == Some(Hook::SetSocketOption);
+    let policy = agent.policy();
+    let rule = policy.deny().iter().chain(policy.allow()).find(|rule| rule.id.0 == raw.rule && raw.rule != 0);
+    let wire = has_address.then(|| address(raw.address));
+    let name = wire.and_then(|wire| agent.name_granted_at(wire));
+    Event {
+        agent: agent.name().clone(),
+        verdict: Verdict::Deny,
+        gate: Gate::Address,
+        process: (raw.pid != 0).then(|| process(raw.pid, command(raw.command))),
+        destination: name.map(Destination::Name).or(wire.map(Destination::Address)),
+        address: wire,
+        port: (raw.port != 0 && !is_option).then_some(raw.port),
+        protocol: spoken(raw),
+        reason: Some(denied.map_or(Reason::PacketNotAllowed, reason)),
+        rule: rule.map(|rule| rule.source.clone()),
+        detail: is_option.then(|| format!("socket option {} of level {}", raw.port, raw.protocol)),
+        count: 1,
+    }
+}
+
+fn spoken(raw: &egress_common::Event) -> Spoken {
+    match (raw.protocol, raw.port) {
+        (egress_common::TCP, port) if port != 0 => Spoken::Of(Protocol::Tcp),
+        (egress_common::UDP, port) if port != 0 => Spoken::Of(Protocol::Udp),
+        (0, _) => Spoken::Family(raw.family),
+        (number, _) => Spoken::Ip(number),
+    }
+}
+
+fn reason(denied: DropReason) -> Reason {
+    match denied {
+        DropReason::AgentUnknown => Reason::AgentUnknown,
+        DropReason::AddressNotGranted => Reason::AddressNotGranted,
+        DropReason::GrantExpired => Reason::GrantExpired,
+        DropReason::DeniedByRule => Reason::DeniedByRule,
+        DropReason::SocketTypeNotAllowed => Reason::SocketTypeNotAllowed,
+        DropReason::PacketNotAllowed => Reason::PacketNotAllowed,
+        DropReason::InboundNotAllowed => Reason::InboundNotAllowed,
+        DropReason::QuotaExceeded => Reason::QuotaExceeded,
+        DropReason::RuleRemoved => Reason::RuleRemoved,
+    }
+}

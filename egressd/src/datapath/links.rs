@@ -1,0 +1,117 @@
+//! Replacing the program behind a pinned link, in one step.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+/// The link that is pinned at `path`, if there is one.
+///
+/// # Errors
+/// The pin is there but cannot be opened.
+pub fn open(path: &Path) -> io::Result<Option<OwnedFd>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
+    let descriptor = bpf(BPF_OBJ_GET, &Object { path: path.as_ptr() as u64, descriptor: 0, flags: 0 })?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+}
+
+/// Attaches `program` to `cgroup` beside the programs of others (any one that denies is enough),
+/// and pins the link at `path`.
+///
+/// # Errors
+/// The kernel refuses the hook, or the pin.
+pub fn create(program: impl AsFd, cgroup: impl AsFd, hook: AttachType, path: &Path) -> io::Result<()> {
+    // include/uapi/linux/bpf.h, union bpf_attr, BPF_LINK_CREATE.
+    #[repr(C)]
+    struct LinkCreate {
+        program: u32,
+        target: u32,
+        attach_type: u32,
+        flags: u32,
+    }
+    let attributes = LinkCreate {
+        program: number(&program)?,
+        target: number(&cgroup)?,
+        attach_type: hook as u32,
+        flags: 0,
+    };
+    let descriptor = bpf(BPF_LINK_CREATE, &attributes)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    pin(unsafe { OwnedFd::from_raw_fd(descriptor) }, path)
+}
+
+/// The hooks that programs of ours are attached to (include/uapi/linux/bpf.h, enum
+/// bpf_attach_type).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum AttachType {
+    Ingress = 0,
+    Egress = 1,
+    SocketCreate = 2,
+    Connect4 = 10,
+    Connect6 = 11,
+    SendMessage4 = 14,
+    SendMessage6 = 15,
+    ReceiveMessage4 = 19,
+    ReceiveMessage6 = 20,
+    SetSocketOption = 22,
+    GetPeerName4 = 29,
+    GetPeerName6 = 30,
+    SocketRelease = 34,
+}
+
+/// Puts `program` behind `link`: from one packet to the next, without a moment without either.
+///
+/// # Errors
+/// The kernel refuses, for example because the program's attach type differs.
+pub fn replace(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
+    // include/uapi/linux/bpf.h, union bpf_attr, BPF_LINK_UPDATE.
+    #[repr(C)]
+    struct LinkUpdate {
+        link: u32,
+        program: u32,
+        flags: u32,
+        old_program: u32,
+    }
+    let attributes =
+        LinkUpdate { link: number(&link)?, program: number(&program)?, flags: 0, old_program: 0 };
+    bpf(BPF_LINK_UPDATE, &attributes).map(|_| ())
+}
+
+/// include/uapi/linux/bpf.h, union bpf_attr, BPF_OBJ_PIN and BPF_OBJ_GET.
+#[repr(C)]
+struct Object {
+    path: u64,
+    descriptor: u32,
+    flags: u32,
+}
+
+fn pin(link: OwnedFd, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
+    bpf(BPF_OBJ_PIN, &Object { path: path.as_ptr() as u64, descriptor: number(&link)?, flags: 0 }).map(|_| ())
+}
+
+fn number(descriptor: &impl AsFd) -> io::Result<u32> {
+    u32::try_from(descriptor.as_fd().as_raw_fd()).map_err(io::Error::other)
+}
+
+// include/uapi/linux/bpf.h, enum bpf_cmd.
+const BPF_OBJ_PIN: libc::c_int = 6;
+const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_LINK_UPDATE: libc::c_int = 29;
+
+fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<i32> {
+    // SAFETY: `attributes` is a prefix of union bpf_attr that is as long as we say.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { i32::try_from(result).map_err(io::Error::other) }
+}

@@ -1,0 +1,23 @@
+//! The kernel half: cgroups, programs, maps, and nftables as an independent second deny.
+
+mod bpffs;
+mod cgroup;
+mod clock;
+mod ebpf;
+mod events;
+mod fence;
+pub mod launch;
+mod links;
+mod nft;
+mod ruleset;
+mod tables;
+
+pub use bpffs::Pins;
+pub use cgroup::{Cgroup, CgroupError, Hierarchy};
+pub use clock::now;
+pub use ebpf::{Ebpf, EbpfError, HOOKS};
+pub use events::{Names, report};
+pub use fence::{Fence, FenceError};
+pub use nft::{Nft, NftError};
+pub use ruleset::Listeners;
+pub use tables::Tables;

@@ -1,0 +1,147 @@
+//! Applies the ruleset with the host's `nft`.
+//!
+//! In nft's own language and not in its JSON: the JSON of nftables 1.0.6 (Debian 12) has no
+//! `socket cgroupv2` with a level, neither read nor written, so the `nftables` crate cannot say
+//! what this table has to say.
+
+use super::{
+    cgroup::{Cgroup, Hierarchy},
+    ruleset::{self, Share},
+};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+    net::IpAddr,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// Our table, and what it holds of each agent.
+#[derive(Debug)]
+pub struct Nft {
+    table: String,
+    root: (String, usize),
+    shares: BTreeMap<u32, Share>,
+}
+
+impl Nft {
+    /// Claims the table of the instance, with nothing in it that any agent may do.
+    ///
+    /// # Errors
+    /// `nft` is missing or refuses, or the hierarchy is where `nft` does not look.
+    pub fn open(instance: &str, root: &Cgroup) -> Result<Self, NftError> {
+        let table: String = format!("egressd_{instance}")
+            .chars()
+            .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' })
+            .collect();
+        Ok(Self { table, root: location(root.path())?, shares: BTreeMap::new() })
+    }
+
+    /// Makes `share` the whole of what one agent may reach. Not applied before [`Self::apply`].
+    pub fn set(&mut self, share: Share) {
+        self.shares.insert(share.agent, share);
+    }
+
+    /// Where the cgroup of an agent is, for its share.
+    ///
+    /// # Errors
+    /// It is where `nft` does not look.
+    pub fn locate(cgroup: &Cgroup) -> Result<(String, usize), NftError> {
+        location(cgroup.path())
+    }
+
+    pub fn remove(&mut self, agent: u32) {
+        self.shares.remove(&agent);
+    }
+
+    /// The share of an agent, to be changed.
+    pub fn share(&mut self, agent: u32) -> Option<&mut Share> {
+        self.shares.get_mut(&agent)
+    }
+
+    /// Replaces the table in one transaction.
+    ///
+    /// # Errors
+    /// Says what `nft` said.
+    pub fn apply(&self) -> Result<(), NftError> {
+        let shares: Vec<Share> = self.shares.values().cloned().collect();
+        run(&ruleset::ruleset(&self.table, (&self.root.0, self.root.1), &shares))
+    }
+
+    /// Lets `agent` reach more addresses, in one transaction. No-op for those it can reach.
+    ///
+    /// # Errors
+    /// Says what `nft` said; then the share is as it was.
+    pub fn add_direct(&mut self, agent: u32, direct: &[(u8, IpAddr, u16)]) -> Result<(), NftError> {
+        let Some(share) = self.shares.get_mut(&agent) else { return Ok(()) };
+        let fresh: Vec<_> = direct.iter().copied().filter(|entry| !share.direct.contains(entry)).collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        run(&ruleset::additions(&self.table, agent, &fresh))?;
+        share.direct.extend(fresh);
+        Ok(())
+    }
+
+    /// Looks whether the table is there, with the rule that sends agents to it.
+    ///
+    /// # Errors
+    /// It is not, or `nft` refuses.
+    pub fn check(&self) -> Result<(), NftError> {
+        let list = Command::new("nft").args(["list", "chain", "inet", &self.table, "output"]).output();
+        let list = list.map_err(NftError::Run)?;
+        let text = String::from_utf8_lossy(&list.stdout);
+        match list.status.success() && text.contains("goto agents") {
+            true => Ok(()),
+            false => Err(NftError::Gone(self.table.clone())),
+        }
+    }
+
+    /// Removes the table.
+    ///
+    /// # Errors
+    /// Says what `nft` said.
+    pub fn delete(&self) -> Result<(), NftError> {
+        run(&ruleset::removal(&self.table))
+    }
+}
+
+/// Why the second deny is not in force.
+#[derive(Debug, thiserror::Error)]
+pub enum NftError {
+    #[error("failed to run `nft` (Debian: apt-get install nftables): {0}")]
+    Run(io::Error),
+    #[error("nft refused the ruleset: {0}")]
+    Refused(String),
+    #[error("table `inet {0}` is not in force")]
+    Gone(String),
+    #[error("cgroup `{0}` is not below `/sys/fs/cgroup`, where nft looks for it")]
+    Location(String),
+}
+
+/// Path of a cgroup as nft takes it, below `/sys/fs/cgroup`, and its depth in its hierarchy.
+fn location(path: &Path) -> Result<(String, usize), NftError> {
+    let outside = || NftError::Location(path.display().to_string());
+    let below = path.strip_prefix("/sys/fs/cgroup").map_err(|_| outside())?;
+    let hierarchy = Hierarchy::find().map_err(|_| outside())?;
+    let depth = path.strip_prefix(hierarchy.mount()).map_err(|_| outside())?.components().count();
+    Ok((below.display().to_string(), depth))
+}
+
+fn run(ruleset: &str) -> Result<(), NftError> {
+    let mut nft = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(NftError::Run)?;
+    if let Some(mut input) = nft.stdin.take() {
+        input.write_all(ruleset.as_bytes()).map_err(NftError::Run)?;
+    }
+    let output = nft.wait_with_output().map_err(NftError::Run)?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(NftError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+    }
+}

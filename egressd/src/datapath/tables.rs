@@ -1,0 +1,375 @@
+//! The maps, with the daemon's types at the door.
+
+use super::ebpf::{EbpfError, chain};
+use crate::policy::{AgentId, Grant, HostName, Moment, OriginalDestination, Protocol, RuleId, Transport};
+use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key};
+use egress_common::{
+    AgentConfig, CounterKey, DropReason, Gate, GrantKey, GrantValue, LOST_EVENTS, NameKey, NameValue,
+    NetworkKey, NetworkValue, OriginKey, OriginValue, RuleKey,
+};
+use ipnet::IpNet;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
+
+/// The maps of the kernel programs.
+#[derive(Debug)]
+pub struct Tables {
+    cgroups: HashMap<MapData, u64, u32>,
+    agents: HashMap<MapData, u32, AgentConfig>,
+    socket_counts: HashMap<MapData, u32, u64>,
+    grants: HashMap<MapData, GrantKey, GrantValue>,
+    names: HashMap<MapData, NameKey, NameValue>,
+    networks: LpmTrie<MapData, NetworkKey, NetworkValue>,
+    denied_networks: LpmTrie<MapData, NetworkKey, NetworkValue>,
+    rules: HashMap<MapData, RuleKey, u8>,
+    origins: HashMap<MapData, OriginKey, OriginValue>,
+    counters: HashMap<MapData, CounterKey, u64>,
+}
+
+/// Which of the two network tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkList {
+    Allowed,
+    Denied,
+}
+
+/// One network of a rule, as a trie holds it. A port or transport of 0 stands for all, in a deny.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NetworkEntry {
+    pub network: IpNet,
+    pub port: u16,
+    pub transport: u8,
+    pub rule: RuleId,
+}
+
+type Outcome = Result<(), MapError>;
+
+impl Tables {
+    pub(super) fn take(object: &mut aya::Ebpf) -> Result<Self, EbpfError> {
+        fn table<M: TryFrom<Map, Error = MapError>>(
+            object: &mut aya::Ebpf,
+            map: &'static str,
+        ) -> Result<M, EbpfError> {
+            let found = object.take_map(map).ok_or(EbpfError::Missing(map))?;
+            M::try_from(found).map_err(|error| EbpfError::Map { map, error: chain(&error) })
+        }
+        Ok(Self {
+            cgroups: table(object, "CGROUPS")?,
+            agents: table(object, "AGENTS")?,
+            socket_counts: table(object, "SOCKET_COUNTS")?,
+            grants: table(object, "GRANTS")?,
+            names: table(object, "NAMES")?,
+            networks: table(object, "NETWORKS")?,
+            denied_networks: table(object, "DENIED_NETWORKS")?,
+            rules: table(object, "RULES")?,
+            origins: table(object, "ORIGINS")?,
+            counters: table(object, "COUNTERS")?,
+        })
+    }
+
+    /// Makes `agent` known: everything it needs first, its cgroup last.
+    pub fn add_agent(&mut self, agent: AgentId, cgroup: u64, config: AgentConfig) -> Outcome {
+        for reason in reasons() {
+            let key = CounterKey { agent: agent.0, reason };
+            if self.counters.get(&key, 0).is_err() {
+                self.counters.insert(key, 0, 0)?;
+            }
+        }
+        if self.socket_counts.get(&agent.0, 0).is_err() {
+            self.socket_counts.insert(agent.0, 0, 0)?;
+        }
+        self.agents.insert(agent.0, config, 0)?;
+        self.cgroups.insert(cgroup, agent.0, 0)
+    }
+
+    /// Replaces the listeners of an agent that is known.
+    pub fn configure(&mut self, agent: AgentId, config: AgentConfig) -> Outcome {
+        self.agents.insert(agent.0, config, 0)
+    }
+
+    /// Forgets `agent`: its cgroup first, so that what still runs there is denied.
+    pub fn remove_agent(&mut self, agent: AgentId, cgroup: u64) {
+        // Whatever cannot be removed was not there; an agent that is not known is denied.
+        let _ = self.cgroups.remove(&cgroup);
+        let _ = self.agents.remove(&agent.0);
+        for (key, _) in self.names_of(agent) {
+            let _ = self.names.remove(&key);
+            let _ = self.grants.remove(&grant_key(&key));
+        }
+        for rule in self.rules_of(agent) {
+            let _ = self.rules.remove(&RuleKey { agent: agent.0, rule: rule.0 });
+        }
+        for origin in self.origins.keys().flatten().filter(|key| key.agent == agent.0).collect::<Vec<_>>() {
+            let _ = self.origins.remove(&origin);
+        }
+        for list in [NetworkList::Allowed, NetworkList::Denied] {
+            for key in self.network_keys(list, agent) {
+                let _ = self.trie(list).remove(&key);
+            }
+        }
+        let _ = self.socket_counts.remove(&agent.0);
+        for reason in reasons() {
+            let _ = self.counters.remove(&CounterKey { agent: agent.0, reason });
+        }
+    }
+
+    /// Writes one grant, and its name. While two names earned the same address and port, the
+    /// stricter way is taken.
+    pub fn grant(&mut self, agent: AgentId, grant: &Grant, now: Moment) -> Outcome {
+        let (key, value) = name_entry(agent, grant);
+        let gate = gate(grant.protocol);
+        let kernel = grant_key(&key);
+        let held = self.grants.get(&kernel, 0).ok().filter(|held| Moment(held.expires) > now);
+        let value_for_kernel = match held {
+            Some(held) if held.gate != gate as u32 => GrantValue {
+                expires: held.expires.max(grant.expires.0),
+                rule: if gate == Gate::Proxy { grant.rule.0 } else { held.rule },
+                gate: Gate::Proxy as u32,
+            },
+            Some(held) => GrantValue {
+                expires: held.expires.max(grant.expires.0),
+                rule: grant.rule.0,
+                gate: gate as u32,
+            },
+            None => GrantValue { expires: grant.expires.0, rule: grant.rule.0, gate: gate as u32 },
+        };
+        self.names.insert(key, value, 0)?;
+        self.grants.insert(kernel, value_for_kernel, 0)
+    }
+
+    /// Every grant of `agent` that the kernel keeps, with its name.
+    #[must_use]
+    pub fn grants_of(&self, agent: AgentId) -> Vec<Grant> {
+        self.names_of(agent).into_iter().filter_map(|(key, value)| read_name(&key, &value)).collect()
+    }
+
+    /// Removes the grants of `agent` for which `keep` is false, and narrows what two names share.
+    pub fn retain_grants(&mut self, agent: AgentId, now: Moment, keep: impl Fn(&Grant) -> bool) -> Outcome {
+        let mut kept = Vec::new();
+        for (key, value) in self.names_of(agent) {
+            match read_name(&key, &value) {
+                Some(grant) if keep(&grant) => kept.push(grant),
+                Some(_) | None => {
+                    self.names.remove(&key)?;
+                    // Absent if another name of the same address was removed before.
+                    let _ = self.grants.remove(&grant_key(&key));
+                }
+            }
+        }
+        kept.iter().try_for_each(|grant| self.grant(agent, grant, now))
+    }
+
+    /// Removes, for all agents, what expired before `moment`.
+    pub fn sweep(&mut self, moment: Moment) {
+        let expired = |value: &NameValue| Moment(value.expires) < moment;
+        let stale: Vec<NameKey> =
+            self.names.iter().flatten().filter(|(_, value)| expired(value)).map(|(key, _)| key).collect();
+        for key in stale {
+            let _ = self.names.remove(&key);
+        }
+        let stale: Vec<GrantKey> = self
+            .grants
+            .iter()
+            .flatten()
+            .filter(|(_, value)| Moment(value.expires) < moment)
+            .map(|(key, _)| key)
+            .collect();
+        for key in stale {
+            let _ = self.grants.remove(&key);
+        }
+    }
+
+    /// Puts `rules` in force for `agent`, and no other.
+    pub fn set_rules(&mut self, agent: AgentId, rules: &[RuleId]) -> Outcome {
+        for old in self.rules_of(agent).into_iter().filter(|old| !rules.contains(old)) {
+            self.rules.remove(&RuleKey { agent: agent.0, rule: old.0 })?;
+        }
+        rules.iter().try_for_each(|rule| self.rules.insert(RuleKey { agent: agent.0, rule: rule.0 }, 1, 0))
+    }
+
+    /// Makes `entries` the whole list of `agent`.
+    pub fn set_networks(&mut self, list: NetworkList, agent: AgentId, entries: &[NetworkEntry]) -> Outcome {
+        let wanted: Vec<_> = entries.iter().map(|entry| network_entry(agent, entry)).collect();
+        for key in self.network_keys(list, agent) {
+            if !wanted.iter().any(|(new, _)| same_key(new, &key)) {
+                self.trie(list).remove(&key)?;
+            }
+        }
+        wanted.iter().try_for_each(|(key, value)| self.trie(list).insert(key, value, 0))
+    }
+
+    /// Where the redirected socket that is bound to `peer` wanted to go, who made it, and by what
+    /// command.
+    #[must_use]
+    pub fn origin(&self, agent: AgentId, transport: Transport, peer: SocketAddr) -> Option<RawOrigin> {
+        let key = OriginKey {
+            agent: agent.0,
+            port: peer.port(),
+            transport: transport_number(transport),
+            zero: 0,
+            address: octets(peer.ip()),
+        };
+        let value = self.origins.get(&key, 0).ok()?;
+        let original = SocketAddr::new(address(value.address), value.port);
+        Some(RawOrigin {
+            pid: value.pid,
+            command: command(value.command),
+            original: (value.port != 0).then_some(OriginalDestination(original)),
+        })
+    }
+
+    /// The exact deny counters of `agent`.
+    #[must_use]
+    pub fn counters(&self, agent: AgentId) -> Vec<(DropReason, u64)> {
+        let count =
+            |reason: DropReason| self.counters.get(&CounterKey { agent: agent.0, reason: reason as u32 }, 0);
+        DropReason::ALL.iter().map(|reason| (*reason, count(*reason).unwrap_or(0))).collect()
+    }
+
+    /// How many events of `agent` found the ring buffer full.
+    #[must_use]
+    pub fn lost_events(&self, agent: AgentId) -> u64 {
+        self.counters.get(&CounterKey { agent: agent.0, reason: LOST_EVENTS }, 0).unwrap_or(0)
+    }
+
+    fn names_of(&self, agent: AgentId) -> Vec<(NameKey, NameValue)> {
+        self.names.iter().flatten().filter(|(key, _)| key.agent == agent.0).collect()
+    }
+
+    fn rules_of(&self, agent: AgentId) -> Vec<RuleId> {
+        self.rules.keys().flatten().filter(|key| key.agent == agent.0).map(|key| RuleId(key.rule)).collect()
+    }
+
+    fn network_keys(&self, list: NetworkList, agent: AgentId) -> Vec<Key<NetworkKey>> {
+        let trie = match list {
+            NetworkList::Allowed => &self.networks,
+            NetworkList::Denied => &self.denied_networks,
+        };
+        trie.keys().flatten().filter(|key| key.data().agent == agent.0.to_be_bytes()).collect()
+    }
+
+    fn trie(&mut self, list: NetworkList) -> &mut LpmTrie<MapData, NetworkKey, NetworkValue> {
+        match list {
+            NetworkList::Allowed => &mut self.networks,
+            NetworkList::Denied => &mut self.denied_networks,
+        }
+    }
+}
+
+/// What the kernel wrote of a redirected socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawOrigin {
+    pub pid: u32,
+    pub command: String,
+    pub original: Option<OriginalDestination>,
+}
+
+/// The 16 octets by which the kernel programs know an address.
+#[must_use]
+pub fn octets(address: IpAddr) -> egress_common::Address {
+    match address {
+        IpAddr::V4(address) => egress_common::v4_mapped(address.octets()),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// The address behind 16 octets, v4-mapped ones as IPv4.
+#[must_use]
+pub fn address(octets: egress_common::Address) -> IpAddr {
+    Ipv6Addr::from(octets).to_canonical()
+}
+
+/// The kernel's `comm` as text.
+#[must_use]
+pub fn command(comm: [u8; 16]) -> String {
+    let length = comm.iter().position(|octet| *octet == 0).unwrap_or(comm.len());
+    String::from_utf8_lossy(&comm[..length]).into_owned()
+}
+
+/// The transport that a protocol runs over.
+#[must_use]
+pub fn transport_of(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tls | Protocol::Http | Protocol::Tcp => egress_common::TCP,
+        Protocol::Udp => egress_common::UDP,
+    }
+}
+
+fn transport_number(transport: Transport) -> u8 {
+    match transport {
+        Transport::Tcp => egress_common::TCP,
+        Transport::Udp => egress_common::UDP,
+    }
+}
+
+fn gate(protocol: Protocol) -> Gate {
+    match protocol {
+        Protocol::Tls | Protocol::Http => Gate::Proxy,
+        Protocol::Tcp | Protocol::Udp => Gate::Direct,
+    }
+}
+
+fn reasons() -> impl Iterator<Item = u32> {
+    DropReason::ALL.iter().map(|reason| *reason as u32).chain([LOST_EVENTS])
+}
+
+const PROTOCOLS: [Protocol; 4] = [Protocol::Tls, Protocol::Http, Protocol::Tcp, Protocol::Udp];
+
+fn name_entry(agent: AgentId, grant: &Grant) -> (NameKey, NameValue) {
+    let text = grant.name.as_str().as_bytes();
+    let mut name = [0; 256];
+    // A HostName has at most 253 octets.
+    name.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let protocol = PROTOCOLS.iter().position(|protocol| *protocol == grant.protocol).unwrap_or(0);
+    let key = NameKey {
+        agent: agent.0,
+        port: grant.port,
+        protocol: u8::try_from(protocol).unwrap_or(0),
+        zero: 0,
+        address: octets(grant.address),
+        name: hasher.finish(),
+    };
+    let length = u32::try_from(text.len()).unwrap_or(0);
+    (key, NameValue { expires: grant.expires.0, rule: grant.rule.0, length, name })
+}
+
+fn read_name(key: &NameKey, value: &NameValue) -> Option<Grant> {
+    let name = value.name.get(..usize::try_from(value.length).ok()?)?;
+    Some(Grant {
+        name: HostName::from_ascii(name).ok()?,
+        address: address(key.address),
+        port: key.port,
+        protocol: *PROTOCOLS.get(usize::from(key.protocol))?,
+        rule: RuleId(value.rule),
+        expires: Moment(value.expires),
+    })
+}
+
+fn grant_key(key: &NameKey) -> GrantKey {
+    let protocol = PROTOCOLS.get(usize::from(key.protocol)).copied().unwrap_or(Protocol::Tls);
+    GrantKey {
+        agent: key.agent,
+        port: key.port,
+        transport: transport_of(protocol),
+        zero: 0,
+        address: key.address,
+    }
+}
+
+fn network_entry(agent: AgentId, entry: &NetworkEntry) -> (Key<NetworkKey>, NetworkValue) {
+    let mapped_bits = match entry.network {
+        IpNet::V4(_) => 96,
+        IpNet::V6(_) => 0,
+    };
+    let bits = NetworkKey::EXACT_BITS + mapped_bits + u32::from(entry.network.prefix_len());
+    let data = NetworkKey::new(agent.0, entry.transport, entry.port, octets(entry.network.network()));
+    (Key::new(bits, data), NetworkValue { rule: entry.rule.0 })
+}
+
+fn same_key(left: &Key<NetworkKey>, right: &Key<NetworkKey>) -> bool {
+    left.prefix_len() == right.prefix_len() && left.data() == right.data()
+}

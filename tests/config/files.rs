@@ -1,0 +1,86 @@
+//! How policy files are found and read.
+
+use egressd::{
+    config::{MAX_FILE, load, load_dir},
+    policy::AgentName,
+};
+use nix::{sys::stat::Mode, unistd::mkfifo};
+use std::{fs, path::Path};
+use tempfile::tempdir;
+
+const POLICY: &str = "version: 1\nagents:\n  default:\n    include: [mine]\n";
+const ALLOWLIST: &str = "version: 1\nname: mine\nrules:\n  - host: a.example\n";
+
+#[test]
+fn an_allowlist_beside_the_policy_wins_over_the_configured_folders() {
+    let (policies, shared) = (tempdir().unwrap(), tempdir().unwrap());
+    let file = write(policies.path(), "policy.yaml", POLICY);
+    write(shared.path(), "mine.yaml", ALLOWLIST);
+    let loaded = load(std::slice::from_ref(&file), &[shared.path().to_owned()]).unwrap();
+    let default = AgentName::parse("default").unwrap();
+    assert_eq!(loaded.for_agent(&default).allow()[0].subject.to_string(), "a.example");
+
+    fs::create_dir(policies.path().join("allowlists")).unwrap();
+    write(policies.path(), "allowlists/mine.yaml", &ALLOWLIST.replace("a.example", "b.example"));
+    let loaded = load(&[file], &[shared.path().to_owned()]).unwrap();
+    assert_eq!(loaded.for_agent(&default).allow()[0].subject.to_string(), "b.example");
+}
+
+#[test]
+fn two_files_with_a_policy_for_one_agent_are_refused() {
+    let folder = tempdir().unwrap();
+    let files = ["a.yaml", "b.yaml"].map(|name| write(folder.path(), name, "version: 1\nagents: {x: {}}\n"));
+    let error = load(&files, &[]).unwrap_err();
+    assert_eq!(error.diagnostics()[0].title(), "agent `x` has a policy already");
+    assert!(error.to_string().contains("a.yaml:2") && error.to_string().contains("b.yaml:2"), "{error}");
+}
+
+#[test]
+fn mistakes_in_two_files_are_shown_together() {
+    let folder = tempdir().unwrap();
+    let files = ["a.yaml", "b.yaml"].map(|name| write(folder.path(), name, "version: 3\nagents: {}\n"));
+    let missing = folder.path().join("missing.yaml");
+    let error = load(&[files[0].clone(), missing, files[1].clone()], &[]).unwrap_err();
+    assert_eq!(
+        error.diagnostics().iter().map(|wrong| wrong.line()).collect::<Vec<_>>(),
+        [Some(1), None, Some(1)]
+    );
+}
+
+#[test]
+fn only_regular_files_of_bounded_size_are_read() {
+    let folder = tempdir().unwrap();
+    let fifo = folder.path().join("fifo.yaml");
+    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    refuses(&fifo, "not a regular file");
+    refuses(folder.path(), "not a regular file");
+    refuses(Path::new("/dev/zero"), "not a regular file");
+    refuses(&folder.path().join("missing.yaml"), "No such file");
+    let large = write(folder.path(), "large.yaml", &" ".repeat(usize::try_from(MAX_FILE).unwrap() + 1));
+    refuses(&large, "larger than");
+    let binary = folder.path().join("binary.yaml");
+    fs::write(&binary, [0xff, 0xfe]).unwrap();
+    refuses(&binary, "not UTF-8");
+}
+
+#[test]
+fn a_folder_lists_its_yaml_files_in_order() {
+    let folder = tempdir().unwrap();
+    for name in ["b.yaml", "a.yaml", "a.yaml.bak", ".hidden.yaml", "notes.txt"] {
+        write(folder.path(), name, "");
+    }
+    let wanted = ["a.yaml", "b.yaml"].map(|name| folder.path().join(name));
+    assert_eq!(load_dir(folder.path()).unwrap(), wanted);
+    assert!(load_dir(&folder.path().join("missing")).is_err());
+}
+
+fn refuses(path: &Path, why: &str) {
+    let shown = load(&[path.to_owned()], &[]).unwrap_err().to_string();
+    assert!(shown.contains(why) && shown.contains(path.to_str().unwrap()), "{shown}");
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> std::path::PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, text).unwrap();
+    path
+}

@@ -1,0 +1,136 @@
+//! What a policy compiles to.
+
+use egressd::{
+    config::{Policies, load_str},
+    policy::{AgentName, Policy, Protocol, Rule},
+};
+use std::{path::Path, sync::Arc};
+
+#[test]
+fn a_rule_with_only_a_host_means_tls_on_443() {
+    let rule = only_rule("- host: api.example.com");
+    assert_eq!((rule.ports.as_slice(), rule.protocol), ([443].as_slice(), Some(Protocol::Tls)));
+    assert!(!rule.private);
+}
+
+#[test]
+fn http_has_port_80_by_default() {
+    assert_eq!(only_rule("- {host: api.example.com, protocol: http}").ports, [80]);
+}
+
+#[test]
+fn ports_are_sorted_and_without_duplicates() {
+    assert_eq!(only_rule("- {host: api.example.com, ports: [8443, 443, 8443]}").ports, [443, 8443]);
+}
+
+#[test]
+fn a_rule_knows_its_file_and_line() {
+    let policies = compile(
+        "version: 1\nagents:\n  default:\n    rules:\n      # why\n      - reason: so\n        host: a.example\n",
+    );
+    assert_eq!(of(&policies, "default").allow()[0].source.to_string(), "policy.yaml:6");
+}
+
+#[test]
+fn an_included_rule_knows_the_line_of_its_allowlist() {
+    let policies = compile("version: 1\nagents:\n  default:\n    include: [good]\n");
+    let source = of(&policies, "default").allow()[0].source.to_string();
+    assert!(source.ends_with("included/good.yaml:4"), "{source}");
+}
+
+#[test]
+fn rules_that_say_the_same_are_one_rule() {
+    let policies = compile(
+        "version: 1\nagents:\n  default:\n    include: [good]\n    rules:\n      - host: SHARED.example.com\n      - host: shared.example.com.\n        ports: [443]\n",
+    );
+    let policy = of(&policies, "default");
+    let sources: Vec<String> = policy.allow().iter().map(|rule| rule.subject.to_string()).collect();
+    assert_eq!(sources, ["shared.example.com", "one.example.com"]);
+    assert_eq!(policy.allow()[0].source.file.as_ref(), "policy.yaml");
+}
+
+#[test]
+fn a_rule_keeps_its_id_when_its_file_changes_around_it() {
+    let alone = only_rule("- host: api.example.com");
+    let moved = compile(
+        "version: 1\nagents:\n  default:\n    rules:\n      - host: other.example.com\n      - host: api.example.com\n        reason: new words\n",
+    );
+    assert_eq!(of(&moved, "default").allow()[1].id, alone.id);
+    assert_ne!(of(&moved, "default").allow()[0].id, alone.id);
+}
+
+#[test]
+fn a_rule_that_says_something_else_has_another_id() {
+    let ids = [
+        "- host: api.example.com",
+        "- host: '*.api.example.com'",
+        "- {host: api.example.com, ports: [8443]}",
+        "- {host: api.example.com, private: true}",
+        "- {host: api.example.com, protocol: tcp, ports: [443]}",
+        "- {cidr: 192.0.2.0/24, protocol: tcp, ports: [443]}",
+        "- {cidr: 192.0.2.0/24, protocol: udp, ports: [443]}",
+    ]
+    .map(|rule| only_rule(rule).id);
+    for (nth, id) in ids.iter().enumerate() {
+        assert_ne!(id.0, 0);
+        assert!(!ids[..nth].contains(id), "{nth}");
+    }
+}
+
+#[test]
+fn an_agent_without_a_policy_gets_the_default_one() {
+    let policies = compile(
+        "version: 1\nagents:\n  default:\n    rules: [{host: d.example}]\n  own:\n    rules: [{host: o.example}]\n",
+    );
+    assert_eq!(of(&policies, "own").allow()[0].subject.to_string(), "o.example");
+    assert_eq!(of(&policies, "stranger").allow()[0].subject.to_string(), "d.example");
+    assert!(policies.has(&name("own")) && !policies.has(&name("stranger")));
+    assert_eq!(policies.names().map(AgentName::as_str).collect::<Vec<_>>(), ["default", "own"]);
+}
+
+#[test]
+fn without_a_default_a_stranger_may_reach_nothing() {
+    let policies = compile("version: 1\nagents:\n  own:\n    rules: [{host: o.example}]\n");
+    assert_eq!(*of(&policies, "stranger"), Policy::default());
+}
+
+#[test]
+fn empty_lists_allow_nothing() {
+    for agent in ["{}", "{rules: []}", "{rules: [], deny: [], include: []}", ""] {
+        let policies = compile(&format!("version: 1\nagents:\n  default: {agent}\n"));
+        assert_eq!(*of(&policies, "default"), Policy::default(), "{agent}");
+    }
+}
+
+#[test]
+fn a_deny_rule_without_ports_covers_all_of_them() {
+    let policies = compile(
+        "version: 1\nagents:\n  default:\n    deny:\n      - host: a.example\n      - cidr: 10.0.0.0/8\n        ports: [22]\n",
+    );
+    let policy = of(&policies, "default");
+    assert!(policy.deny()[0].covers_port(1) && policy.deny()[0].covers_protocol(Protocol::Udp));
+    assert!(policy.deny()[1].covers_port(22) && !policy.deny()[1].covers_port(23));
+}
+
+#[test]
+fn a_wildcard_at_a_public_suffix_needs_the_word_danger() {
+    only_rule("- {host: '*.github.io', danger_public_suffix: true}");
+}
+
+fn only_rule(rule: &str) -> Rule {
+    let policies = compile(&format!("version: 1\nagents:\n  default:\n    rules:\n      {rule}\n"));
+    of(&policies, "default").allow()[0].clone()
+}
+
+fn of(policies: &Policies, agent: &str) -> Arc<Policy> {
+    policies.for_agent(&name(agent))
+}
+
+fn name(text: &str) -> AgentName {
+    AgentName::parse(text).unwrap()
+}
+
+fn compile(text: &str) -> Policies {
+    let included = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/config/errors/included");
+    load_str("policy.yaml", text, &included, &[]).unwrap_or_else(|error| panic!("{error}"))
+}

@@ -1,0 +1,28 @@
+//! Lines to publish.
+
+use egressd::{
+    audit::{Event, Gate, Line, Record, Spoken, Time},
+    policy::{AgentName, Denial, Destination, HostName, Process, Protocol, Reason},
+};
+use std::sync::Arc;
+
+/// A denial of `host` to the agent `build`.
+pub fn denial(seq: u64, host: &str) -> Arc<Line> {
+    Arc::new(Line::Record(Record::of(&event("build", host), seq, Time::now())))
+}
+
+/// A denial of a TLS flow of curl to `host`.
+pub fn event(agent: &str, host: &str) -> Event {
+    let agent = AgentName::parse(agent).unwrap();
+    let denial = Denial::because(Reason::HostNotAllowed);
+    let mut event = Event::denied(&agent, Gate::ServerName, Spoken::Of(Protocol::Tls), &denial);
+    event.destination = Some(Destination::Name(HostName::parse(host).unwrap()));
+    event.address = Some("192.0.2.7".parse().unwrap());
+    event.port = Some(443);
+    event.process = Some(Process {
+        pid: 42,
+        executable: Some("/usr/bin/curl".to_owned()),
+        command: format!("curl https://{host}"),
+    });
+    event
+}

@@ -1,0 +1,158 @@
+//! A daemon that fences nothing: what the control socket and `egressctl` are tested against.
+
+use egressd::{
+    audit::{Feed, Recovered, Time},
+    control::{
+        Asked, BoxFuture, Daemon, explain,
+        protocol::{
+            AgentStatus, Check, ExplainRequest, Explanation, Flows, LogStatus, Refusal, RefusalKind,
+            ReloadSummary, StartAgent, StartedAgent, Status,
+        },
+    },
+    policy::{Pattern, Policy, Protocol, Rule, RuleId, Source, Subject},
+};
+use std::{path::Path, sync::Arc};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+/// A server with a [`Fake`] behind it, which ends with this value.
+pub struct Server {
+    pub feed: Arc<Feed>,
+    shutdown: CancellationToken,
+    runtime: Option<Runtime>,
+}
+
+impl Server {
+    pub fn start(socket: &Path) -> Self {
+        Self::start_with(socket, Recovered::default(), |_| false)
+    }
+
+    pub fn start_with(
+        socket: &Path,
+        recovered: Recovered,
+        is_agent: impl Fn(u32) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let feed = Feed::new(recovered);
+        let shutdown = CancellationToken::new();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let daemon = Arc::new(Fake { feed: Arc::clone(&feed) });
+        let listener = runtime.block_on(async { egressd::control::bind(socket) }).unwrap();
+        runtime.spawn(egressd::control::serve(listener, daemon, Arc::new(is_agent), shutdown.clone()));
+        Self { feed, shutdown, runtime: Some(runtime) }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.feed.close();
+        self.shutdown.cancel();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+        }
+    }
+}
+
+struct Fake {
+    feed: Arc<Feed>,
+}
+
+impl Daemon for Fake {
+    fn status(&self) -> Status {
+        Status {
+            version: "0.1.0".to_owned(),
+            pid: 4242,
+            instance: "test".to_owned(),
+            started: time(),
+            checks: vec![
+                Check { name: "kernel programs".to_owned(), passed: true, detail: "7 attached".to_owned() },
+                Check { name: "audit log".to_owned(), passed: true, detail: "is written".to_owned() },
+            ],
+            agents: 1,
+            policies: vec!["/etc/egressd/policy.d/build.yaml".into()],
+            policies_loaded: time(),
+            flows: self.feed.totals().into(),
+            log: LogStatus::new("/var/log/audit.jsonl".into(), self.feed.next_seq(), Default::default()),
+            lost: 0,
+        }
+    }
+
+    fn agents(&self) -> Vec<AgentStatus> {
+        vec![AgentStatus {
+            id: 1,
+            name: "build".to_owned(),
+            started: time(),
+            cgroup: "/sys/fs/cgroup/egressd/build".into(),
+            policy: "default".to_owned(),
+            processes: 3,
+            grants: 12,
+            flows: Flows { allowed: 5, denied: 2, last_denied: None },
+        }]
+    }
+
+    fn start_agent(&self, request: StartAgent) -> BoxFuture<'_, Result<StartedAgent, Refusal>> {
+        Box::pin(async move {
+            if request.policy.is_some_and(|policy| policy.text.contains("broken")) {
+                let message = "error: unknown key `broken`\n --> p.yaml:1\n  | broken\n  | ^^^^^^";
+                return Err(Refusal::new(RefusalKind::Invalid, message));
+            }
+            Ok(StartedAgent {
+                hidden: Vec::new(),
+                id: 1,
+                name: request.name.unwrap_or_else(|| "run-1".to_owned()),
+                cgroup: "/sys/fs/cgroup/egressd/build".into(),
+                proxy_v4: None,
+                proxy_v6: None,
+                dns_v4: None,
+                dns_v6: None,
+                next_seq: self.feed.next_seq(),
+            })
+        })
+    }
+
+    fn stop_agent(&self, id: u32) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(async move {
+            match id {
+                1 => Ok(()),
+                _ => Err(Refusal::new(RefusalKind::Unknown, format!("there is no agent {id}"))),
+            }
+        })
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
+        Box::pin(async {
+            Ok(ReloadSummary {
+                policies: vec!["/etc/egressd/policy.d/build.yaml".into()],
+                changed_agents: vec!["build".to_owned()],
+                warnings: vec!["no policy is called `default`".to_owned()],
+            })
+        })
+    }
+
+    fn explain(&self, request: ExplainRequest) -> Result<Explanation, Refusal> {
+        let asked = Asked::of(&request).map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
+        Ok(explain(&policy(), request.agent.as_deref().unwrap_or("default"), &asked))
+    }
+
+    fn feed(&self) -> Arc<Feed> {
+        Arc::clone(&self.feed)
+    }
+}
+
+/// Allows `ok.test` at 443.
+pub fn policy() -> Policy {
+    let rule = Rule {
+        id: RuleId(1),
+        source: Source { file: "build.yaml".into(), line: 5 },
+        subject: Subject::Host(Pattern::parse("ok.test").unwrap()),
+        ports: vec![443],
+        protocol: Some(Protocol::Tls),
+        private: false,
+        reason: None,
+    };
+    Policy::new(vec![rule], Vec::new())
+}
+
+fn time() -> Time {
+    "2026-11-21T10:15:14.123Z".parse().unwrap()
+}
