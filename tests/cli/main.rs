@@ -37,6 +37,24 @@ fn explain_exits_0_where_allowed_1_where_denied_2_where_it_cannot_say() {
 }
 
 #[test]
+fn explain_asks_a_policy_file_without_a_daemon() {
+    let (folder, socket) = socket();
+    let policy = folder.path().join("p.yaml");
+    let policy = policy.to_str().unwrap();
+    std::fs::write(policy, "version: 1\nagents:\n  build:\n    rules:\n      - host: ok.test\n").unwrap();
+    let explain = |host, agent| run(&socket, &["explain", host, "--policy", policy, "--agent", agent]);
+    let allowed = explain("ok.test", "build");
+    assert_eq!(allowed.code, 0, "{allowed:?}");
+    assert!(allowed.stdout.contains(&format!("rule    {policy}:5")), "{allowed:?}");
+    assert_eq!(explain("evil.test", "build").code, 1);
+    assert_eq!(explain("ok.test", "other").code, 1, "who has no policy is allowed nothing");
+    std::fs::write(policy, "version: 1\nagents:\n  build:\n    ruels: []\n").unwrap();
+    let broken = explain("ok.test", "build");
+    assert_eq!((broken.code, broken.stdout.as_str()), (2, ""));
+    assert!(broken.stderr.contains("p.yaml:4:5") && broken.stderr.contains("^^^^^"), "{}", broken.stderr);
+}
+
+#[test]
 fn status_is_quiet_when_asked_and_tells_health_by_its_exit_code() {
     let (_folder, socket) = socket();
     let quiet = ["status", "-q"];
@@ -115,6 +133,8 @@ fn a_follower_that_comes_back_too_late_tells_how_many_it_missed() {
     assert_eq!(text.complaint(), "-- the daemon is back --");
     assert_eq!(text.complaint(), "-- missed 5 events --");
     assert_eq!(json.line(), "{\"v\":1,\"missed\":5}");
+    // Before the server, which would wait for them to take what they do not read.
+    drop((text, json));
 }
 
 #[test]

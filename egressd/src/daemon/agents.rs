@@ -248,7 +248,10 @@ impl Daemon {
         if running.cgroup.path().is_dir() {
             running.cgroup.remove()?;
         }
+        // What it was denied last must be there for whoever asks after its end.
+        self.recorder.settled().await;
         self.agents.remove(id);
+        self.feed.forget(running.agent.name().as_str());
         self.fence.dismiss(id, &running.cgroup)?;
         self.memory().forget(id);
         Ok(())

@@ -73,6 +73,7 @@ pub struct Daemon {
     server_names: Arc<proxy::Gate>,
     recorder: Recorder,
     feed: Arc<Feed>,
+    scribe: tokio::task::JoinHandle<()>,
     log_health: Arc<audit::LogHealth>,
     /// A change of agents or policies at a time.
     changes: tokio::sync::Mutex<()>,
@@ -109,7 +110,7 @@ impl Daemon {
         let log_health = log.health();
         let feed = Feed::new(recovered);
         let (recorder, queue) = Recorder::new(QUEUE);
-        tokio::spawn(audit::run(queue, recorder.clone(), log, Arc::clone(&feed)));
+        let scribe = tokio::spawn(audit::run(queue, recorder.clone(), log, Arc::clone(&feed)));
 
         let hierarchy = Hierarchy::find()?;
         let root = hierarchy.create(&cgroup_name(&options.instance))?;
@@ -144,6 +145,7 @@ impl Daemon {
             server_names,
             recorder,
             feed,
+            scribe,
             log_health,
             changes: tokio::sync::Mutex::default(),
             shutdown: CancellationToken::new(),
@@ -187,12 +189,13 @@ impl Daemon {
     /// Leaves the fence closed, or nothing at all.
     async fn end(&self) {
         match self.options.lifetime {
-            Lifetime::Service => {}
+            Lifetime::Service => self.recorder.settled().await,
             Lifetime::Command => {
                 self.stop_all().await;
                 self.remove_everything();
             }
         }
+        self.scribe.abort();
     }
 
     fn remove_everything(&self) {

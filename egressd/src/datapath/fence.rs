@@ -137,9 +137,8 @@ impl Fence {
 
     fn grant(&self, agent: &Agent, grants: &[Grant]) -> Result<(), FenceError> {
         let policy = agent.policy();
-        // A network on the deny list wins over a name whose answer lies in it.
-        let denied = |grant: &Grant| policy.denies(grant.address, grant.port, grant.protocol).is_some();
-        let grants: Vec<Grant> = grants.iter().filter(|grant| !denied(grant)).cloned().collect();
+        // The policy may have been replaced since these were earned.
+        let grants: Vec<Grant> = grants.iter().filter(|grant| policy.opens(grant)).cloned().collect();
         self.nft().add_direct(agent.id().0, &direct(&grants))?;
         let mut tables = self.tables();
         let moment = now();

@@ -3,7 +3,7 @@
 use super::flows::{Flows, LiveFlow, still_allowed};
 use crate::{
     audit::{Event, Gate as Judged, Recorder, Spoken},
-    policy::{Agent, Denial, Moment, OriginLookup, Permit, Resolve},
+    policy::{Agent, Denial, Moment, OriginLookup, Permit, Reason, Resolve},
 };
 use std::sync::Arc;
 
@@ -32,6 +32,8 @@ impl Gate {
     pub fn rejudge(&self, agent: &Agent, now: Moment) {
         for (permit, denial) in self.flows.cut_denied(agent, now) {
             let protocol = Spoken::Of(permit.protocol());
+            let is_denied_by_rule = denial.reason == Reason::DeniedByRule;
+            let denial = if is_denied_by_rule { denial } else { Denial::because(Reason::RuleRemoved) };
             self.recorder.record(Event {
                 destination: Some(permit.destination().clone()),
                 address: permit.address(),

@@ -5,7 +5,7 @@ use super::{
     origin::{Caller, Sought},
     wire::AgentStream,
 };
-use crate::policy::{Denial, Destination, Protocol, Reason};
+use crate::policy::{self, Denial, Protocol, Reason};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -82,8 +82,9 @@ pub async fn part(mut agent: AgentStream, last: &[u8]) {
 /// How long an agent may take to read its denial.
 pub const PARTING: Duration = Duration::from_secs(2);
 
-/// The most that an agent may go on sending while it is told that it is denied.
-pub const MAX_DISCARDED: usize = 256 * 1024;
+/// The most that an agent may go on sending while it is told that it is denied: libraries send a
+/// whole body before they look for the answer.
+pub const MAX_DISCARDED: usize = 4 * 1024 * 1024;
 
 /// The answer to a denied HTTP request.
 #[must_use]
@@ -126,28 +127,16 @@ fn explain(caller: &Caller, sought: &Sought, protocol: Protocol, denial: &Denial
 
 /// What whoever owns the policy can do; the agent cannot.
 fn remedy(sought: &Sought, protocol: Protocol, reason: Reason) -> String {
-    let is_missing_rule = matches!(
-        reason,
-        Reason::HostNotAllowed
-            | Reason::PortNotAllowed
-            | Reason::ProtocolNotAllowed
-            | Reason::AddressNotGranted
-    );
-    match (&sought.destination, sought.port) {
-        (Some(destination), Some(port)) if is_missing_rule => {
-            let subject = match destination {
-                Destination::Name(name) => format!("host: {name}"),
-                Destination::Address(address) => format!("cidr: {}", ipnet::IpNet::from(*address)),
-            };
-            format!(
-                "remedy: the owner of the policy can add\n  - {subject}\n    ports: [{port}]\n    \
-                 protocol: {protocol}\n"
-            )
-        }
-        _ if reason == Reason::DeniedByRule => {
+    let rule = sought
+        .destination
+        .as_ref()
+        .and_then(|destination| policy::remedy(destination, sought.port, Some(protocol), reason));
+    match rule {
+        Some(rule) => format!("remedy: the owner of the policy can add\n  {rule}\n"),
+        None if reason == Reason::DeniedByRule => {
             "remedy: none but to change the deny rule; use another destination\n".to_owned()
         }
-        _ => "remedy: none in the policy; the request itself has to change\n".to_owned(),
+        None => "remedy: none in the policy; the request itself has to change\n".to_owned(),
     }
 }
 

@@ -63,7 +63,7 @@ fn explain_offline(file: &Path, request: &ExplainRequest) -> anyhow::Result<Expl
     Ok(explain(&policy, agent.as_str(), &Asked::of(request)?))
 }
 
-/// The policy of `agent` by the file at `file`.
+/// The policy of `agent` by the file at `file`, compiled as the daemon would.
 fn compile(file: &Path, agent: &AgentName) -> anyhow::Result<Arc<Policy>> {
     let policies = config::load(&[file.to_owned()], &DaemonConfig::default().allowlist_dirs)?;
     Ok(policies.for_agent(agent))

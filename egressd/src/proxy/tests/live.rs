@@ -94,7 +94,7 @@ async fn a_removed_rule_cuts_its_live_flows_and_only_those() {
     assert!(within(cut.read_u8()).await.is_err());
     assert!(within(cut_upstream.read_u8()).await.is_err());
     let event = lab.event().await;
-    assert_eq!((event.verdict, event.reason), (Verdict::Deny, Some(Reason::HostNotAllowed)));
+    assert_eq!((event.verdict, event.reason), (Verdict::Deny, Some(Reason::RuleRemoved)));
     kept.write_all(b"on").await.unwrap();
     reads(&mut kept_upstream, b"on").await;
 }

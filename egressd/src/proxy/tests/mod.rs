@@ -5,4 +5,5 @@ mod connect;
 mod http;
 mod lab;
 mod live;
+mod properties;
 mod tls;

@@ -1,6 +1,6 @@
 //! One record as one line.
 
-use crate::output::{Cell, Colour, Columns, Format, json};
+use crate::output::{Cell, Colour, Columns, Format, json, sanitise};
 use egressd::audit::{Gap, LostAt, Record, RecordedDestination, SCHEMA_VERSION, Time, Verdict};
 use jiff::{Zoned, tz::TimeZone};
 use serde::Serialize;
@@ -48,6 +48,10 @@ impl Printer {
         match (self.format, gap.at) {
             (Format::Json, _) => json(&mut stdout(), gap),
             (Format::Text, LostAt::Queue) => note(&format!("{lost} events came too fast to be recorded")),
+            (Format::Text, LostAt::Flood) => {
+                let agent = sanitise(gap.agent.as_deref().unwrap_or("-"));
+                note(&format!("{lost} events of agent {agent} are beyond its share of records"))
+            }
             (Format::Text, LostAt::Log) => note(&format!("{lost} lines could not be written to the log")),
             (Format::Text, LostAt::Torn) => note(&format!("{lost} line at the end of the log was torn")),
         }

@@ -1,0 +1,258 @@
+//! The way of one lookup: leave, upstream, the answer's addresses, their grants, the answer.
+
+use super::{
+    answer::Answer,
+    chain::{Found, NEGATIVE_TTL},
+    lookups::Lookups,
+    query::{Family, Kind, Question, parse},
+    report::{Asker, Refusal, unreadable},
+    screen::{MAX_ADDRESSES, grants, screen},
+    upstream::Upstream,
+};
+use crate::{
+    audit::Recorder,
+    policy::{
+        Agent, AgentId, Denial, Grant, GrantError, GrantSink, HostName, Leave, Moment, Policy, Reason,
+        Resolve, Source,
+    },
+};
+use std::{
+    collections::HashMap,
+    future::Future,
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// The resolver that all agents share: it knows no agent but by the socket that asks.
+pub struct Gate {
+    upstream: Arc<Upstream>,
+    sink: Arc<dyn GrantSink>,
+    recorder: Recorder,
+    clock: fn() -> Moment,
+    lookups: Mutex<HashMap<AgentId, Arc<Lookups>>>,
+}
+
+impl Gate {
+    #[must_use]
+    pub fn new(
+        upstream: Upstream,
+        sink: Arc<dyn GrantSink>,
+        recorder: Recorder,
+        clock: fn() -> Moment,
+    ) -> Arc<Self> {
+        let upstream = Arc::new(upstream);
+        Arc::new(Self { upstream, sink, recorder, clock, lookups: Mutex::default() })
+    }
+
+    /// Judges one message, without waiting and without a byte to any upstream.
+    pub(super) fn judge(&self, asker: &Asker, message: &[u8]) -> Judgement {
+        let question = match parse(message) {
+            Ok(question) => question,
+            Err(bad) => {
+                let (refusal, answer) = unreadable(&bad);
+                self.recorder.record(asker.denied(&refusal, bad.error.name()));
+                let reply = bad.echo.zip(answer);
+                return reply.map_or(Judgement::Silence, |(echo, answer)| {
+                    Judgement::Reply(answer.write(&echo, asker.transport))
+                });
+            }
+        };
+        match self.judge_question(asker, &question) {
+            Ok(Ruling::Answer(answer)) => Judgement::Reply(answer.write(&question.echo, asker.transport)),
+            Ok(Ruling::LookUp(family, ticket)) => Judgement::LookUp(Lookup { question, family, ticket }),
+            Err(refusal) => Judgement::Reply(self.refuse(asker, &question, &refusal)),
+        }
+    }
+
+    /// Resolves what was judged, and returns the reply once its grants are in the kernel.
+    pub(super) async fn answer(&self, asker: &Asker, lookup: Lookup) -> Vec<u8> {
+        let Lookup { question, family, ticket } = lookup;
+        let granted = self.look_up(&asker.agent, &question.name, family).await;
+        drop(ticket);
+        match granted {
+            Ok(Granted { found, rule }) => {
+                self.recorder.record(asker.allowed(&question.name, first_address(&found), rule));
+                Answer::from(found).write(&question.echo, asker.transport)
+            }
+            Err(refusal) => self.refuse(asker, &question, &refusal),
+        }
+    }
+
+    /// Records that `asker` reached a bound that is not about a single question.
+    pub(super) fn exceeded(&self, asker: &Asker, bound: &str) {
+        let refusal = Refusal::because(Reason::QuotaExceeded, bound.to_owned());
+        self.recorder.record(asker.denied(&refusal, None));
+    }
+
+    /// Forgets what was kept for an agent that is gone.
+    pub(super) fn forget(&self, agent: AgentId) {
+        self.kept().remove(&agent);
+    }
+
+    fn judge_question(&self, asker: &Asker, question: &Question) -> Result<Ruling, Refusal> {
+        let name = &question.name;
+        if name.as_str() == CANARY {
+            let refusal = Refusal::because(Reason::HostNotAllowed, CANARY_DETAIL.to_owned());
+            self.recorder.record(asker.denied(&refusal, Some(name)));
+            return Ok(Ruling::Answer(Answer::NoName { ttl: NEGATIVE_TTL }));
+        }
+        let family = match question.kind {
+            Kind::Address(family) => Some(family),
+            Kind::Service => None,
+            Kind::Other(number) => {
+                return Err(Refusal::because(Reason::QueryTypeNotAllowed, format!("type {number}")));
+            }
+        };
+        asker.agent.lookup(name)?;
+        let Some(family) = family else {
+            return Ok(Ruling::Answer(Answer::NoData { ttl: NEGATIVE_TTL }));
+        };
+        let ticket = self.admit(&asker.agent)?;
+        Ok(Ruling::LookUp(family, ticket))
+    }
+
+    fn refuse(&self, asker: &Asker, question: &Question, refusal: &Refusal) -> Vec<u8> {
+        self.recorder.record(asker.denied(refusal, Some(&question.name)));
+        refusal.answer(Some(&question.name)).write(&question.echo, asker.transport)
+    }
+
+    fn admit(&self, agent: &Agent) -> Result<OwnedSemaphorePermit, Refusal> {
+        let full = || Refusal::because(Reason::QuotaExceeded, "lookups at one time".to_owned());
+        self.lookups(agent.id()).admit().ok_or_else(full)
+    }
+
+    /// Looks `name` up and grants its addresses. Whoever asks holds a permit of [`Self::admit`].
+    async fn look_up(&self, agent: &Agent, name: &HostName, family: Family) -> Result<Granted, Refusal> {
+        agent.lookup(name)?;
+        let lookups = self.lookups(agent.id());
+        let found = lookups.find(&self.upstream, name, family).await;
+        let found = found.map_err(|error| Refusal::because(Reason::UpstreamFailed, error.to_string()))?;
+        // The policy may have been replaced while upstream took its time.
+        let policy = agent.policy();
+        let leave = policy.lookup(name)?;
+        let rule = source(&policy, &leave);
+        let Found::Addresses { mut addresses, ttl } = found else { return Ok(Granted { found, rule }) };
+        screen(&policy, &leave, &addresses)?;
+        addresses.truncate(MAX_ADDRESSES);
+        self.grant(agent, &grants(&policy, &leave, &addresses, (self.clock)().after(ttl + GRACE))).await?;
+        // It may have been replaced while the kernel took its time, too.
+        agent.lookup(name)?;
+        Ok(Granted { found: Found::Addresses { addresses, ttl }, rule })
+    }
+
+    async fn grant(&self, agent: &Agent, grants: &[Grant]) -> Result<(), Refusal> {
+        let refused = |error: GrantError| {
+            let reason = match error {
+                GrantError::Quota => Reason::QuotaExceeded,
+                GrantError::Superseded | GrantError::Kernel(_) => Reason::GrantNotInstalled,
+            };
+            Refusal::because(reason, error.to_string())
+        };
+        agent.remember(grants, (self.clock)()).map_err(refused)?;
+        self.sink.install(agent, grants).await.map_err(refused)
+    }
+
+    async fn resolve_both(&self, agent: &Agent, name: &HostName) -> Result<Vec<IpAddr>, Refusal> {
+        let _ticket = self.admit(agent)?;
+        let (v4, v6) =
+            tokio::join!(self.look_up(agent, name, Family::V4), self.look_up(agent, name, Family::V6));
+        match (v4, v6) {
+            (Ok(v4), Ok(v6)) => Ok([v4.addresses(), v6.addresses()].concat()),
+            // One family is enough; but an address that is denied spoils its whole name.
+            (Ok(one), Err(other)) | (Err(other), Ok(one)) => {
+                let is_enough = other.denial.reason == Reason::UpstreamFailed && !one.addresses().is_empty();
+                if is_enough { Ok(one.addresses()) } else { Err(other) }
+            }
+            (Err(refusal), Err(_)) => Err(refusal),
+        }
+    }
+
+    fn lookups(&self, agent: AgentId) -> Arc<Lookups> {
+        let new = || Arc::new(Lookups::new(self.clock));
+        Arc::clone(self.kept().entry(agent).or_insert_with(new))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<AgentId, Arc<Lookups>>> {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Resolve for Gate {
+    /// Empty where the name has no address. Makes no record: whoever asks judges the flow, and
+    /// records that.
+    fn resolve<'a>(
+        &'a self,
+        agent: &'a Agent,
+        name: &'a HostName,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, Denial>> + Send + 'a>> {
+        Box::pin(async move { self.resolve_both(agent, name).await.map_err(|refusal| refusal.denial) })
+    }
+}
+
+/// What becomes of a message.
+pub(super) enum Judgement {
+    Silence,
+    Reply(Vec<u8>),
+    LookUp(Lookup),
+}
+
+/// A question whose name may be looked up.
+pub(super) struct Lookup {
+    question: Question,
+    family: Family,
+    ticket: OwnedSemaphorePermit,
+}
+
+enum Ruling {
+    Answer(Answer),
+    LookUp(Family, OwnedSemaphorePermit),
+}
+
+/// What was found, with every address granted.
+struct Granted {
+    found: Found,
+    rule: Option<Source>,
+}
+
+impl Granted {
+    fn addresses(&self) -> Vec<IpAddr> {
+        match &self.found {
+            Found::Addresses { addresses, .. } => addresses.clone(),
+            Found::NoData { .. } | Found::NoName { .. } => Vec::new(),
+        }
+    }
+}
+
+impl From<Found> for Answer {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::Addresses { addresses, ttl } => Self::Addresses { addresses, ttl },
+            Found::NoData { ttl } => Self::NoData { ttl },
+            Found::NoName { ttl } => Self::NoName { ttl },
+        }
+    }
+}
+
+/// How much longer than its DNS record a grant lives, so that a flow which starts at the record's
+/// last moment gets through.
+pub const GRACE: Duration = Duration::from_secs(30);
+
+/// Browsers ask for this name before they turn to DNS over HTTPS of their own; that it does not
+/// exist tells them not to (Mozilla, "Canary domain").
+const CANARY: &str = "use-application-dns.net";
+const CANARY_DETAIL: &str = "canary of DNS over HTTPS: told that it does not exist";
+
+fn source(policy: &Policy, leave: &Leave) -> Option<Source> {
+    let rule = leave.openings().first()?.rule;
+    policy.allow().iter().find(|held| held.id == rule).map(|held| held.source.clone())
+}
+
+fn first_address(found: &Found) -> Option<IpAddr> {
+    match found {
+        Found::Addresses { addresses, .. } => addresses.first().copied(),
+        Found::NoData { .. } | Found::NoName { .. } => None,
+    }
+}
