@@ -8,6 +8,7 @@ use crate::{
     policies::COMMON,
     program,
 };
+use nix::sys::signal::Signal;
 
 #[test]
 fn two_agents_with_different_policies_differ_on_one_destination() {
@@ -133,14 +134,19 @@ fn no_agent_removes_what_holds_it() {
 }
 
 #[test]
-fn no_agent_signals_a_process_outside() {
-    let fence = fence(COMMON);
-    let pid = fence.daemon().pid();
-    for signal in ["TERM", "KILL", "STOP"] {
-        stops_only_fenced(
-            &fence,
-            &format!("kill -{signal} {pid} 2> /dev/null; curl -s -m 2 http://{{v4}}/{{mark}}"),
+fn an_agent_that_ends_the_daemon_opens_nothing() {
+    let mut fence = fence(COMMON);
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let pid = fence.daemon().pid();
+        let number = signal as i32;
+        let flow = format!(
+            "kill -{number} {pid} 2> /dev/null;              curl -s -m 2 http://{{v4}}/{{mark}}; dig +short +time=1 +tries=1 @{{v4}} {{mark}}.evil.test"
         );
+        stops_only_fenced(&fence, &flow);
+        // Whether it was hit depends on the uid of the agent.
+        if !fence.ctl(&["status", "-q"]).succeeded() {
+            fence.restart();
+        }
         works(&fence.agent(AGENT), OK, &["curl -sSf -m 5 https://{host}/"]);
     }
 }
