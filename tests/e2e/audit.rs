@@ -2,6 +2,7 @@
 
 use crate::{
     AGENT, fence,
+    fence::Fence,
     policies::{self, COMMON},
     program::{self, Program, poll_for},
 };
@@ -118,8 +119,8 @@ fn an_agent_cannot_forge_lines_of_the_tail() {
     let fence = fence(COMMON);
     let agent = fence.agent(AGENT);
     // A program whose name and arguments hold a line break and an escape sequence.
-    let forger = r"cp /usr/bin/curl $'/tmp/egressd-\n\e[31mforged' 2> /dev/null; \
-                   $'/tmp/egressd-\n\e[31mforged' -s -m 2 -A $'\n\e[31mforged' https://evil.test/; \
+    let forger = r"cp /usr/bin/dig $'/tmp/egressd-\n\e[31mforged' 2> /dev/null; \
+                   $'/tmp/egressd-\n\e[31mforged' +time=1 +tries=1 evil.test $'\n\e[31mforged.evil.test'; \
                    rm -f $'/tmp/egressd-\n\e[31mforged'";
     agent.run(forger);
     agent.denial("the forger", |record| record["destination"]["name"] == "evil.test");
