@@ -1,7 +1,6 @@
 //! `egressctl run`: a program as an agent, from its first instruction to its last.
 
 mod own_daemon;
-mod supervise;
 
 use crate::{
     output::{Colour, Format, json},
@@ -13,7 +12,7 @@ use egressd::{
         Client, ClientError,
         protocol::{PolicyText, RecordsRequest, StartAgent, StartedAgent},
     },
-    datapath::launch::{self, Launch},
+    datapath::launch::{self, Launch, Reap, Signals},
 };
 use nix::unistd::{Uid, User};
 use own_daemon::OwnDaemon;
@@ -83,7 +82,7 @@ impl Run {
     }
 
     fn run_fenced(&self, agent: &StartedAgent, user: Option<User>) -> anyhow::Result<u8> {
-        let signals = supervise::Signals::block()?;
+        let signals = Signals::block()?;
         let child = launch::launch(&Launch {
             cgroup: agent.cgroup.clone(),
             command: self.command.clone(),
@@ -91,7 +90,7 @@ impl Run {
             environment: if self.proxy_env { proxy_variables(agent) } else { Vec::new() },
             user,
         })?;
-        signals.forward_until_exit(child)
+        Ok(signals.forward_until_exit(child, Reap::Child)?)
     }
 }
 

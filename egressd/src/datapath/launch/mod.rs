@@ -1,0 +1,184 @@
+//! Starts a program as an agent: cloned into its cgroup, with nothing of ours left in its hands.
+//!
+//! Two processes: an init, the first of a process id namespace, and the program. The namespace
+//! keeps the agent from tracing processes outside and from taking their sockets; when the init
+//! ends, the kernel ends everything in it. The order matters: mounts while there is still the
+//! capability to make them, capabilities before the filter, the filter last, so that it binds
+//! only what follows it.
+
+mod filter;
+mod mounts;
+mod privileges;
+mod supervise;
+
+pub use supervise::{Reap, Signals};
+
+use nix::{
+    errno::Errno,
+    sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask},
+    unistd::{ForkResult, Pid, User, execvp, fork},
+};
+use seccompiler::BpfProgram;
+use std::{
+    ffi::{CString, OsString},
+    fs, io,
+    os::{fd::AsRawFd, unix::ffi::OsStringExt},
+    path::PathBuf,
+};
+
+/// What to start, and what to keep from it.
+#[derive(Debug)]
+pub struct Launch {
+    /// The folder of the agent's cgroup.
+    pub cgroup: PathBuf,
+    /// Program and arguments.
+    pub command: Vec<OsString>,
+    /// Folders and files that the agent sees empty: sockets, pins and logs of the daemon.
+    pub hidden: Vec<PathBuf>,
+    /// Variables to set on top of our own environment.
+    pub environment: Vec<(String, String)>,
+    /// Whom to run it as; None: as whom we are.
+    pub user: Option<User>,
+}
+
+/// Starts the program, and returns its init. Both are in the cgroup before they run their first instruction, because a
+/// socket keeps the cgroup of its creator.
+///
+/// Must be called while the process has one thread, for the child allocates before it executes, and
+/// with [`Signals`] blocked.
+///
+/// # Errors
+/// The child could not be made. What fails in the child ends it with status 125 (ours), 126 (not
+/// executable) or 127 (not found), after a line on stderr.
+pub fn launch(launch: &Launch) -> Result<Pid, LaunchError> {
+    let mut arguments = Vec::new();
+    for argument in &launch.command {
+        let argument = CString::new(argument.clone().into_vec());
+        arguments.push(argument.map_err(|_| LaunchError::Nul)?);
+    }
+    let program = arguments.first().ok_or(LaunchError::NoProgram)?.clone();
+    let filter = filter::filter()?;
+    let cgroup =
+        fs::File::open(&launch.cgroup).map_err(|error| LaunchError::Cgroup(launch.cgroup.clone(), error))?;
+    match clone_into(&cgroup).map_err(LaunchError::Clone)? {
+        Some(child) => Ok(child),
+        None => {
+            let status = confine(launch, &filter)
+                .and_then(|()| be_init(&program, &arguments))
+                .unwrap_or_else(|failure| {
+                    eprintln!("egressctl: {failure}");
+                    STATUS_OURS
+                });
+            // SAFETY: ends the child without running what the parent registered for its own end.
+            unsafe { libc::_exit(status) }
+        }
+    }
+}
+
+/// Why a program was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    #[error("no program was given")]
+    NoProgram,
+    #[error("an argument holds a NUL byte")]
+    Nul,
+    #[error("failed to open cgroup `{path}`: {error}", path = .0.display(), error = .1)]
+    Cgroup(PathBuf, io::Error),
+    #[error("failed to clone into the agent's cgroup: {0}")]
+    Clone(io::Error),
+    #[error("failed to build the seccomp filter: {0}")]
+    Filter(String),
+}
+
+const STATUS_OURS: i32 = 125;
+const STATUS_NOT_EXECUTABLE: i32 = 126;
+const STATUS_NOT_FOUND: i32 = 127;
+
+/// clone3(2) with CLONE_INTO_CGROUP (Linux 5.7): the child's pid, or None in the child.
+fn clone_into(cgroup: &fs::File) -> io::Result<Option<Pid>> {
+    // include/uapi/linux/sched.h, struct clone_args.
+    #[repr(C)]
+    #[derive(Default)]
+    struct CloneArguments {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64,
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+        set_tid: u64,
+        set_tid_size: u64,
+        cgroup: u64,
+    }
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let namespaces = (libc::CLONE_NEWNS | libc::CLONE_NEWPID).unsigned_abs();
+    let arguments = CloneArguments {
+        flags: CLONE_INTO_CGROUP | u64::from(namespaces),
+        exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
+        cgroup: u64::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?,
+        ..CloneArguments::default()
+    };
+    // SAFETY: without CLONE_VM this is fork(2); the child has its own copy of everything.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<CloneArguments>()) };
+    match pid {
+        0 => Ok(None),
+        pid if pid > 0 => Ok(Some(Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?))),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn confine(launch: &Launch, filter: &BpfProgram) -> Result<(), String> {
+    mounts::fence(&launch.hidden)?;
+    for (name, value) in &launch.environment {
+        // SAFETY: the child has one thread.
+        unsafe { std::env::set_var(name, value) };
+    }
+    if let Some(user) = &launch.user {
+        privileges::become_user(user)
+            .map_err(|error| format!("failed to become `{}`: {}", user.name, error.desc()))?;
+    }
+    privileges::drop_capabilities().map_err(|error| format!("failed to drop capabilities: {error}"))?;
+    let act = |act: &'static str| move |error: Errno| format!("failed to {act}: {}", error.desc());
+    nix::sys::prctl::set_no_new_privs().map_err(act("set no_new_privs"))?;
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(act("bind the agent to its launcher"))?;
+    privileges::close_descriptors()
+        .map_err(|error| format!("failed to close inherited descriptors: {error}"))?;
+    seccompiler::apply_filter(filter).map_err(|error| format!("failed to apply the seccomp filter: {error}"))
+}
+
+/// Starts the program, forwards signals to it, and reaps what it leaves; returns its exit code.
+fn be_init(program: &CString, arguments: &[CString]) -> Result<i32, String> {
+    // SAFETY: this process has one thread.
+    let forked = unsafe { fork() }.map_err(|error| format!("failed to fork: {}", error.desc()))?;
+    match forked {
+        ForkResult::Child => {
+            reset_signals()?;
+            Ok(execute(program, arguments))
+        }
+        ForkResult::Parent { child } => {
+            let signals = Signals::block().map_err(|error| error.to_string())?;
+            let code = signals.forward_until_exit(child, Reap::All).map_err(|error| error.to_string())?;
+            Ok(i32::from(code))
+        }
+    }
+}
+
+/// The launcher blocked signals to forward them; the program starts with none blocked or ignored.
+fn reset_signals() -> Result<(), String> {
+    // SAFETY: restoring the default action runs none of our code.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }
+        .and_then(|_| sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None))
+        .map_err(|error| format!("failed to reset signals: {}", error.desc()))
+}
+
+/// Returns only when the program could not be executed.
+fn execute(program: &CString, arguments: &[CString]) -> i32 {
+    let error = match execvp(program, arguments) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    eprintln!("egressctl: failed to run `{}`: {}", program.to_string_lossy(), error.desc());
+    if error == Errno::ENOENT { STATUS_NOT_FOUND } else { STATUS_NOT_EXECUTABLE }
+}
