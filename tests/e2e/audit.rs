@@ -2,6 +2,7 @@
 
 use crate::{
     AGENT, fence,
+    fence::Fence,
     policies::{self, COMMON},
     program::{self, Program, poll_for},
 };
@@ -54,12 +55,16 @@ fn the_tail_follows_denials_as_they_happen() {
 fn the_tail_survives_a_daemon_that_comes_back() {
     let mut fence = fence(COMMON);
     let tail = Program::start(fence.ctl_command(&["tail", "-f", "-n", "0"]));
+    let shows = |fence: &Fence, name: &str| {
+        program::poll("the tail", || {
+            fence.agent(AGENT).run(&format!("curl -s https://{name}/"));
+            poll_for(Duration::from_secs(1), || tail.stdout().contains(name).then_some(()))
+        });
+    };
+    shows(&fence, "before.evil.test");
     fence.kill();
     fence.restart();
-    program::poll("the tail to come back", || {
-        fence.agent(AGENT).run("curl -s https://evil.test/");
-        poll_for(Duration::from_secs(1), || tail.stdout().contains("evil.test").then_some(()))
-    });
+    shows(&fence, "after.evil.test");
 }
 
 #[test]
@@ -115,7 +120,7 @@ fn an_agent_cannot_forge_lines_of_the_tail() {
     let agent = fence.agent(AGENT);
     // A program whose name and arguments hold a line break and an escape sequence.
     let forger = r"cp /usr/bin/dig $'/tmp/egressd-\n\e[31mforged' 2> /dev/null; \
-                   $'/tmp/egressd-\n\e[31mforged' +time=1 +tries=1 evil.test $'+short\n\e[31mforged'; \
+                   $'/tmp/egressd-\n\e[31mforged' +time=1 +tries=1 evil.test $'\n\e[31mforged.evil.test'; \
                    rm -f $'/tmp/egressd-\n\e[31mforged'";
     agent.run(forger);
     agent.denial("the forger", |record| record["destination"]["name"] == "evil.test");

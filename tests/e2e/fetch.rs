@@ -77,3 +77,12 @@ fn a_large_answer_arrives_whole() {
     let echo = "head -c 8000000 /dev/zero | socat -t 20 - tcp:{v4}:9000 | wc -c | grep 8000000";
     works(&fence.agent(AGENT), OK, &[echo]);
 }
+
+#[test]
+fn an_answer_comes_only_after_its_grants_so_that_no_first_fetch_fails() {
+    let fence = fence(COMMON);
+    let fetch = "{trick} fetch https://n$i.{host}/";
+    works(&fence.agent(AGENT), OK, &[&format!("set -e; for i in $(seq 30); do {fetch}; done")]);
+    let burst = "for i in $(seq 30); do curl -sSf -m 5 https://m$i.{host}/ & done | grep -c 'hello from' | grep -x 30";
+    works(&fence.agent(AGENT), OK, &[burst]);
+}

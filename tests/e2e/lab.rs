@@ -41,7 +41,7 @@ pub struct Lab {
     _web_server: WebServer,
     _dns_server: DnsServer,
     host: Namespace,
-    _inet: Namespace,
+    inet: Namespace,
     folder: TempDir,
 }
 
@@ -73,7 +73,7 @@ impl Lab {
             _web_server: web_server,
             _dns_server: dns_server,
             host,
-            _inet: inet,
+            inet,
             folder,
         }
     }
@@ -124,6 +124,11 @@ impl Lab {
     /// Runs `act` on a thread that sits in the host's namespace, and returns what it returns.
     pub fn on_host<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         self.host.within(act)
+    }
+
+    /// Runs `act` on a thread that sits in the internet's namespace, and returns what it returns.
+    pub fn on_inet<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        self.inet.within(act)
     }
 }
 
@@ -248,6 +253,8 @@ fn wire(host: &Namespace, inet: &Namespace) {
     host.set("ipv4/ping_group_range", "0 2147483647");
     host.set("ipv4/tcp_fastopen", "5");
     inet.set("ipv4/tcp_fastopen", "1538");
+    // Always by SYN cookie: the kernel then answers before there is a socket to judge by.
+    host.set("ipv4/tcp_syncookies", "2");
 }
 
 fn on_link(address: Ipv4Addr) -> bool {

@@ -23,6 +23,7 @@ mod audit;
 mod crash;
 mod explicit_proxy;
 mod fetch;
+mod inbound;
 mod launch;
 mod names;
 mod reload;

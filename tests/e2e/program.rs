@@ -169,7 +169,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-const TOOLS: [(&str, &str); 10] = [
+const TOOLS: [(&str, &str); 12] = [
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
@@ -179,5 +179,7 @@ const TOOLS: [(&str, &str); 10] = [
     ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
     ("socat", "socat"),
+    ("dns2tcpc", "dns2tcp"),
+    ("iodine", "iodine"),
     ("python3", "python3"),
 ];

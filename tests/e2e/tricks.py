@@ -8,6 +8,7 @@ its input and answers `ok` or `error: ...`; what a trick keeps open stays open u
 import ctypes
 import fcntl
 import os
+import select
 import socket
 import ssl
 import struct
@@ -278,6 +279,42 @@ def uring_socket(host, port, mark):
 
     flow = uring.socket(family(host), socket.SOCK_DGRAM)
     flow.sendto(mark, (host, int(port)))
+
+
+# Sockets and processes of others.
+
+
+def steal(pid, descriptor, mark):
+    """Takes a copy of another process's socket: pidfd_open(2), pidfd_getfd(2)."""
+    pidfd = LIBC.syscall(434, int(pid), 0)
+    check(pidfd)
+    copy = LIBC.syscall(438, pidfd, int(descriptor), 0)
+    check(copy)
+    socket.socket(fileno=copy).send(mark)
+
+
+def receive(path, mark):
+    """Takes a socket that a process outside hands in over a Unix socket (unix(7), SCM_RIGHTS)."""
+    door = socket.socket(socket.AF_UNIX)
+    door.settimeout(TIMEOUT)
+    door.connect(path)
+    _, descriptors, _, _ = socket.recv_fds(door, 16, 1)
+    socket.socket(fileno=descriptors[0]).send(mark)
+
+
+# What comes in.
+
+
+def listen(port):
+    KEPT["listener"] = socket.create_server(("0.0.0.0", int(port)))
+    KEPT["bound"] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    KEPT["bound"].bind(("0.0.0.0", int(port)))
+
+
+def accept():
+    """Whether anything came in by now."""
+    came, _, _ = select.select([KEPT["listener"], KEPT["bound"]], [], [], 0)
+    expect(came, b"nothing came in")
 
 
 # TLS by hand.

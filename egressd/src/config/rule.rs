@@ -207,7 +207,7 @@ fn check_breadth(
     match (subject, host) {
         (Subject::Host(pattern), Some(host)) if pattern.is_public_suffix() && !dangerous => Err(document
             .error(host.referenced, format!("wildcard `{pattern}` is too wide"))
-            .label(format!("`{}` is a public suffix: strangers can register names below it", pattern.name()))
+            .label(format!("strangers can register names below `{}` (publicsuffix.org)", pattern.name()))
             .help("name the hosts one by one, or add `danger_public_suffix: true`")),
         (Subject::Host(_) | Subject::Network(_), _) => Ok(()),
     }

@@ -16,6 +16,7 @@ mod pattern;
 mod remedy;
 mod rule;
 mod special;
+mod suffix;
 
 pub use agent::{Agent, AgentId, AgentName, AgentNameError};
 pub use decide::Policy;

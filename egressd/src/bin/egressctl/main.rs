@@ -17,10 +17,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let trouble = match cli.verb {
-        Verb::Run(_) => run::OURS,
-        _ => TROUBLE,
-    };
+    let trouble = if matches!(cli.verb, Verb::Run(_)) { run::OURS } else { TROUBLE };
     match cli.act() {
         Ok(code) => code,
         // Whoever read our output has had enough of it.

@@ -142,8 +142,6 @@ fn print(summary: &Summary, format: Format) -> anyhow::Result<()> {
 /// The daemon ends agents whose last process is gone; it may have been faster.
 fn ignore_unknown(error: ClientError) -> Result<(), ClientError> {
     use egressd::control::protocol::RefusalKind;
-    match error {
-        ClientError::Refused(refusal) if refusal.kind == RefusalKind::Unknown => Ok(()),
-        error => Err(error),
-    }
+    let is_unknown = matches!(&error, ClientError::Refused(refusal) if refusal.kind == RefusalKind::Unknown);
+    if is_unknown { Ok(()) } else { Err(error) }
 }

@@ -52,7 +52,7 @@ async fn a_denied_name_is_answered_in_words_and_never_looked_up() {
     let answer = read_text(&mut agent).await;
     assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
     assert!(answer.contains("\r\nX-Egressd-Reason: host-not-allowed\r\n"), "{answer}");
-    assert!(answer.contains(&format!("  - host: evil.test\n    ports: [{}]\n    protocol: tls\n", lab.port)));
+    assert!(answer.contains(&format!("\n  - {{host: evil.test, ports: [{}]}}\n", lab.port)));
     lab.denies(Reason::HostNotAllowed).await;
     assert_eq!(lab.lookups(), 0);
 }
@@ -107,9 +107,9 @@ async fn an_upstream_that_refuses_is_told_in_words() {
 #[tokio::test]
 async fn an_address_needs_a_rule_for_its_network() {
     let mut lab = lab().await;
-    let mut agent = connect(&lab, "127.0.0.2").await;
+    let mut agent = connect(&lab, "1.2.3.4").await;
     let answer = read_text(&mut agent).await;
-    assert!(answer.contains("  - cidr: 127.0.0.2/32\n"), "{answer}");
+    assert!(answer.contains("\n  - {cidr: 1.2.3.4/32, protocol: tcp, "), "{answer}");
     lab.denies(Reason::AddressNotGranted).await;
     connect(&lab, "[::ffff:127.0.0.2]").await;
     lab.denies(Reason::AddressNotGranted).await;
