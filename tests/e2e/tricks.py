@@ -16,6 +16,8 @@ import sys
 import time
 from urllib.request import urlopen
 
+# The scripts lie in the repository, and run as root.
+sys.dont_write_bytecode = True
 TIMEOUT = 2
 LINK = b"wan"
 KEPT = {}
