@@ -90,9 +90,9 @@ async fn an_agent_at_its_bound_of_grants_gets_no_more() {
 #[tokio::test]
 async fn each_family_is_asked_by_itself_and_the_proxy_gets_both() {
     let v6: IpAddr = "2620:fe::9".parse().unwrap();
-    let zone = move |_: &str, kind| match kind {
-        RecordType::AAAA => Say::Addresses(vec![v6]),
-        _ => Say::Addresses(vec![public(1)]),
+    let zone = move |_: &str, kind| {
+        let address = if kind == RecordType::AAAA { v6 } else { public(1) };
+        Say::Addresses(vec![address])
     };
     let lab = Lab::start(allow(&["ok.test"]), Upstream::start(zone).await).await;
     assert_eq!(addresses(&lab.ask("ok.test", RecordType::AAAA).await), [v6]);

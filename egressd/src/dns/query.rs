@@ -294,9 +294,10 @@ mod tests {
 
     #[test]
     fn a_label_is_never_read_again_as_text() {
-        let name = |labels: &[&[u8]]| match refusal(&query(labels, 1, 1, &[])) {
-            QueryError::Name { text, error } => (text, error),
-            other => panic!("{other}"),
+        let name = |labels: &[&[u8]]| {
+            let refused = refusal(&query(labels, 1, 1, &[]));
+            let QueryError::Name { text, error } = refused else { panic!("{refused}") };
+            (text, error)
         };
         assert_eq!(name(&[b"ok.test"]), (r"ok\.test".to_owned(), HostNameError::Octet(b'.')));
         assert_eq!(
