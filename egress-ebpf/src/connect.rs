@@ -99,7 +99,10 @@ fn choose(
         socket.original_port = 0;
         return service::claim(socket, Service::Explicit);
     }
-    let pass = verdict::judge(agent, to.transport, &to.address, to.port)?;
+    let pass = match verdict::judge(agent, to.transport, &to.address, to.port) {
+        Err(_) if hook == Hook::Connect && only_asks_for_a_route(agent, to) => return Ok(()),
+        verdict => verdict?,
+    };
     if pass.through_proxy {
         return redirect(ctx, family, to, socket, Service::Proxy);
     }
@@ -110,6 +113,14 @@ fn choose(
         socket.flow_rule = pass.rule;
     }
     Ok(())
+}
+
+/// Resolver libraries connect UDP sockets to the addresses of an answer to learn which source
+/// address each would get (RFC 6724, section 5). No packet leaves by that; one that is sent
+/// later is judged as it leaves.
+#[inline(always)]
+fn only_asks_for_a_route(agent: u32, to: &Destination) -> bool {
+    to.transport == UDP && (to.port == 0 || verdict::judge(agent, TCP, &to.address, to.port).is_ok())
 }
 
 #[inline(always)]

@@ -3,6 +3,9 @@
 pub mod audit;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod datapath;
 pub mod dns;
 pub mod policy;
+pub mod proxy;
+pub mod telemetry;

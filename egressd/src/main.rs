@@ -1,1 +1,93 @@
-fn main() {}
+//! The daemon: see `egressd --help`.
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use egressd::{
+    config::DaemonConfig,
+    daemon::{self, Lifetime, Options},
+};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+/// Egress firewall for AI agents: nothing leaves an agent except to the names that its policy grants.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The daemon's own file; it may be missing where it is not named
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A policy file, instead of those in the policy folder; may be given more than once
+    #[arg(long, value_name = "FILE")]
+    policy: Vec<PathBuf>,
+    /// A folder of allowlists, searched before the configured ones; may be given more than once
+    #[arg(long, value_name = "FOLDER")]
+    allowlists: Vec<PathBuf>,
+    /// An upstream resolver, ADDRESS or ADDRESS:PORT, instead of the configured ones
+    #[arg(long, value_name = "ADDRESS")]
+    upstream: Vec<String>,
+    /// Folder of the control socket, the pins and what the next daemon must know
+    #[arg(long, value_name = "FOLDER")]
+    run_dir: Option<PathBuf>,
+    /// Where the audit log is written, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    audit_log: Option<PathBuf>,
+    /// Tells daemons on one host apart
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = instance)]
+    instance: String,
+    /// End with the process that started this one, and leave nothing behind
+    #[arg(long, hide = true)]
+    for_command: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    egressd::telemetry::start();
+    match start(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("egressd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: Arguments) -> Result<()> {
+    let options = options(arguments)?;
+    if options.lifetime == Lifetime::Command {
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)
+            .context("failed to bind this daemon to the command that started it")?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(daemon::run(options))
+}
+
+fn options(arguments: Arguments) -> Result<Options> {
+    let default = PathBuf::from("/etc/egressd/egressd.yaml");
+    let mut config = match arguments.config {
+        Some(path) => DaemonConfig::load(&path)?,
+        None if default.exists() => DaemonConfig::load(&default)?,
+        None => DaemonConfig::default(),
+    };
+    if !arguments.upstream.is_empty() {
+        config.upstreams = arguments.upstream.iter().map(|text| upstream(text)).collect::<Result<_>>()?;
+    }
+    config.allowlist_dirs.splice(0..0, arguments.allowlists);
+    config.run_dir = arguments.run_dir.unwrap_or(config.run_dir);
+    config.audit_log = arguments.audit_log.unwrap_or(config.audit_log);
+    let lifetime = if arguments.for_command { Lifetime::Command } else { Lifetime::Service };
+    Ok(Options { config, policies: arguments.policy, instance: arguments.instance, lifetime })
+}
+
+fn upstream(text: &str) -> Result<SocketAddr> {
+    let bare = text.parse().map(|ip| SocketAddr::new(ip, 53));
+    bare.or_else(|_| text.parse())
+        .with_context(|| format!("`{text}` is not an address of an upstream resolver"))
+}
+
+/// A part of a cgroup's name and of a table's name.
+fn instance(text: &str) -> Result<String, String> {
+    let allowed = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-';
+    match (1..=32).contains(&text.len()) && text.bytes().all(allowed) {
+        true => Ok(text.to_owned()),
+        false => Err("1 to 32 letters, digits and hyphens".to_owned()),
+    }
+}

@@ -3,7 +3,10 @@
 //! Each `errors/NAME.yaml` is a policy that must be refused, and `errors/NAME.txt` is what people
 //! are then shown. `EGRESSD_BLESS=1 cargo test --test config` writes the second from the first.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod files;
+mod packages;
 mod policies;
 
 use egressd::config::load_str;

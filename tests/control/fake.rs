@@ -12,14 +12,15 @@ use egressd::{
     policy::{Pattern, Policy, Protocol, Rule, RuleId, Source, Subject},
 };
 use std::{path::Path, sync::Arc};
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 /// A server with a [`Fake`] behind it, which ends with this value.
 pub struct Server {
     pub feed: Arc<Feed>,
     shutdown: CancellationToken,
-    runtime: Option<Runtime>,
+    runtime: Runtime,
+    serving: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -38,8 +39,9 @@ impl Server {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let daemon = Arc::new(Fake { feed: Arc::clone(&feed) });
         let listener = runtime.block_on(async { egressd::control::bind(socket) }).unwrap();
-        runtime.spawn(egressd::control::serve(listener, daemon, Arc::new(is_agent), shutdown.clone()));
-        Self { feed, shutdown, runtime: Some(runtime) }
+        let serve = egressd::control::serve(listener, daemon, Arc::new(is_agent), shutdown.clone());
+        let serving = Some(runtime.spawn(serve));
+        Self { feed, shutdown, runtime, serving }
     }
 }
 
@@ -47,8 +49,8 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.feed.close();
         self.shutdown.cancel();
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+        if let Some(serving) = self.serving.take() {
+            self.runtime.block_on(serving).unwrap();
         }
     }
 }
@@ -97,6 +99,7 @@ impl Daemon for Fake {
                 return Err(Refusal::new(RefusalKind::Invalid, message));
             }
             Ok(StartedAgent {
+                hidden: Vec::new(),
                 id: 1,
                 name: request.name.unwrap_or_else(|| "run-1".to_owned()),
                 cgroup: "/sys/fs/cgroup/egressd/build".into(),

@@ -2,14 +2,7 @@
 
 use crate::policy::{AgentName, Denial, Destination, Permit, Process, Protocol, Reason, Source};
 use serde::{Deserialize, Serialize};
-use std::{
-    fmt,
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{fmt, net::IpAddr};
 
 /// What happened to one flow, as the edge that judged it saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,46 +133,5 @@ impl fmt::Display for Spoken {
             Self::Ip(number) => write!(f, "ip-{number}"),
             Self::Family(number) => write!(f, "family-{number}"),
         }
-    }
-}
-
-/// Takes events from the edges, without ever making them wait. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Recorder {
-    queue: tokio::sync::mpsc::Sender<Event>,
-    lost: Arc<AtomicU64>,
-}
-
-impl Recorder {
-    /// A recorder and the queue that it fills. `capacity` events wait at the most; what comes on
-    /// top is counted as lost.
-    #[must_use]
-    pub fn new(capacity: usize) -> (Self, tokio::sync::mpsc::Receiver<Event>) {
-        let (queue, receiver) = tokio::sync::mpsc::channel(capacity);
-        (Self { queue, lost: Arc::default() }, receiver)
-    }
-
-    /// Hands `event` to the log and the feed, or counts it as lost when they lag behind.
-    pub fn record(&self, event: Event) {
-        if self.queue.try_send(event).is_err() {
-            self.lose(1);
-        }
-    }
-
-    /// Counts `events` that were lost before they could be recorded, as when the kernel's ring
-    /// buffer was full.
-    pub fn lose(&self, events: u64) {
-        self.lost.fetch_add(events, Ordering::Relaxed);
-    }
-
-    /// How many events were lost since the recorder was made.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-
-    /// The counter alone: whoever empties the queue must not keep it open.
-    pub(super) fn lost_counter(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.lost)
     }
 }

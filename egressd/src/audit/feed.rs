@@ -1,10 +1,6 @@
 //! The last lines of the audit log in memory, and those who follow them.
 
-use super::{
-    event::Verdict,
-    record::{Line, Time},
-    recover::Recovered,
-};
+use super::{event::Verdict, record::Line, recover::Recovered, time::Time};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -251,7 +247,8 @@ mod tests {
     }
 
     fn lines(seqs: std::ops::RangeInclusive<u64>) -> Vec<Arc<Line>> {
-        let gap = |seq| Gap { v: SCHEMA_VERSION, seq, time: Time::now(), lost: 1, at: LostAt::Queue };
+        let gap =
+            |seq| Gap { v: SCHEMA_VERSION, seq, time: Time::now(), lost: 1, at: LostAt::Queue, agent: None };
         seqs.map(|seq| Arc::new(Line::Gap(gap(seq)))).collect()
     }
 

@@ -2,7 +2,8 @@
 
 use super::{
     event::Verdict,
-    record::{Line, Record, Time},
+    record::{Line, Record},
+    time::Time,
 };
 
 /// Which lines to show. Gaps always pass: they may stand for a record that would have.
@@ -30,7 +31,10 @@ impl Filter {
     pub fn passes(&self, line: &Line) -> bool {
         match line {
             Line::Record(record) => self.passes_record(record),
-            Line::Gap(gap) => self.since.is_none_or(|since| gap.time >= since),
+            Line::Gap(gap) => {
+                let may_be = |agent: &String| gap.agent.as_ref().is_none_or(|lost| lost == agent);
+                self.since.is_none_or(|since| gap.time >= since) && self.agent.as_ref().is_none_or(may_be)
+            }
         }
     }
 

@@ -329,7 +329,8 @@ mod tests {
     }
 
     fn lines(seqs: std::ops::RangeInclusive<u64>) -> Vec<Arc<Line>> {
-        let gap = |seq| Gap { v: SCHEMA_VERSION, seq, time: Time::now(), lost: 1, at: LostAt::Queue };
+        let gap =
+            |seq| Gap { v: SCHEMA_VERSION, seq, time: Time::now(), lost: 1, at: LostAt::Queue, agent: None };
         seqs.map(|seq| Arc::new(Line::Gap(gap(seq)))).collect()
     }
 }

@@ -7,22 +7,23 @@ mod encode;
 mod event;
 mod feed;
 mod filter;
+mod flood;
 mod health;
 mod log;
 mod record;
+mod recorder;
 mod recover;
-mod remedy;
 mod run;
+mod time;
 
 pub use encode::{encode_line, is_unprintable};
-pub use event::{Event, Gate, Recorder, Spoken, Verdict};
+pub use event::{Event, Gate, Spoken, Verdict};
 pub use feed::{Batch, Feed, Follower, RING, Totals};
 pub use filter::{Filter, Verdicts};
 pub use health::{Health, LogHealth};
 pub use log::{Log, LogError};
-pub use record::{
-    Gap, Line, LostAt, Record, RecordedDestination, RecordedProcess, SCHEMA_VERSION, Time, UnknownTime,
-};
+pub use record::{Gap, Line, LostAt, Record, RecordedDestination, RecordedProcess, SCHEMA_VERSION};
+pub use recorder::Recorder;
 pub use recover::Recovered;
-pub use remedy::remedy;
 pub use run::run;
+pub use time::{Time, UnknownTime};

@@ -2,11 +2,11 @@
 
 use super::{
     event::{Event, Gate, Spoken, Verdict},
-    remedy::remedy,
+    time::Time,
 };
-use crate::policy::{Destination, Process, Protocol};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr};
+use crate::policy::{self, Destination, Process, Protocol};
+use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, net::IpAddr};
 
 /// Version of the schema, in the field `v` of every line. It grows when a field changes its
 /// meaning or goes; a reader skips fields that it does not know.
@@ -131,6 +131,8 @@ pub struct Gap {
     pub time: Time,
     pub lost: u64,
     pub at: LostAt,
+    /// The agent whose flows they were, where only one's were lost.
+    pub agent: Option<String>,
 }
 
 /// Where events were lost.
@@ -139,65 +141,12 @@ pub struct Gap {
 pub enum LostAt {
     /// On the way to the log: they came faster than they could be taken.
     Queue,
+    /// One agent caused more records than its share, too many to even tell apart.
+    Flood,
     /// The log could not be written; followers saw these records.
     Log,
     /// The line was torn by a crash or a full disk.
     Torn,
-}
-
-/// A point in time, written as RFC 3339 in UTC with milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Time(jiff::Timestamp);
-
-impl Time {
-    #[must_use]
-    pub fn now() -> Self {
-        jiff::Timestamp::now().into()
-    }
-
-    #[must_use]
-    pub fn timestamp(self) -> jiff::Timestamp {
-        self.0
-    }
-}
-
-impl From<jiff::Timestamp> for Time {
-    /// Cut to milliseconds, so that a time that was written reads as the same again.
-    fn from(timestamp: jiff::Timestamp) -> Self {
-        Self(jiff::Timestamp::from_millisecond(timestamp.as_millisecond()).unwrap_or(timestamp))
-    }
-}
-
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.3}", self.0)
-    }
-}
-
-impl FromStr for Time {
-    type Err = UnknownTime;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse::<jiff::Timestamp>().map(Self::from).map_err(|_| UnknownTime(text.to_owned()))
-    }
-}
-
-/// The text is not a time of RFC 3339.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a time (RFC 3339, as in `2026-11-21T10:15:14.123Z`)")]
-pub struct UnknownTime(String);
-
-impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
 }
 
 /// Octets of a path; the kernel's own bound (4,096) would let one flow fill a terminal.
@@ -220,7 +169,7 @@ fn cut(text: &str, bound: usize) -> String {
 fn remedy_of(event: &Event) -> Option<String> {
     let by_address = || event.address.map(Destination::Address);
     let destination = event.destination.clone().or_else(by_address)?;
-    remedy(&destination, event.port, protocol_of(event.protocol), event.reason?)
+    policy::remedy(&destination, event.port, protocol_of(event.protocol), event.reason?)
 }
 
 /// What a rule would call the protocol; None where no rule speaks of it, or any does.
@@ -243,9 +192,8 @@ mod tests {
 
     #[test]
     fn a_record_is_written_as_the_schema_says() {
-        let line = Line::Record(Record::of(&event(), 7, time()));
         writes(
-            &encode_line(&line),
+            &encode_line(&record_line()),
             concat!(
                 r#"{"v":1,"seq":7,"time":"2026-11-21T10:15:14.123Z","agent":"build","verdict":"deny","#,
                 r#""gate":"server-name","process":{"pid":42,"executable":"/usr/bin/curl","#,
@@ -260,17 +208,36 @@ mod tests {
 
     #[test]
     fn a_gap_is_written_as_the_schema_says() {
-        let gap = Gap { v: 1, seq: 8, time: time(), lost: 3, at: LostAt::Queue };
+        let gap = Gap { v: 1, seq: 8, time: time(), lost: 3, at: LostAt::Queue, agent: None };
         writes(
             &encode_line(&Line::Gap(gap)),
-            "{\"v\":1,\"seq\":8,\"time\":\"2026-11-21T10:15:14.123Z\",\"lost\":3,\"at\":\"queue\"}\n",
+            "{\"v\":1,\"seq\":8,\"time\":\"2026-11-21T10:15:14.123Z\",\"lost\":3,\"at\":\"queue\",\"agent\":null}\n",
         );
+    }
+
+    #[test]
+    fn every_field_and_word_of_the_schema_is_documented() {
+        let document = include_str!("../../../docs/audit-schema.md");
+        let record = serde_json::to_value(Record::of(&event(), 7, time())).unwrap();
+        let gap = Gap { v: 1, seq: 8, time: time(), lost: 3, at: LostAt::Queue, agent: None };
+        let gap = serde_json::to_value(gap).unwrap();
+        let nested = [&record["process"], &record["destination"]];
+        for object in [&record, &gap].into_iter().chain(nested) {
+            for field in object.as_object().unwrap().keys() {
+                assert!(document.contains(&format!("`{field}`")), "{field}");
+            }
+        }
+        for reason in Reason::ALL {
+            let row = format!("| `{reason}` | {} |", reason.explanation());
+            assert!(document.contains(&row), "{row}");
+        }
+        assert!(document.contains(String::from_utf8(encode_line(&record_line())).unwrap().trim_end()));
     }
 
     #[test]
     fn a_line_reads_as_what_was_written() {
         let record = Line::Record(Record::of(&event(), 7, time()));
-        let gap = Line::Gap(Gap { v: 1, seq: 8, time: time(), lost: 3, at: LostAt::Log });
+        let gap = Line::Gap(Gap { v: 1, seq: 8, time: time(), lost: 3, at: LostAt::Log, agent: None });
         for line in [record, gap] {
             assert_eq!(serde_json::from_slice::<Line>(&encode_line(&line)).unwrap(), line);
         }
@@ -294,6 +261,10 @@ mod tests {
         event.detail = Some("é".repeat(1000));
         let detail = Record::of(&event, 7, time()).detail.unwrap();
         assert_eq!(detail, format!("{}…", "é".repeat(254)));
+    }
+
+    fn record_line() -> Line {
+        Line::Record(Record::of(&event(), 7, time()))
     }
 
     fn event() -> Event {

@@ -1,17 +1,18 @@
 //! From events to lines: numbers, times, the feed and the log.
 
 use super::{
-    event::{Event, Recorder},
+    event::Event,
     feed::Feed,
+    flood::Flood,
     log::Log,
-    record::{Gap, Line, LostAt, Record, SCHEMA_VERSION, Time},
+    record::{Gap, Line, LostAt, Record, SCHEMA_VERSION},
+    recorder::{Counters, Recorder},
+    time::Time,
 };
+use crate::policy::AgentName;
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::mpsc::Receiver,
@@ -22,34 +23,33 @@ use tokio::{
 /// that queue is gone and the queue is empty.
 ///
 /// Cancelling loses the events in the queue; end it by dropping the recorders.
-pub async fn run(mut queue: Receiver<Event>, recorder: Recorder, mut log: Log, feed: Arc<Feed>) {
-    let torn = log.take_torn();
+pub async fn run(mut queue: Receiver<Event>, recorder: Recorder, log: Log, feed: Arc<Feed>) {
     let mut scribe = Scribe::new(&recorder, log, feed);
     drop(recorder);
-    if torn {
-        scribe.write(Vec::new(), &[(LostAt::Torn, 1)]).await;
-    }
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut events = Vec::with_capacity(BATCH);
     loop {
         tokio::select! {
-            received = queue.recv_many(&mut events, BATCH) => if received == 0 { break },
-            _ = tick.tick() => {}
+            received = queue.recv_many(&mut events, BATCH) => match received {
+                0 => break,
+                _ => scribe.take(&mut events).await,
+            },
+            _ = tick.tick() => scribe.catch_up().await,
         }
-        scribe.take(&mut events).await;
     }
-    scribe.take(&mut Vec::new()).await;
+    scribe.catch_up().await;
 }
 
-/// How long a gap, or a line that could not be written, waits at the most for its next attempt.
+/// How long a gap, a folded event, or a line that could not be written waits at the most.
 const TICK: Duration = Duration::from_secs(1);
 /// Events that are written at once, so that a flood costs one system call for many.
 const BATCH: usize = 256;
 
 struct Scribe {
-    lost: Arc<AtomicU64>,
+    counters: Arc<Counters>,
     lost_told: u64,
+    flood: Flood,
     /// None only after the thread that wrote it panicked.
     log: Option<Log>,
     feed: Arc<Feed>,
@@ -57,25 +57,52 @@ struct Scribe {
 
 impl Scribe {
     fn new(recorder: &Recorder, log: Log, feed: Arc<Feed>) -> Self {
-        Self { lost: recorder.lost_counter(), lost_told: 0, log: Some(log), feed }
+        let counters = recorder.counters();
+        Self { counters, lost_told: 0, flood: Flood::default(), log: Some(log), feed }
     }
 
-    /// Writes `events`, which are emptied, and what was lost since the last call.
+    /// Writes what of `events` is within the share of its agent, and empties them.
     async fn take(&mut self, events: &mut Vec<Event>) {
-        let lost = self.lost.load(Ordering::Relaxed);
+        let (now, taken) = (Instant::now(), events.len());
+        let events: Vec<_> = events.drain(..).filter_map(|event| self.flood.admit(event, now)).collect();
+        let gaps = self.gaps();
+        self.write(&events, gaps, taken).await;
+    }
+
+    /// Writes what was put off.
+    async fn catch_up(&mut self) {
+        let (events, floods) = self.flood.release(Instant::now());
+        let mut gaps = self.gaps();
+        gaps.extend(floods.into_iter().map(|(agent, lost)| Loss {
+            at: LostAt::Flood,
+            lost,
+            agent: Some(agent),
+        }));
+        self.write(&events, gaps, 0).await;
+    }
+
+    /// What was lost since the last call.
+    fn gaps(&mut self) -> Vec<Loss> {
+        let lost = self.counters.lost();
         let lost_now = lost.saturating_sub(std::mem::replace(&mut self.lost_told, lost));
-        let dropped = self.log.as_mut().map_or(0, Log::take_dropped);
-        let is_behind = self.log.as_ref().is_some_and(Log::is_behind);
-        if lost_now == 0 && dropped == 0 && events.is_empty() && !is_behind {
+        let (torn, dropped) = match &mut self.log {
+            Some(log) => (u64::from(log.take_torn()), log.take_dropped()),
+            None => (0, 0),
+        };
+        let losses = [(LostAt::Torn, torn), (LostAt::Queue, lost_now), (LostAt::Log, dropped)];
+        let some = losses.into_iter().filter(|(_, lost)| *lost > 0);
+        some.map(|(at, lost)| Loss { at, lost, agent: None }).collect()
+    }
+
+    /// Writes `events` and `gaps`, and says that `taken` events are done with.
+    async fn write(&mut self, events: &[Event], gaps: Vec<Loss>, taken: usize) {
+        if events.is_empty() && gaps.is_empty() && !self.log.as_ref().is_some_and(Log::is_behind) {
+            self.counters.done(taken);
             return;
         }
-        let gaps = [(LostAt::Queue, lost_now), (LostAt::Log, dropped)];
-        self.write(std::mem::take(events), &gaps).await;
-    }
-
-    async fn write(&mut self, events: Vec<Event>, gaps: &[(LostAt, u64)]) {
-        let lines = number(&events, gaps, self.feed.next_seq());
+        let lines = number(events, gaps, self.feed.next_seq());
         self.feed.publish(&lines);
+        self.counters.done(taken);
         let Some(mut log) = self.log.take() else { return };
         // A disk may stall; the threads that serve agents must not stall with it.
         let written = tokio::task::spawn_blocking(move || {
@@ -84,17 +111,25 @@ impl Scribe {
         });
         match written.await {
             Ok(log) => self.log = Some(log),
-            Err(error) => tracing::error!(%error, "audit log is no longer written"),
+            Err(error) => tracing::error!(%error, "failed to write audit log; records go to followers only"),
         }
     }
 }
 
-fn number(events: &[Event], gaps: &[(LostAt, u64)], next_seq: u64) -> Vec<Arc<Line>> {
+/// A gap before it has its number.
+struct Loss {
+    at: LostAt,
+    lost: u64,
+    agent: Option<AgentName>,
+}
+
+fn number(events: &[Event], gaps: Vec<Loss>, next_seq: u64) -> Vec<Arc<Line>> {
     let time = Time::now();
-    let gap =
-        |&(at, lost): &(LostAt, u64)| move |seq| Line::Gap(Gap { v: SCHEMA_VERSION, seq, time, lost, at });
-    let gaps = gaps.iter().filter(|(_, lost)| *lost > 0).map(gap);
-    let mut lines: Vec<_> = gaps.zip(next_seq..).map(|(line, seq)| Arc::new(line(seq))).collect();
+    let mut lines = Vec::with_capacity(gaps.len() + events.len());
+    for (Loss { at, lost, agent }, seq) in gaps.into_iter().zip(next_seq..) {
+        let agent = agent.map(|agent| agent.to_string());
+        lines.push(Arc::new(Line::Gap(Gap { v: SCHEMA_VERSION, seq, time, lost, at, agent })));
+    }
     let first_event = next_seq + lines.len() as u64;
     let records = events.iter().zip(first_event..);
     lines.extend(records.map(|(event, seq)| Arc::new(Line::Record(Record::of(event, seq, time)))));
@@ -106,7 +141,7 @@ mod tests {
     use super::*;
     use crate::{
         audit::{Gate, Recovered, Spoken},
-        policy::{AgentName, Denial, Reason},
+        policy::{Denial, Reason},
     };
 
     #[tokio::test]
@@ -118,6 +153,8 @@ mod tests {
         let task = tokio::spawn(run(queue, recorder.clone(), Log::open(&path).unwrap().0, Arc::clone(&feed)));
         recorder.record(denied());
         recorder.record(denied());
+        recorder.settled().await;
+        assert_eq!(feed.next_seq(), 3);
         drop(recorder);
         task.await.unwrap();
         let logged: Vec<Line> = read(&path);
@@ -144,6 +181,22 @@ mod tests {
         assert!(matches!(&lines[0], Line::Gap(gap) if gap.at == LostAt::Torn && gap.lost == 1), "{lines:?}");
         assert!(matches!(&lines[1], Line::Gap(gap) if gap.at == LostAt::Queue && gap.lost == 3), "{lines:?}");
         assert!(matches!(&lines[2], Line::Record(record) if record.seq == 4), "{lines:?}");
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_one_agent_is_counted_to_the_last_event() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, recovered) = Log::open(&folder.path().join("audit.jsonl")).unwrap();
+        let feed = Feed::new(recovered);
+        let (recorder, queue) = Recorder::new(10_000);
+        for _ in 0..10_000 {
+            recorder.record(denied());
+        }
+        let clone = recorder.clone();
+        drop(recorder);
+        run(queue, clone, log, Arc::clone(&feed)).await;
+        assert_eq!(feed.totals_of("build").denied, 10_000);
+        assert!(feed.next_seq() < 3000, "most were folded");
     }
 
     fn denied() -> Event {

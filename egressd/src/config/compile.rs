@@ -103,6 +103,9 @@ impl<'a> Compiler<'a> {
         for include in &section.include {
             allow.extend(self.include(document, folder, include));
         }
+        for manager in &section.packages {
+            allow.extend(self.packages(document, manager));
+        }
         let deny = self.deny_rules(document, &section.deny);
         let (allow, deny) = (distinct(allow), distinct(deny));
         if allow.len() + deny.len() > MAX_RULES {
@@ -137,6 +140,18 @@ impl<'a> Compiler<'a> {
             self.wrong.push(allowlist.error(file.name.referenced, title).label(label));
         }
         self.allow_rules(&allowlist, &file.rules)
+    }
+
+    fn packages(&mut self, document: &Document, word: &Spanned<String>) -> Vec<Rule> {
+        let sites = match self.loader.sites(document, word) {
+            Ok(sites) => sites,
+            Err(diagnostic) => {
+                self.wrong.push(diagnostic);
+                return Vec::new();
+            }
+        };
+        let source = document.source(word.referenced);
+        sites.iter().filter_map(|site| rule::registry(site, &word.value, &source, &mut self.ids)).collect()
     }
 
     fn allow_rules(&mut self, document: &Document, rules: &[Spanned<AllowRule>]) -> Vec<Rule> {

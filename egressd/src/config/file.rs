@@ -31,6 +31,8 @@ pub(super) struct AgentSection {
     #[serde(default)]
     pub(super) include: Vec<Spanned<String>>,
     #[serde(default)]
+    pub(super) packages: Vec<Spanned<String>>,
+    #[serde(default)]
     pub(super) rules: Vec<Spanned<AllowRule>>,
     #[serde(default)]
     pub(super) deny: Vec<Spanned<DenyRule>>,

@@ -2,8 +2,10 @@
 
 use super::{
     compile::{Compiler, Policies},
+    daemon::DEFAULT_CACHE_DIR,
     diagnostic::{ConfigError, Diagnostic},
     document::Document,
+    packages::{Installed, Manager, Registries, Site},
 };
 use nix::fcntl::OFlag;
 use serde_saphyr::Spanned;
@@ -12,6 +14,7 @@ use std::{
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 /// The largest file that is read, in octets: 1 MiB, some hundred times the largest allowlist.
@@ -63,12 +66,22 @@ pub fn load_dir(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
 /// Loads policies with what they need besides their own text.
 pub struct Loader<'a> {
     allowlist_dirs: &'a [PathBuf],
+    registries: &'a dyn Registries,
 }
+
+/// What the tools answered is remembered for the life of the process.
+static INSTALLED: LazyLock<Installed> = LazyLock::new(|| Installed::new(PathBuf::from(DEFAULT_CACHE_DIR)));
 
 impl<'a> Loader<'a> {
     #[must_use]
     pub fn new(allowlist_dirs: &'a [PathBuf]) -> Self {
-        Self { allowlist_dirs }
+        Self { allowlist_dirs, registries: &*INSTALLED }
+    }
+
+    /// The same, with `packages` answered by `registries` instead of the installed tools.
+    #[must_use]
+    pub fn with_registries(self, registries: &'a dyn Registries) -> Self {
+        Self { registries, ..self }
     }
 
     /// See [`load`].
@@ -98,6 +111,23 @@ impl<'a> Loader<'a> {
         let mut compiler = Compiler::new(self);
         compiler.policy_file(&Document::new(name, text), base_dir);
         compiler.finish()
+    }
+
+    /// The sites of the package manager that a policy names as `word`.
+    pub(super) fn sites(&self, document: &Document, word: &Spanned<String>) -> Result<Vec<Site>, Diagnostic> {
+        let known = Manager::ALL.into_iter().find(|manager| manager.as_str() == word.value);
+        let manager = known.ok_or_else(|| {
+            let words = Manager::ALL.map(Manager::as_str).join(", ");
+            document
+                .error(word.referenced, format!("unknown package manager `{}`", word.value))
+                .help(format!("known package managers: {words}"))
+        })?;
+        self.registries.sites(manager).map_err(|error| {
+            document
+                .error(word.referenced, format!("failed to learn the registry of `{manager}`"))
+                .label(error.to_string())
+                .help("install the tool, or replace this by rules that name the hosts")
+        })
     }
 
     /// The allowlist that a policy file in `folder` includes by its name.

@@ -5,8 +5,9 @@ use super::{
     document::Document,
     file::{AllowRule, DenyRule},
     identity::RuleIds,
+    packages::{Scheme, Site},
 };
-use crate::policy::{HostName, Pattern, Protocol, Rule, Subject};
+use crate::policy::{Destination, HostName, Pattern, Protocol, Rule, Source, Subject};
 use ipnet::{IpNet, Ipv4Net};
 use serde_saphyr::{Location, Spanned};
 use std::net::IpAddr;
@@ -67,6 +68,28 @@ pub(super) fn deny(
         protocol,
         private: false,
         reason: reason.clone(),
+    })
+}
+
+/// The rule that opens a registry; `word` and `source` are those of the `packages` line. None
+/// where the site has no destination, which its parser forbids.
+pub(super) fn registry(site: &Site, word: &str, source: &Source, ids: &mut RuleIds) -> Option<Rule> {
+    let (subject, protocol) = match (site.destination()?, site.scheme) {
+        (Destination::Name(name), Scheme::Https) => (Subject::Host(Pattern::Exact(name)), Protocol::Tls),
+        (Destination::Name(name), Scheme::Http) => (Subject::Host(Pattern::Exact(name)), Protocol::Http),
+        (Destination::Address(address), Scheme::Https | Scheme::Http) => {
+            (Subject::Network(IpNet::from(address)), Protocol::Tcp)
+        }
+    };
+    let ports = vec![site.port];
+    Some(Rule {
+        id: ids.id("allow", &subject, &ports, Some(protocol), site.private),
+        source: source.clone(),
+        subject,
+        ports,
+        protocol: Some(protocol),
+        private: site.private,
+        reason: Some(format!("registry that this machine is configured for ({word})")),
     })
 }
 
@@ -184,7 +207,7 @@ fn check_breadth(
     match (subject, host) {
         (Subject::Host(pattern), Some(host)) if pattern.is_public_suffix() && !dangerous => Err(document
             .error(host.referenced, format!("wildcard `{pattern}` is too wide"))
-            .label(format!("`{}` is a public suffix: strangers can register names below it", pattern.name()))
+            .label(format!("strangers can register names below `{}` (publicsuffix.org)", pattern.name()))
             .help("name the hosts one by one, or add `danger_public_suffix: true`")),
         (Subject::Host(_) | Subject::Network(_), _) => Ok(()),
     }

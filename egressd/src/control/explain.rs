@@ -152,7 +152,7 @@ fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<St
         Err(denial) => (Verdict::Deny, Some(denial.reason), denial.rule),
     };
     let remedy = reason.and_then(|reason| {
-        crate::audit::remedy(&flow.destination, Some(flow.port), Some(flow.protocol), reason)
+        crate::policy::remedy(&flow.destination, Some(flow.port), Some(flow.protocol), reason)
     });
     Explanation {
         verdict,

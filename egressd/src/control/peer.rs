@@ -80,3 +80,41 @@ fn peer_pidfd(stream: &UnixStream) -> io::Result<OwnedFd> {
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        os::unix::net as std_unix,
+        process::{Command, Stdio},
+        sync::Arc,
+    };
+
+    #[tokio::test]
+    async fn root_is_let_in_and_an_agent_is_not() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        assert!(admit(&ours, &is_agent(false)).is_ok());
+        assert!(
+            matches!(admit(&ours, &is_agent(true)), Err(Stranger::Agent(pid)) if pid == std::process::id())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_outlived_the_process_that_connected_is_not_let_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = std_unix::UnixListener::bind(&path).unwrap();
+        let script = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])";
+        let mut python = Command::new("python3");
+        python.args(["-c", script]).arg(&path).stdin(Stdio::null());
+        assert!(python.status().unwrap().success());
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let stream = UnixStream::from_std(stream).unwrap();
+        assert!(matches!(admit(&stream, &is_agent(false)), Err(Stranger::Unseen)));
+    }
+
+    fn is_agent(answer: bool) -> IsAgent {
+        Arc::new(move |_| answer)
+    }
+}

@@ -145,6 +145,9 @@ pub struct StartedAgent {
     pub proxy_v6: Option<SocketAddr>,
     pub dns_v4: Option<SocketAddr>,
     pub dns_v6: Option<SocketAddr>,
+    /// What the agent must not see: sockets, pins and logs of the daemon.
+    #[serde(default)]
+    pub hidden: Vec<PathBuf>,
     /// The number of the next record, so that the asker can read what concerns this run.
     pub next_seq: u64,
 }

@@ -185,12 +185,16 @@ fn refuse(
     });
 }
 
-/// Writes `answer`, then waits for the peer to close: closing with its request unread would reset
-/// the connection, perhaps before it has read the answer.
+/// Answers the first bytes that the peer sends, whatever they are: an answer to nothing confuses
+/// clients. Then waits for it to close: closing with its request unread would reset the
+/// connection, perhaps before it has read the answer.
 async fn hang_up(mut stream: UnixStream, answer: Vec<u8>) -> io::Result<()> {
+    let mut unread = [0; 4096];
+    if stream.read(&mut unread).await? == 0 {
+        return Ok(());
+    }
     stream.write_all(&answer).await?;
     stream.shutdown().await?;
-    let mut unread = [0; 4096];
     while stream.read(&mut unread).await? > 0 {}
     Ok(())
 }

@@ -96,3 +96,25 @@ fn missed(lines: u64) -> Vec<u8> {
 fn state(feed: &Feed) -> FeedState {
     FeedState { first_seq: feed.first_seq(), next_seq: feed.next_seq() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Recovered;
+    use futures_util::StreamExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_of_a_quiet_feed_is_told_that_the_daemon_lives() {
+        let feed = Feed::new(Recovered { next_seq: 5, ..Recovered::default() });
+        let request = RecordsRequest { follow: true, ..RecordsRequest::default() };
+        let mut frames = Box::pin(stream(&feed, request));
+        let mut next = async || {
+            let Ok(bytes) = frames.next().await.unwrap();
+            String::from_utf8(bytes.to_vec()).unwrap()
+        };
+        assert_eq!(next().await, "{\"v\":1,\"feed\":{\"first_seq\":5,\"next_seq\":5}}\n");
+        assert_eq!(next().await, "{\"v\":1,\"heartbeat\":{\"first_seq\":5,\"next_seq\":5}}\n");
+        feed.close();
+        assert!(frames.next().await.is_none());
+    }
+}

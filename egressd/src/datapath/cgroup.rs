@@ -100,6 +100,13 @@ impl Cgroup {
         }
     }
 
+    /// How many processes live in this cgroup, not counting those below it.
+    #[must_use]
+    pub fn processes(&self) -> u32 {
+        let list = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
+        u32::try_from(list.lines().count()).unwrap_or(u32::MAX)
+    }
+
     /// Kills every process in this cgroup and below it (`cgroup.kill`, Linux 5.14).
     ///
     /// # Errors

@@ -29,8 +29,7 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// # Errors
-    /// The table cannot be applied.
+    #[must_use]
     pub fn new(tables: Tables, nft: Nft) -> Self {
         Self { tables: Mutex::new(tables), nft: Mutex::new(nft) }
     }
@@ -120,6 +119,14 @@ impl Fence {
         (tables.counters(agent), tables.lost_events(agent))
     }
 
+    /// Looks whether the second deny is in force.
+    ///
+    /// # Errors
+    /// It is not, or that cannot be told.
+    pub fn table_is_applied(&self) -> Result<(), FenceError> {
+        Ok(self.nft().check()?)
+    }
+
     /// Removes the table; the programs go with their pins.
     ///
     /// # Errors
@@ -130,9 +137,8 @@ impl Fence {
 
     fn grant(&self, agent: &Agent, grants: &[Grant]) -> Result<(), FenceError> {
         let policy = agent.policy();
-        // A network on the deny list wins over a name whose answer lies in it.
-        let denied = |grant: &Grant| policy.denies(grant.address, grant.port, grant.protocol).is_some();
-        let grants: Vec<Grant> = grants.iter().filter(|grant| !denied(grant)).cloned().collect();
+        // The policy may have been replaced since these were earned.
+        let grants: Vec<Grant> = grants.iter().filter(|grant| policy.opens(grant)).cloned().collect();
         self.nft().add_direct(agent.id().0, &direct(&grants))?;
         let mut tables = self.tables();
         let moment = now();

@@ -30,10 +30,12 @@ pub struct Launch {
     pub cgroup: PathBuf,
     /// Program and arguments.
     pub command: Vec<OsString>,
-    /// Folders that the agent sees empty: sockets, pins and logs of the daemon.
+    /// Folders and files that the agent sees empty: sockets, pins and logs of the daemon.
     pub hidden: Vec<PathBuf>,
     /// Variables to set on top of our own environment.
     pub environment: Vec<(String, String)>,
+    /// Whom to run it as; None: as whom we are.
+    pub user: Option<nix::unistd::User>,
 }
 
 /// Starts the program. The child is in the cgroup before it runs its first instruction, because a
@@ -160,6 +162,9 @@ fn confine(launch: &Launch, filter: &BpfProgram) -> Result<(), String> {
         // SAFETY: the child has one thread.
         unsafe { std::env::set_var(name, value) };
     }
+    if let Some(user) = &launch.user {
+        become_user(user).map_err(|error| format!("failed to become `{}`: {}", user.name, error.desc()))?;
+    }
     drop_capabilities().map_err(|error| format!("failed to drop capabilities: {error}"))?;
     nix::sys::prctl::set_no_new_privs().map_err(|error| format!("failed to set no_new_privs: {error}"))?;
     reset_signals()?;
@@ -192,7 +197,8 @@ fn fence_mounts(launch: &Launch) -> Result<(), String> {
         mount(Some("egressd"), path, Some("tmpfs"), flags, Some("mode=0,size=4k"))
             .map_err(named("hide", path))?;
     }
-    for path in DEPUTIES.map(Path::new).iter().filter(|path| path.exists()) {
+    let files = launch.hidden.iter().map(PathBuf::as_path).filter(|path| path.is_file());
+    for path in files.chain(DEPUTIES.map(Path::new).into_iter().filter(|path| path.exists())) {
         mount_with(Some(Path::new("/dev/null")), path, MsFlags::MS_BIND).map_err(named("hide", path))?;
     }
     Ok(())
@@ -213,14 +219,33 @@ fn cgroup_mounts() -> io::Result<Vec<PathBuf>> {
     Ok(mountinfo.lines().filter_map(point).collect())
 }
 
+/// Changes every user and group id.
+fn become_user(user: &nix::unistd::User) -> nix::Result<()> {
+    let name = CString::new(user.name.clone()).map_err(|_| Errno::EINVAL)?;
+    nix::unistd::initgroups(&name, user.gid)?;
+    nix::unistd::setresgid(user.gid, user.gid, user.gid)?;
+    // Keeps the capabilities that dropping the rest takes; execve(2) takes them all.
+    nix::sys::prctl::set_keepcaps(true)?;
+    nix::unistd::setresuid(user.uid, user.uid, user.uid)?;
+    // SAFETY: the child has one thread.
+    unsafe {
+        std::env::set_var("HOME", &user.dir);
+        std::env::set_var("USER", &user.name);
+        std::env::set_var("LOGNAME", &user.name);
+    }
+    Ok(())
+}
+
 fn drop_capabilities() -> Result<(), caps::errors::CapsError> {
     use caps::CapSet;
+    let permitted = caps::read(None, CapSet::Permitted)?;
+    // What is permitted may have gone from the effective set with the user id.
+    caps::set(None, CapSet::Effective, &permitted)?;
     let held = caps::read(None, CapSet::Bounding)?;
     caps::clear(None, CapSet::Ambient)?;
     for capability in held.iter().filter(|capability| !KEPT.contains(capability)) {
         caps::drop(None, CapSet::Bounding, *capability)?;
     }
-    let permitted = caps::read(None, CapSet::Permitted)?;
     let kept = permitted.into_iter().filter(|capability| KEPT.contains(capability)).collect();
     caps::set(None, CapSet::Inheritable, &caps::CapsHashSet::new())?;
     caps::set(None, CapSet::Effective, &kept)?;

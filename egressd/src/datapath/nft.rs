@@ -83,6 +83,20 @@ impl Nft {
         Ok(())
     }
 
+    /// Looks whether the table is there, with the rule that sends agents to it.
+    ///
+    /// # Errors
+    /// It is not, or `nft` refuses.
+    pub fn check(&self) -> Result<(), NftError> {
+        let list = Command::new("nft").args(["list", "chain", "inet", &self.table, "output"]).output();
+        let list = list.map_err(NftError::Run)?;
+        let text = String::from_utf8_lossy(&list.stdout);
+        match list.status.success() && text.contains("goto agents") {
+            true => Ok(()),
+            false => Err(NftError::Gone(self.table.clone())),
+        }
+    }
+
     /// Removes the table.
     ///
     /// # Errors
@@ -99,6 +113,8 @@ pub enum NftError {
     Run(io::Error),
     #[error("nft refused the ruleset: {0}")]
     Refused(String),
+    #[error("table `inet {0}` is not in force")]
+    Gone(String),
     #[error("cgroup `{0}` is not below `/sys/fs/cgroup`, where nft looks for it")]
     Location(String),
 }

@@ -147,7 +147,7 @@ impl Gate {
         let refused = |error: GrantError| {
             let reason = match error {
                 GrantError::Quota => Reason::QuotaExceeded,
-                GrantError::Kernel(_) => Reason::GrantNotInstalled,
+                GrantError::Superseded | GrantError::Kernel(_) => Reason::GrantNotInstalled,
             };
             Refusal::because(reason, error.to_string())
         };

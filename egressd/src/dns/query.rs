@@ -295,8 +295,8 @@ mod tests {
     #[test]
     fn a_label_is_never_read_again_as_text() {
         let name = |labels: &[&[u8]]| {
-            let refused = refusal(&query(labels, 1, 1, &[]));
-            let QueryError::Name { text, error } = refused else { panic!("{refused}") };
+            let refusal = refusal(&query(labels, 1, 1, &[]));
+            let QueryError::Name { text, error } = refusal else { panic!("{refusal}") };
             (text, error)
         };
         assert_eq!(name(&[b"ok.test"]), (r"ok\.test".to_owned(), HostNameError::Octet(b'.')));

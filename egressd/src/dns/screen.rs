@@ -32,11 +32,10 @@ pub fn screen(policy: &Policy, leave: &Leave, addresses: &[IpAddr]) -> Result<()
 pub fn grants(policy: &Policy, leave: &Leave, addresses: &[IpAddr], expires: Moment) -> Vec<Grant> {
     let grant = |address: IpAddr, opening: &Opening| {
         let Opening { port, protocol, rule } = *opening;
-        let is_open = policy.denies(address, port, protocol).is_none();
-        is_open.then(|| Grant { name: leave.name().clone(), address, port, protocol, rule, expires })
+        Grant { name: leave.name().clone(), address, port, protocol, rule, expires }
     };
     addresses
         .iter()
-        .flat_map(|address| leave.openings().iter().filter_map(|opening| grant(*address, opening)))
+        .flat_map(|address| policy.openings_at(*address, leave).map(|opening| grant(*address, opening)))
         .collect()
 }

@@ -7,6 +7,7 @@ use super::{
     grant::{Grant, GrantError, Grants},
     host::HostName,
     moment::Moment,
+    rule::Protocol,
 };
 use arc_swap::ArcSwap;
 use std::{
@@ -57,7 +58,8 @@ impl Agent {
 
     /// Whether `flow` may leave. See [`Policy::decide`].
     pub fn decide(&self, flow: &Flow, now: Moment) -> Result<Permit, Denial> {
-        self.policy.load().decide(flow, &self.grants(), now)
+        let grants = self.grants();
+        self.policy.load().decide(flow, &grants, now)
     }
 
     /// Whether `name` may be looked up. See [`Policy::lookup`].
@@ -65,12 +67,20 @@ impl Agent {
         self.policy.load().lookup(name)
     }
 
-    /// Remembers `grants`, all of them or none.
+    /// Remembers `grants`, all of them or none. To be called before they go to the kernel, so
+    /// that a lookup that a reload overtook writes nothing there.
     ///
     /// # Errors
-    /// [`GrantError::Quota`] when the agent holds [`super::MAX_GRANTS`] live grants.
+    /// [`GrantError::Quota`] when the agent holds [`super::MAX_GRANTS`] live grants,
+    /// [`GrantError::Superseded`] when the policy of this moment would not earn them.
     pub fn remember(&self, grants: &[Grant], now: Moment) -> Result<(), GrantError> {
-        self.grants().insert(grants, now)
+        // The lock keeps a reload from coming between the look at the policy and the insertion.
+        let mut held = self.grants();
+        let policy = self.policy.load();
+        if !grants.iter().all(|grant| policy.opens(grant)) {
+            return Err(GrantError::Superseded);
+        }
+        held.insert(grants, now)
     }
 
     /// A copy of the grants that are live at `now`.
@@ -83,6 +93,12 @@ impl Agent {
     #[must_use]
     pub fn name_granted_at(&self, address: IpAddr) -> Option<HostName> {
         self.grants().name_at(address)
+    }
+
+    /// Whether any name earned a grant for this address, port and protocol that is live at `now`.
+    #[must_use]
+    pub fn has_grant(&self, address: IpAddr, port: u16, protocol: Protocol, now: Moment) -> bool {
+        self.grants().has(address, port, protocol, now)
     }
 
     // A panic while the lock was held cannot leave half a grant behind: entries are inserted whole.

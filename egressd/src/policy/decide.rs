@@ -46,7 +46,7 @@ impl Policy {
     pub fn decide(&self, flow: &Flow, grants: &Grants, now: Moment) -> Result<Permit, Denial> {
         match &flow.destination {
             Destination::Name(name) => self.decide_name(name, flow, grants, now),
-            Destination::Address(address) => self.decide_address(*address, flow, grants, now),
+            Destination::Address(address) => self.decide_address(on_wire(*address), flow, grants, now),
         }
     }
 
@@ -62,9 +62,12 @@ impl Policy {
             for (port, protocol) in rule.ports.iter().filter_map(|port| Some((*port, rule.protocol?))) {
                 if let Some(deny) = self.denying(|deny| covers_name(deny, name), port, protocol) {
                     denied = Some(Denial::by(Reason::DeniedByRule, &deny.source));
-                } else if !openings.iter().any(|held| (held.port, held.protocol) == (port, protocol)) {
+                    continue;
+                }
+                // What addresses a name may have is said of the name, whichever rule says it.
+                private |= rule.private;
+                if !openings.iter().any(|held| (held.port, held.protocol) == (port, protocol)) {
                     openings.push(Opening { port, protocol, rule: rule.id });
-                    private |= rule.private;
                 }
             }
         }
@@ -83,26 +86,33 @@ impl Policy {
     pub fn denies_address(&self, address: IpAddr, leave: &Leave) -> Option<Denial> {
         let mut denial = None;
         for opening in &leave.openings {
-            let deny = self.denying(|deny| deny.subject.holds(address), opening.port, opening.protocol)?;
-            denial = Some(Denial::by(Reason::DeniedByRule, &deny.source));
+            denial = Some(Denial::by(Reason::DeniedByRule, &self.denying_at(address, opening)?.source));
         }
         denial
     }
 
-    /// The denial by a network on the deny list that holds `address`, at this port and protocol.
-    #[must_use]
-    pub fn denies(&self, address: IpAddr, port: u16, protocol: Protocol) -> Option<Denial> {
-        let deny = self.denying(|deny| deny.subject.holds(address), port, protocol)?;
-        Some(Denial::by(Reason::DeniedByRule, &deny.source))
+    /// What to grant for `address` when an answer of `leave` holds it: the openings that no
+    /// network of the deny list covers.
+    pub fn openings_at<'a>(
+        &'a self,
+        address: IpAddr,
+        leave: &'a Leave,
+    ) -> impl Iterator<Item = &'a Opening> + 'a {
+        leave.openings.iter().filter(move |opening| self.denying_at(address, opening).is_none())
     }
 
-    /// Whether `grant` is still what a lookup of its name would earn.
+    /// Whether the rule that earned `grant` is still there, and no deny rule covers it.
     #[must_use]
     pub fn opens(&self, grant: &Grant) -> bool {
-        self.lookup(&grant.name).is_ok_and(|leave| {
-            let held = (grant.port, grant.protocol, grant.rule);
-            leave.openings.iter().any(|opening| (opening.port, opening.protocol, opening.rule) == held)
-        })
+        let earns = |rule: &Rule| {
+            rule.id == grant.rule
+                && covers_name(rule, &grant.name)
+                && rule.covers_port(grant.port)
+                && rule.covers_protocol(grant.protocol)
+        };
+        let address = on_wire(grant.address);
+        let is_denied = |deny: &Rule| covers_name(deny, &grant.name) || deny.subject.holds(address);
+        self.allow.iter().any(earns) && self.denying(is_denied, grant.port, grant.protocol).is_none()
     }
 
     fn decide_name(
@@ -112,21 +122,22 @@ impl Policy {
         grants: &Grants,
         now: Moment,
     ) -> Result<Permit, Denial> {
+        let address = flow.address.map(on_wire);
         let is_denied = |deny: &Rule| {
-            covers_name(deny, name) || flow.address.is_some_and(|address| deny.subject.holds(address))
+            covers_name(deny, name) || address.is_some_and(|address| deny.subject.holds(address))
         };
         if let Some(deny) = self.denying(is_denied, flow.port, flow.protocol) {
             return Err(Denial::by(Reason::DeniedByRule, &deny.source));
         }
         let rule = self.nearest(|rule| covers_name(rule, name), flow, Reason::HostNotAllowed)?;
-        if let Some(address) = flow.address {
+        if let Some(address) = address {
             match grants.expiry(name, address, flow.port, flow.protocol) {
                 Some(expires) if expires > now => {}
                 Some(_) => return Err(Denial::by(Reason::GrantExpired, &rule.source)),
                 None => return Err(Denial::by(Reason::ServerNameNotGranted, &rule.source)),
             }
         }
-        Ok(permit(flow, flow.address, rule))
+        Ok(permit(flow, address, rule))
     }
 
     fn decide_address(
@@ -139,16 +150,25 @@ impl Policy {
         if let Some(deny) = self.denying(|deny| deny.subject.holds(address), flow.port, flow.protocol) {
             return Err(Denial::by(Reason::DeniedByRule, &deny.source));
         }
-        let is_ours = |grant: &Grant| {
-            (grant.address, grant.port, grant.protocol) == (address, flow.port, flow.protocol)
-                && matches!(flow.protocol, Protocol::Tcp | Protocol::Udp)
-        };
-        let granted = grants.live(now).find(is_ours);
-        if let Some(rule) = granted.and_then(|grant| self.allow.iter().find(|rule| rule.id == grant.rule)) {
-            return Ok(permit(flow, Some(address), rule));
+        let mut none = Reason::AddressNotGranted;
+        if matches!(flow.protocol, Protocol::Tcp | Protocol::Udp) {
+            match grants.at(address, flow.port, flow.protocol) {
+                Some((id, expires)) if expires > now => {
+                    if let Some(rule) = self.allow.iter().find(|rule| rule.id == id) {
+                        return Ok(permit(flow, Some(address), rule));
+                    }
+                }
+                Some(_) => none = Reason::GrantExpired,
+                None => {}
+            }
         }
-        let rule = self.nearest(|rule| rule.subject.holds(address), flow, Reason::AddressNotGranted)?;
+        let rule = self.nearest(|rule| rule.subject.holds(address), flow, none)?;
         Ok(permit(flow, Some(address), rule))
+    }
+
+    fn denying_at(&self, address: IpAddr, opening: &Opening) -> Option<&Rule> {
+        let address = on_wire(address);
+        self.denying(|deny| deny.subject.holds(address), opening.port, opening.protocol)
     }
 
     fn denying(&self, is_subject: impl Fn(&Rule) -> bool, port: u16, protocol: Protocol) -> Option<&Rule> {
@@ -177,6 +197,12 @@ impl Policy {
         }
         Err(denial)
     }
+}
+
+/// The address as a packet carries it: an IPv4-mapped one (RFC 4291, section 2.5.5.2) leaves as
+/// IPv4, so it is judged as IPv4.
+fn on_wire(address: IpAddr) -> IpAddr {
+    address.to_canonical()
 }
 
 fn covers_name(rule: &Rule, name: &HostName) -> bool {

@@ -39,6 +39,8 @@ pub trait GrantSink: Send + Sync {
 pub enum GrantError {
     #[error("agent holds {MAX_GRANTS} live grants, its bound")]
     Quota,
+    #[error("policy was replaced while the name was looked up")]
+    Superseded,
     #[error("failed to write grants to the kernel: {0}")]
     Kernel(String),
 }
@@ -75,6 +77,22 @@ impl Grants {
     #[must_use]
     pub fn expiry(&self, name: &HostName, address: IpAddr, port: u16, protocol: Protocol) -> Option<Moment> {
         self.expires.get(&(address, port, protocol, name.clone())).map(|(_, expires)| *expires)
+    }
+
+    /// Whether any name holds a live grant for this address, port and protocol.
+    #[must_use]
+    pub fn has(&self, address: IpAddr, port: u16, protocol: Protocol, now: Moment) -> bool {
+        self.at(address, port, protocol).is_some_and(|(_, expires)| expires > now)
+    }
+
+    /// The grant for this address and port that lives longest, whichever name earned it: its rule,
+    /// and when it ends.
+    #[must_use]
+    pub fn at(&self, address: IpAddr, port: u16, protocol: Protocol) -> Option<(RuleId, Moment)> {
+        let is_for = |key: &Key| (key.0, key.1, key.2) == (address, port, protocol);
+        let held = self.expires.iter().filter(|(key, _)| is_for(key)).map(|(_, held)| *held);
+        // The id settles a tie, so that the verdict does not hang on the order of a hash table.
+        held.max_by_key(|(rule, expires)| (*expires, *rule))
     }
 
     /// The grants that are live at `now`.

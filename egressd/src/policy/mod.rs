@@ -3,6 +3,8 @@
 //! This module is pure: it reads no clock, opens no file and no socket, never waits and never
 //! fails. Edges hand it values and the current [`Moment`], and act on what it returns.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod agent;
 mod decide;
 mod decision;
@@ -11,8 +13,10 @@ mod grant;
 mod host;
 mod moment;
 mod pattern;
+mod remedy;
 mod rule;
 mod special;
+mod suffix;
 
 pub use agent::{Agent, AgentId, AgentName, AgentNameError};
 pub use decide::Policy;
@@ -22,5 +26,6 @@ pub use grant::{Grant, GrantError, GrantSink, Grants, MAX_GRANTS};
 pub use host::{HostName, HostNameError};
 pub use moment::Moment;
 pub use pattern::{Pattern, PatternError};
+pub use remedy::remedy;
 pub use rule::{Protocol, Rule, RuleId, Source, Subject};
 pub use special::{SpecialPurpose, special_purpose};

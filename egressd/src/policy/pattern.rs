@@ -1,6 +1,9 @@
 //! The host patterns of rules.
 
-use super::host::{HostName, HostNameError};
+use super::{
+    host::{HostName, HostNameError},
+    suffix::is_shared,
+};
 use std::fmt;
 
 /// Which host names a rule is about. The apex is never implied by a wildcard.
@@ -57,10 +60,10 @@ impl Pattern {
     }
 
     /// Whether this is a wildcard at or above a public suffix, so that strangers can register
-    /// names below it (publicsuffix.org, ICANN and private sections).
+    /// names that it is about.
     #[must_use]
     pub fn is_public_suffix(&self) -> bool {
-        self.is_wildcard() && psl::domain(self.name().as_str().as_bytes()).is_none()
+        self.is_wildcard() && is_shared(self.name())
     }
 }
 

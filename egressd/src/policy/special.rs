@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// What kind of special an address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpecialPurpose {
-    /// Private use, shared address space or unique local: a rule may opt in (`private: true`).
+    /// Not global, but a closed network may route it: private use, shared address space, unique
+    /// local, documentation and benchmarks. A rule may opt in (`private: true`).
     Private,
     /// Everything else: this host, link-local, metadata services, multicast, translation
-    /// prefixes, documentation and reserved ranges. No rule with a name opts in.
+    /// prefixes and reserved ranges. No rule with a name opts in.
     Never,
 }
 
@@ -31,9 +32,12 @@ fn special_v4(address: Ipv4Addr) -> Option<SpecialPurpose> {
         [10, ..] | [192, 168, ..] => Some(SpecialPurpose::Private),
         [172, second, ..] if (16..32).contains(&second) => Some(SpecialPurpose::Private),
         [100, second, ..] if (64..128).contains(&second) => Some(SpecialPurpose::Private),
+        // Documentation (RFC 5737) and benchmarks (RFC 2544), which labs do use.
+        [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] | [198, 18 | 19, ..] => {
+            Some(SpecialPurpose::Private)
+        }
         [0 | 127, ..] | [169, 254, ..] | [224..=255, ..] => Some(SpecialPurpose::Never),
-        [192, 0, 0 | 2, _] | [192, 88, 99, _] | [198, 18 | 19, ..] => Some(SpecialPurpose::Never),
-        [198, 51, 100, _] | [203, 0, 113, _] => Some(SpecialPurpose::Never),
+        [192, 0, 0, _] | [192, 88, 99, _] => Some(SpecialPurpose::Never),
         _ => None,
     }
 }
@@ -47,10 +51,12 @@ fn special_v6(address: Ipv6Addr) -> Option<SpecialPurpose> {
         // NAT64 (RFC 6052): the address inside decides, for it is the one that is reached.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => special_v4(embedded(high, low)),
         [first, ..] if first & 0xfe00 == 0xfc00 => Some(SpecialPurpose::Private),
-        // Global unicast is 2000::/3; of it 2001::/23, 2001:db8::/32, 6to4 and 3fff::/20 are not.
-        [0x2001, second, ..] if second < 0x200 || second == 0xdb8 => Some(SpecialPurpose::Never),
+        // Documentation (RFC 3849, RFC 9637).
+        [0x2001, 0xdb8, ..] => Some(SpecialPurpose::Private),
+        [0x3fff, second, ..] if second < 0x1000 => Some(SpecialPurpose::Private),
+        // Global unicast is 2000::/3; of it 2001::/23 and 6to4 are not.
+        [0x2001, second, ..] if second < 0x200 => Some(SpecialPurpose::Never),
         [0x2002, ..] => Some(SpecialPurpose::Never),
-        [0x3fff, second, ..] if second < 0x1000 => Some(SpecialPurpose::Never),
         [first, ..] if first & 0xe000 == 0x2000 => None,
         _ => Some(SpecialPurpose::Never),
     }
@@ -72,3 +78,76 @@ const METADATA_V6: [Ipv6Addr; 2] = [
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), // AWS
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),  // Google Cloud
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn public_addresses_are_not_special() {
+        all(
+            None,
+            &[
+                "1.1.1.1",
+                "100.63.255.255",
+                "100.128.0.0",
+                "172.32.0.1",
+                "192.0.1.1",
+                "198.20.0.1",
+                "223.255.255.255",
+            ],
+        );
+        all(None, &["2606:4700::1111", "2001:200::1", "2620:fe::9", "3fff:1000::1", "64:ff9b::1.1.1.1"]);
+    }
+
+    #[test]
+    fn a_rule_may_opt_into_closed_networks() {
+        let private = Some(SpecialPurpose::Private);
+        all(
+            private,
+            &["10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1", "198.18.0.1"],
+        );
+        all(
+            private,
+            &["192.0.2.1", "198.51.100.1", "203.0.113.1", "fd12::1", "fc00::1", "2001:db8::1", "3fff::1"],
+        );
+        all(private, &["64:ff9b::10.0.0.1"]);
+    }
+
+    #[test]
+    fn no_rule_opts_into_this_host_its_link_or_its_cloud() {
+        let never = Some(SpecialPurpose::Never);
+        all(
+            never,
+            &["0.0.0.0", "127.0.0.1", "127.255.255.255", "169.254.169.254", "169.254.0.1", "192.0.0.192"],
+        );
+        all(never, &["100.100.100.200", "168.63.129.16", "224.0.0.251", "240.0.0.1", "255.255.255.255"]);
+        all(
+            never,
+            &["::", "::1", "fe80::1", "fec0::1", "ff02::fb", "fd00:ec2::254", "fd20:ce::254", "2002::1"],
+        );
+        all(never, &["2001::1", "64:ff9b:1::1", "100::1", "5f00::1", "4000::1"]);
+    }
+
+    #[test]
+    fn an_embedded_address_does_not_hide() {
+        let never = Some(SpecialPurpose::Never);
+        all(
+            never,
+            &[
+                "::ffff:127.0.0.1",
+                "::ffff:1.1.1.1",
+                "::127.0.0.1",
+                "64:ff9b::127.0.0.1",
+                "64:ff9b::169.254.169.254",
+            ],
+        );
+        all(never, &["2002:7f00:1::", "64:ff9b::100.100.100.200"]);
+    }
+
+    fn all(special: Option<SpecialPurpose>, addresses: &[&str]) {
+        for address in addresses {
+            assert_eq!(special_purpose(address.parse().unwrap()), special, "{address}");
+        }
+    }
+}

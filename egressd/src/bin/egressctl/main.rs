@@ -1,1 +1,87 @@
-fn main() {}
+//! `egressctl`: one file a verb.
+
+mod agents;
+mod completions;
+mod explain;
+mod output;
+mod reload;
+mod run;
+mod status;
+mod summary;
+mod tail;
+
+use clap::{Parser, Subcommand};
+use egressd::control::{Client, DEFAULT_SOCKET};
+use output::Format;
+use std::{path::PathBuf, process::ExitCode};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let trouble = if matches!(cli.verb, Verb::Run(_)) { run::OURS } else { TROUBLE };
+    match cli.act() {
+        Ok(code) => code,
+        // Whoever read our output has had enough of it.
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::from(trouble)
+        }
+    }
+}
+
+/// Exit code of every verb that could not do what it was asked, and of wrong usage.
+const TROUBLE: u8 = 2;
+
+/// Start agents behind an egress firewall, see what they were denied, and ask why.
+#[derive(Debug, Parser)]
+#[command(name = "egressctl", version, after_help = EXIT_CODES, max_term_width = 100)]
+struct Cli {
+    /// Control socket of the daemon
+    #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_SOCKET, help_heading = EVERYWHERE)]
+    socket: PathBuf,
+
+    /// For people, or for programs
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = EVERYWHERE)]
+    output: Format,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EVERYWHERE: &str = "Options of every command";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; `explain`: allowed; `status`: healthy
+  1  `explain`: denied; `status`: not healthy, or no daemon answers
+  2  wrong usage, or it could not be done
+`run` exits as the program does: see `egressctl run --help`";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(run::Run),
+    Tail(tail::Tail),
+    Explain(explain::Explain),
+    Agents(agents::Agents),
+    Status(status::Status),
+    Reload(reload::Reload),
+    Completions(completions::Completions),
+    #[command(hide = true)]
+    Man(completions::Man),
+}
+
+impl Cli {
+    fn act(self) -> anyhow::Result<ExitCode> {
+        let client = Client::new(self.socket)?;
+        match self.verb {
+            Verb::Run(run) => run.act(&client, self.output),
+            Verb::Tail(tail) => tail.act(&client, self.output),
+            Verb::Explain(explain) => explain.act(&client, self.output),
+            Verb::Agents(agents) => agents.act(&client, self.output),
+            Verb::Status(status) => status.act(&client, self.output),
+            Verb::Reload(reload) => reload.act(&client, self.output),
+            Verb::Completions(completions) => completions.act(),
+            Verb::Man(man) => man.act(),
+        }
+    }
+}

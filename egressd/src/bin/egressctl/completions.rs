@@ -1,0 +1,37 @@
+//! `egressctl completions` and `egressctl man`: made from the same definition as the parser.
+
+use crate::Cli;
+use clap::CommandFactory;
+use std::{
+    io::{Write, stdout},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+/// Print a completion script for a shell
+#[derive(Debug, clap::Args)]
+pub struct Completions {
+    shell: clap_complete::Shell,
+}
+
+impl Completions {
+    pub fn act(&self) -> anyhow::Result<ExitCode> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "egressctl", &mut script);
+        stdout().write_all(&script)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Write the manual pages into a folder
+#[derive(Debug, clap::Args)]
+pub struct Man {
+    folder: PathBuf,
+}
+
+impl Man {
+    pub fn act(&self) -> anyhow::Result<ExitCode> {
+        clap_mangen::generate_to(Cli::command(), &self.folder)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

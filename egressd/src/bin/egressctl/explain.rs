@@ -1,0 +1,94 @@
+//! `egressctl explain`: what the enforcing matcher says.
+
+use crate::output::{Colour, Format, json, sanitise};
+use egressd::{
+    audit::Verdict,
+    config::{self, DaemonConfig},
+    control::{
+        Asked, Client, explain,
+        protocol::{ExplainRequest, Explanation},
+    },
+    policy::{AgentName, Policy},
+};
+use std::{
+    io::{self, Write, stdout},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+/// Say whether a destination is allowed, and by which rule
+#[derive(Debug, clap::Args)]
+pub struct Explain {
+    /// Host name, address or URL; without a port, 443 is meant
+    #[arg(value_name = "HOST[:PORT]")]
+    host: String,
+
+    /// Agent whose policy is asked
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+
+    /// What the flow would speak [default: what rules open at that port]
+    #[arg(long, value_parser = ["tls", "http", "tcp", "udp"])]
+    protocol: Option<String>,
+
+    /// Ask this policy file; no daemon is needed
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+}
+
+impl Explain {
+    pub fn act(self, client: &Client, format: Format) -> anyhow::Result<ExitCode> {
+        let Self { host, agent, protocol, policy } = self;
+        let request = ExplainRequest { host, port: None, protocol, agent };
+        let explanation = match policy {
+            Some(file) => explain_offline(&file, &request)?,
+            None => client.explain(&request)?,
+        };
+        let mut out = stdout().lock();
+        match format {
+            Format::Json => json(&mut out, &explanation)?,
+            Format::Text => print(&mut out, Colour::of(&stdout()), &explanation)?,
+        }
+        Ok(match explanation.verdict {
+            Verdict::Allow => ExitCode::SUCCESS,
+            Verdict::Deny => ExitCode::FAILURE,
+        })
+    }
+}
+
+fn explain_offline(file: &Path, request: &ExplainRequest) -> anyhow::Result<Explanation> {
+    let agent = AgentName::parse(request.agent.as_deref().unwrap_or("default"))?;
+    let policy = compile(file, &agent)?;
+    Ok(explain(&policy, agent.as_str(), &Asked::of(request)?))
+}
+
+/// The policy of `agent` by the file at `file`, compiled as the daemon would.
+fn compile(file: &Path, agent: &AgentName) -> anyhow::Result<Arc<Policy>> {
+    let policies = config::load(&[file.to_owned()], &DaemonConfig::default().allowlist_dirs)?;
+    Ok(policies.for_agent(agent))
+}
+
+fn print(out: &mut impl Write, colour: Colour, explanation: &Explanation) -> io::Result<()> {
+    let Explanation { verdict, agent, destination, port, protocol, .. } = explanation;
+    let host = if destination.contains(':') { format!("[{destination}]") } else { destination.clone() };
+    let word = match verdict {
+        Verdict::Allow => colour.allowed("allowed"),
+        Verdict::Deny => colour.denied("denied"),
+    };
+    let (host, protocol, agent) = (sanitise(&host), sanitise(protocol), sanitise(agent));
+    writeln!(out, "{word}: {host}:{port}, {protocol}, agent `{agent}`")?;
+    if let (Some(reason), Some(sentence)) = (&explanation.reason, &explanation.explanation) {
+        writeln!(out, "  reason  {}: {}", sanitise(reason), sanitise(sentence))?;
+    }
+    if let Some(rule) = &explanation.rule {
+        writeln!(out, "  rule    {}", sanitise(rule))?;
+    }
+    if let Some(remedy) = &explanation.remedy {
+        writeln!(out, "  remedy  {}", colour.hint(&sanitise(remedy)))?;
+    }
+    if !explanation.open.is_empty() {
+        writeln!(out, "  open    {}", sanitise(&explanation.open.join(", ")))?;
+    }
+    Ok(())
+}

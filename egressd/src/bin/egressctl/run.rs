@@ -1,0 +1,147 @@
+//! `egressctl run`: a program as an agent, from its first instruction to its last.
+
+mod own_daemon;
+mod supervise;
+
+use crate::{
+    output::{Colour, Format, json},
+    summary::Summary,
+};
+use anyhow::Context;
+use egressd::{
+    control::{
+        Client, ClientError,
+        protocol::{PolicyText, RecordsRequest, StartAgent, StartedAgent},
+    },
+    datapath::launch::{self, Launch},
+};
+use nix::unistd::{Uid, User};
+use own_daemon::OwnDaemon;
+use std::{
+    ffi::OsString,
+    io::{Write, stderr},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// Run a program with its egress fenced
+///
+/// Exits as the program does; with 128 and the signal's number if a signal ended it, 125 if the
+/// fence could not be built, 126 if the program is not executable, 127 if there is none.
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// Policy file for this agent [default: what the daemon's own files say for its name]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+
+    /// Name of the agent
+    #[arg(long, value_name = "NAME", default_value = "agent")]
+    agent: String,
+
+    /// Set HTTP_PROXY and its kin, for programs that speak to proxies better than to the network
+    #[arg(long)]
+    proxy_env: bool,
+
+    /// An upstream resolver, for a daemon that is started for this command
+    #[arg(long, value_name = "ADDRESS")]
+    upstream: Vec<String>,
+
+    /// User to run the program as, by number or name [default: who runs this]
+    #[arg(long, value_name = "USER")]
+    uid: Option<String>,
+
+    /// Program and arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// Exit code of what is our fault and not the program's.
+pub const OURS: u8 = 125;
+
+impl Run {
+    pub fn act(self, client: &Client, format: Format) -> anyhow::Result<ExitCode> {
+        let user = self.uid.as_deref().map(find_user).transpose()?;
+        let policy = self.policy.as_deref().map(read_policy).transpose()?;
+        let own = OwnDaemon::unless_one_answers(client, &self.upstream)?;
+        let client = own.as_ref().map_or(client, |own| &own.client);
+        let agent = client.start_agent(&StartAgent {
+            name: Some(self.agent.clone()),
+            policy,
+            explicit_proxy: self.proxy_env,
+        })?;
+        let status = self.run_fenced(&agent, user);
+        // The program is gone or never was; what it left in the background goes with it.
+        let stopped = client.stop_agent(agent.id);
+        let summary = Summary::read(client, &records_of(&agent));
+        let code = status?;
+        match summary {
+            Ok(summary) => print(&summary, format)?,
+            Err(error) => eprintln!("egressctl: what was denied is not known: {error}"),
+        }
+        stopped.or_else(ignore_unknown).context("failed to end the agent")?;
+        Ok(ExitCode::from(code))
+    }
+
+    fn run_fenced(&self, agent: &StartedAgent, user: Option<User>) -> anyhow::Result<u8> {
+        let signals = supervise::Signals::block()?;
+        let child = launch::launch(&Launch {
+            cgroup: agent.cgroup.clone(),
+            command: self.command.clone(),
+            hidden: agent.hidden.clone(),
+            environment: if self.proxy_env { proxy_variables(agent) } else { Vec::new() },
+            user,
+        })?;
+        signals.forward_until_exit(child)
+    }
+}
+
+fn find_user(text: &str) -> anyhow::Result<User> {
+    let found = match text.parse() {
+        Ok(number) => User::from_uid(Uid::from_raw(number)),
+        Err(_) => User::from_name(text),
+    };
+    found
+        .with_context(|| format!("failed to look up user `{text}`"))?
+        .with_context(|| format!("there is no user `{text}`"))
+}
+
+fn read_policy(path: &Path) -> anyhow::Result<PolicyText> {
+    let failed = || format!("failed to read policy `{}`", path.display());
+    // The daemon has another working folder.
+    let file = path.canonicalize().with_context(failed)?;
+    let text = std::fs::read_to_string(&file).with_context(failed)?;
+    let base_dir = file.parent().unwrap_or(Path::new("/")).to_owned();
+    Ok(PolicyText { file: file.display().to_string(), text, base_dir })
+}
+
+fn records_of(agent: &StartedAgent) -> RecordsRequest {
+    RecordsRequest {
+        agent: Some(agent.name.clone()),
+        after_seq: agent.next_seq.checked_sub(1),
+        ..RecordsRequest::default()
+    }
+}
+
+/// The variables that curl, Python, Node and Go read; each by its own spelling.
+fn proxy_variables(agent: &StartedAgent) -> Vec<(String, String)> {
+    let Some(proxy) = agent.proxy_v4.or(agent.proxy_v6) else { return Vec::new() };
+    let names = ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+    names.map(|name| (name.to_owned(), format!("http://{proxy}"))).to_vec()
+}
+
+fn print(summary: &Summary, format: Format) -> anyhow::Result<()> {
+    let mut out = stderr().lock();
+    match format {
+        Format::Json if !summary.is_empty() => json(&mut out, summary)?,
+        Format::Json => {}
+        Format::Text => summary.print(&mut out, Colour::of(&stderr()))?,
+    }
+    Ok(out.flush()?)
+}
+
+/// The daemon ends agents whose last process is gone; it may have been faster.
+fn ignore_unknown(error: ClientError) -> Result<(), ClientError> {
+    use egressd::control::protocol::RefusalKind;
+    let is_unknown = matches!(&error, ClientError::Refused(refusal) if refusal.kind == RefusalKind::Unknown);
+    if is_unknown { Ok(()) } else { Err(error) }
+}

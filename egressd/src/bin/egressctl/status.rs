@@ -1,0 +1,76 @@
+//! `egressctl status`: whether the fence stands.
+
+use crate::output::{Cell, Colour, Columns, Format, json, sanitise};
+use egressd::control::{Client, protocol};
+use std::{
+    io::{self, Write, stdout},
+    process::ExitCode,
+};
+
+/// Say whether the firewall is up and proved itself
+#[derive(Debug, clap::Args)]
+pub struct Status {
+    /// Say nothing: for health checks
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Status {
+    pub fn act(&self, client: &Client, format: Format) -> anyhow::Result<ExitCode> {
+        let status = match client.status() {
+            Ok(status) => status,
+            Err(error) => {
+                if !self.quiet {
+                    crate::output::complain(&error.into());
+                }
+                return Ok(ExitCode::FAILURE);
+            }
+        };
+        if !self.quiet {
+            let mut out = stdout().lock();
+            match format {
+                Format::Json => json(&mut out, &status)?,
+                Format::Text => print(&mut out, Colour::of(&stdout()), &status)?,
+            }
+        }
+        Ok(if status.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn print(out: &mut impl Write, colour: Colour, status: &protocol::Status) -> io::Result<()> {
+    let health = if status.is_healthy() { colour.allowed("up") } else { colour.denied("NOT HEALTHY") };
+    let version = sanitise(&status.version);
+    writeln!(out, "egressd {version} is {health}")?;
+    let mut columns = Columns::new(["               ", ""]);
+    let mut line = |name: &str, text: &str| {
+        let cells = [Cell::painted(name, |name| colour.heading(name)), Cell::plain(text)];
+        writeln!(out, "  {}", columns.line(&cells))
+    };
+    line("process", &format!("{}, instance `{}`", status.pid, status.instance))?;
+    line("started", &crate::tail::clock(status.started))?;
+    for check in &status.checks {
+        let state = if check.passed { "passed" } else { "FAILED" };
+        line(&check.name, &format!("{state}: {}", check.detail))?;
+    }
+    let policies: Vec<_> = status.policies.iter().map(|path| path.display().to_string()).collect();
+    let loaded = crate::tail::clock(status.policies_loaded);
+    line(
+        "policies",
+        &format!(
+            "{}, read {loaded}",
+            if policies.is_empty() { "none".to_owned() } else { policies.join(", ") }
+        ),
+    )?;
+    line("agents", &status.agents.to_string())?;
+    line("flows", &format!("{} allowed, {} denied", status.flows.allowed, status.flows.denied))?;
+    let log = &status.log;
+    line("audit log", &format!("{}, next line {}", log.path.display(), log.next_seq))?;
+    if let Some(error) = &log.last_error {
+        let losses = format!("{} octets wait, {} lines given up", log.waiting_octets, log.dropped_lines);
+        line("", &format!("{error} ({losses})"))?;
+    }
+    if status.lost > 0 {
+        line("lost", &format!("{} events left no record of their own", status.lost))?;
+    }
+    Ok(())
+}

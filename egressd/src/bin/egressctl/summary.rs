@@ -1,0 +1,240 @@
+//! What was denied, counted by destination, and the rules that would allow it.
+
+use crate::{
+    output::{Cell, Colour, Columns, sanitise},
+    tail::destination,
+};
+use egressd::{
+    audit::{Line, Record, RecordedProcess, Verdict},
+    control::{
+        Client, ClientError,
+        protocol::{Frame, RecordsRequest},
+    },
+};
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// Denials by destination, in the order in which they were met first.
+#[derive(Debug, Default, Serialize)]
+pub struct Summary {
+    denied: Vec<Denied>,
+    /// Flows, beyond those in `denied`, to destinations beyond [`MAX_DESTINATIONS`].
+    others: u64,
+    /// Records that are no longer held by the daemon.
+    missed: u64,
+}
+
+impl Summary {
+    /// Reads what `request` asks for; it must not follow.
+    pub fn read(client: &Client, request: &RecordsRequest) -> Result<Self, ClientError> {
+        let mut summary = Self::default();
+        let mut records = client.records(request)?;
+        while let Some(frame) = records.next_frame()? {
+            match frame {
+                Frame::Line(Line::Record(record)) => summary.add(&record),
+                Frame::Line(Line::Gap(gap)) => summary.missed += gap.lost,
+                Frame::Missed { missed, .. } => summary.missed += missed,
+                Frame::Feed { .. } | Frame::Heartbeat { .. } => {}
+            }
+        }
+        Ok(summary)
+    }
+
+    pub fn add(&mut self, record: &Record) {
+        match record.verdict {
+            Verdict::Allow => return,
+            Verdict::Deny => {}
+        }
+        if let Some(denied) = self.denied.iter_mut().find(|denied| denied.is_of(record)) {
+            denied.add(record);
+        } else if self.denied.len() < MAX_DESTINATIONS {
+            self.denied.push(Denied::of(record));
+        } else {
+            self.others += record.count;
+        }
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.denied.is_empty() && self.missed == 0
+    }
+
+    /// Writes the destinations and the rules; nothing where nothing was denied.
+    pub fn print(&self, out: &mut impl Write, colour: Colour) -> io::Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let flows = self.others + self.denied.iter().map(|denied| denied.flows).sum::<u64>();
+        let (flows, word) = (times(flows), colour.denied("denied"));
+        writeln!(out, "egress was {word} {flows}:")?;
+        let rows: Vec<_> = self.denied.iter().map(|denied| denied.row(colour)).collect();
+        let mut columns = Columns::new([""; 6]);
+        rows.iter().for_each(|row| columns.fit(row));
+        for row in &rows {
+            writeln!(out, "  {}", columns.line(row))?;
+        }
+        if self.others > 0 {
+            writeln!(out, "  ... and {} to other destinations: see `egressctl tail`", times(self.others))?;
+        }
+        if self.missed > 0 {
+            writeln!(out, "  ... and up to {} more that left no record here", self.missed)?;
+        }
+        self.print_remedies(out, colour)
+    }
+
+    fn print_remedies(&self, out: &mut impl Write, colour: Colour) -> io::Result<()> {
+        let mut remedies: Vec<&str> = Vec::new();
+        for remedy in self.denied.iter().filter_map(|denied| denied.remedy.as_deref()) {
+            if !remedies.contains(&remedy) {
+                remedies.push(remedy);
+            }
+        }
+        if remedies.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "to allow it, add to `rules:` of the policy what you trust of this:")?;
+        for remedy in remedies {
+            writeln!(out, "  {}", colour.hint(&sanitise(remedy)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Destinations that are listed one by one: a screenful or two.
+const MAX_DESTINATIONS: usize = 50;
+/// Processes that are named of each.
+const MAX_PROCESSES: usize = 4;
+
+/// The denials that look the same but for their process.
+#[derive(Debug, Serialize)]
+struct Denied {
+    destination: String,
+    port: Option<u16>,
+    protocol: String,
+    reason: String,
+    rule: Option<String>,
+    remedy: Option<String>,
+    flows: u64,
+    processes: Vec<String>,
+}
+
+impl Denied {
+    fn of(record: &Record) -> Self {
+        let mut denied = Self {
+            destination: destination(&record.destination),
+            port: record.destination.port,
+            protocol: record.protocol.clone(),
+            reason: reason(record).to_owned(),
+            rule: record.rule.clone(),
+            remedy: record.remedy.clone(),
+            flows: 0,
+            processes: Vec::new(),
+        };
+        denied.add(record);
+        denied
+    }
+
+    fn is_of(&self, record: &Record) -> bool {
+        self.port == record.destination.port
+            && self.protocol == record.protocol
+            && self.reason == reason(record)
+            && self.destination == destination(&record.destination)
+    }
+
+    fn add(&mut self, record: &Record) {
+        self.flows = self.flows.saturating_add(record.count);
+        let process = record.process.as_ref().map_or("-", RecordedProcess::name);
+        if !self.processes.iter().any(|known| known == process) {
+            self.processes.push(process.to_owned());
+        }
+    }
+
+    fn row(&self, colour: Colour) -> [Cell; 6] {
+        let reason = match &self.rule {
+            Some(rule) => format!("{} ({rule})", self.reason),
+            None => self.reason.clone(),
+        };
+        [
+            Cell::plain(&self.destination),
+            Cell::plain(&self.port.map_or("-".to_owned(), |port| port.to_string())),
+            Cell::plain(&self.protocol),
+            Cell::plain(&times(self.flows)),
+            Cell::painted(&reason, |reason| colour.denied(reason)),
+            Cell::plain(&format!("by {}", self.names())),
+        ]
+    }
+
+    fn names(&self) -> String {
+        let named = &self.processes[..self.processes.len().min(MAX_PROCESSES)];
+        let more = if named.len() < self.processes.len() { ", ..." } else { "" };
+        format!("{}{more}", named.join(", "))
+    }
+}
+
+fn reason(record: &Record) -> &str {
+    record.reason.as_deref().unwrap_or("denied")
+}
+
+fn times(number: u64) -> String {
+    match number {
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        more => format!("{more} times"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn denials_are_counted_by_destination_and_each_remedy_is_told_once() {
+        let mut summary = Summary::default();
+        summary.add(&record("evil.test", "curl", 1));
+        summary.add(&record("evil.test", "curl", 1));
+        summary.add(&record("other.test", "python3", 1));
+        summary.add(&record("evil.test", "wget", 5));
+        assert_eq!(
+            printed(&summary),
+            "egress was denied 8 times:
+  evil.test   443  tls  7 times  host-not-allowed  by curl, wget
+  other.test  443  tls  once     host-not-allowed  by python3
+to allow it, add to `rules:` of the policy what you trust of this:
+  - host: evil.test
+  - host: other.test
+"
+        );
+    }
+
+    #[test]
+    fn nothing_is_said_where_nothing_was_denied() {
+        assert_eq!(printed(&Summary::default()), "");
+    }
+
+    #[test]
+    fn a_flood_of_destinations_fills_no_terminal() {
+        let mut summary = Summary::default();
+        for number in 0..1000 {
+            summary.add(&record(&format!("n{number}.test"), "curl", 1));
+        }
+        let text = printed(&summary);
+        assert!(text.contains("... and 950 times to other destinations"), "{text}");
+    }
+
+    fn printed(summary: &Summary) -> String {
+        let mut out = Vec::new();
+        summary.print(&mut out, Colour::Off).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn record(host: &str, process: &str, count: u64) -> Record {
+        let text = format!(
+            r#"{{"v":1,"seq":7,"time":"2026-11-21T10:15:14.123Z","agent":"build","verdict":"deny",
+            "gate":"name","process":{{"pid":42,"executable":"/usr/bin/{process}","command":""}},
+            "destination":{{"name":"{host}","address":null,"port":443}},"protocol":"tls",
+            "reason":"host-not-allowed","explanation":null,"rule":null,
+            "remedy":"- host: {host}","detail":null,"count":{count}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+}

@@ -1,0 +1,123 @@
+//! What the daemon answers operators.
+
+use super::{Daemon, agents::Running};
+use crate::{
+    audit::Feed,
+    control::{
+        self, Asked, BoxFuture,
+        protocol::{
+            AgentStatus, ExplainRequest, Explanation, LogStatus, Refusal, RefusalKind, ReloadSummary,
+            StartAgent, StartedAgent, Status,
+        },
+    },
+    datapath,
+    policy::{AgentId, AgentName},
+};
+use std::sync::{Arc, PoisonError};
+
+/// The daemon, as the control server asks it.
+pub struct Answers(pub Arc<Daemon>);
+
+impl control::Daemon for Answers {
+    fn status(&self) -> Status {
+        self.0.status()
+    }
+
+    fn agents(&self) -> Vec<AgentStatus> {
+        self.0.agents.all().iter().map(|running| self.0.agent_status(running)).collect()
+    }
+
+    fn start_agent(&self, request: StartAgent) -> BoxFuture<'_, Result<StartedAgent, Refusal>> {
+        let daemon = Arc::clone(&self.0);
+        Box::pin(finish(async move { daemon.start_agent_now(request).await }))
+    }
+
+    fn stop_agent(&self, id: u32) -> BoxFuture<'_, Result<(), Refusal>> {
+        let daemon = Arc::clone(&self.0);
+        Box::pin(finish(async move { daemon.stop(AgentId(id)).await }))
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
+        let daemon = Arc::clone(&self.0);
+        Box::pin(finish(async move { daemon.replace_policies().await }))
+    }
+
+    fn explain(&self, request: ExplainRequest) -> Result<Explanation, Refusal> {
+        self.0.explain(&request)
+    }
+
+    fn feed(&self) -> Arc<Feed> {
+        Arc::clone(&self.0.feed)
+    }
+}
+
+impl Daemon {
+    fn status(&self) -> Status {
+        let loaded = self.policies.load();
+        let lost_in_kernel: u64 =
+            self.agents.all().iter().map(|running| self.fence.counters(running.agent.id()).1).sum();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            instance: self.options.instance.clone(),
+            started: self.started,
+            checks: self.checks(),
+            agents: self.agents.all().len(),
+            policies: loaded.files.clone(),
+            policies_loaded: loaded.time,
+            flows: self.feed.totals().into(),
+            log: LogStatus::new(
+                self.options.config.audit_log.clone(),
+                self.feed.next_seq(),
+                self.log_health.read(),
+            ),
+            lost: self.recorder.lost() + lost_in_kernel,
+        }
+    }
+
+    fn explain(&self, request: &ExplainRequest) -> Result<Explanation, Refusal> {
+        let invalid = |error: &dyn std::fmt::Display| Refusal::new(RefusalKind::Invalid, error);
+        let asked = Asked::of(request).map_err(|error| invalid(&error))?;
+        let name = request.agent.as_deref().unwrap_or("default");
+        let name = AgentName::parse(name).map_err(|error| invalid(&error))?;
+        let running = self.agents.all().into_iter().find(|running| *running.agent.name() == name);
+        let policy = match running {
+            Some(running) => running.agent.policy(),
+            None => self.policies.load().policies.for_agent(&name),
+        };
+        Ok(control::explain(&policy, name.as_str(), &asked))
+    }
+
+    fn agent_status(&self, running: &Running) -> AgentStatus {
+        let name = running.agent.name();
+        let own = running.own_policy.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = self.policies.load();
+        let default = AgentName::parse("default");
+        let policy = match &*own {
+            Some(text) => text.file.clone(),
+            None if loaded.policies.has(name) => name.to_string(),
+            None if default.is_ok_and(|default| loaded.policies.has(&default)) => "default".to_owned(),
+            None => "none".to_owned(),
+        };
+        AgentStatus {
+            id: running.agent.id().0,
+            name: name.to_string(),
+            started: running.started,
+            cgroup: running.cgroup.path().to_owned(),
+            policy,
+            processes: running.cgroup.processes(),
+            grants: running.agent.live_grants(datapath::now()).len(),
+            flows: self.feed.totals_of(name.as_str()).into(),
+        }
+    }
+}
+
+/// Runs `work` to its end, even if whoever asked for it hangs up.
+async fn finish<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Refusal> {
+    match tokio::spawn(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(Refusal::new(RefusalKind::Failed, error)),
+    }
+}

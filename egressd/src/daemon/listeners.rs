@@ -1,0 +1,121 @@
+//! The sockets that serve one agent: its redirected flows arrive there and nowhere else.
+
+use crate::{datapath::Listeners, dns, proxy};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use tokio::net::{TcpListener, UdpSocket};
+
+/// Sockets and their ports.
+pub struct Bound {
+    pub ports: Listeners,
+    pub dns: dns::Sockets,
+    pub proxy: proxy::Listeners,
+}
+
+/// [`Listeners`] in the daemon's memory.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct RememberedPorts {
+    dns: [u16; 2],
+    proxy: [u16; 2],
+    explicit: [u16; 2],
+}
+
+impl Bound {
+    /// Binds whatever ports are free. IPv6 is left out where the host has none.
+    pub fn fresh(explicit: bool) -> Result<Self> {
+        Self::bind(Listeners::default(), explicit)
+    }
+
+    /// Binds the ports of an earlier life, or others where somebody took them meanwhile.
+    pub fn again(ports: Listeners) -> Result<Self> {
+        Self::bind(ports, ports.explicit_v4 != 0 || ports.explicit_v6 != 0)
+    }
+
+    fn bind(wanted: Listeners, explicit: bool) -> Result<Self> {
+        let mut bound = Self {
+            ports: Listeners::default(),
+            dns: dns::Sockets { udp: Vec::new(), tcp: Vec::new() },
+            proxy: proxy::Listeners { transparent: Vec::new(), explicit: Vec::new() },
+        };
+        let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        let mut explicit_ports = (0, 0);
+        if explicit {
+            explicit_ports.0 = listen(v4, wanted.explicit_v4, &mut bound.proxy.explicit)?;
+            explicit_ports.1 = listen(v6, wanted.explicit_v6, &mut bound.proxy.explicit).unwrap_or(0);
+        }
+        bound.ports = Listeners {
+            dns_v4: listen_for_names(v4, wanted.dns_v4, &mut bound.dns)?,
+            // A host without IPv6 has no `::1`, and its agents have no IPv6 to leave by.
+            dns_v6: listen_for_names(v6, wanted.dns_v6, &mut bound.dns).unwrap_or(0),
+            proxy_v4: listen(v4, wanted.proxy_v4, &mut bound.proxy.transparent)?,
+            proxy_v6: listen(v6, wanted.proxy_v6, &mut bound.proxy.transparent).unwrap_or(0),
+            explicit_v4: explicit_ports.0,
+            explicit_v6: explicit_ports.1,
+            ..Listeners::default()
+        };
+        Ok(bound)
+    }
+}
+
+/// What to write down of `ports`.
+pub fn remember(ports: Listeners) -> RememberedPorts {
+    RememberedPorts {
+        dns: [ports.dns_v4, ports.dns_v6],
+        proxy: [ports.proxy_v4, ports.proxy_v6],
+        explicit: [ports.explicit_v4, ports.explicit_v6],
+    }
+}
+
+/// The ports that were written down.
+pub fn recall(RememberedPorts { dns, proxy, explicit }: RememberedPorts) -> Listeners {
+    Listeners {
+        dns_v4: dns[0],
+        dns_v6: dns[1],
+        proxy_v4: proxy[0],
+        proxy_v6: proxy[1],
+        explicit_v4: explicit[0],
+        explicit_v6: explicit[1],
+        ..Listeners::default()
+    }
+}
+
+/// How often a port that is free for TCP turns out to be taken for UDP before we give up.
+const ATTEMPTS: u32 = 16;
+
+fn listen(ip: IpAddr, port: u16, into: &mut Vec<TcpListener>) -> Result<u16> {
+    let listener =
+        tcp(ip, port).or_else(|_| tcp(ip, 0)).with_context(|| format!("failed to listen at `{ip}`"))?;
+    let port = listener.local_addr()?.port();
+    into.push(listener);
+    Ok(port)
+}
+
+/// One port for UDP and TCP, as a resolver has it.
+fn listen_for_names(ip: IpAddr, wanted: u16, into: &mut dns::Sockets) -> Result<u16> {
+    let both = |port: u16| -> std::io::Result<(UdpSocket, TcpListener)> {
+        let tcp = tcp(ip, port)?;
+        let udp = std::net::UdpSocket::bind(SocketAddr::new(ip, tcp.local_addr()?.port()))?;
+        udp.set_nonblocking(true)?;
+        Ok((UdpSocket::from_std(udp)?, tcp))
+    };
+    let mut bound = both(wanted);
+    for _ in 0..ATTEMPTS {
+        if bound.is_ok() {
+            break;
+        }
+        bound = both(0);
+    }
+    let (udp, tcp) = bound.with_context(|| format!("failed to bind the dns listener on `{ip}`"))?;
+    let port = tcp.local_addr()?.port();
+    into.udp.push(udp);
+    into.tcp.push(tcp);
+    Ok(port)
+}
+
+fn tcp(ip: IpAddr, port: u16) -> std::io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(SocketAddr::new(ip, port))?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}

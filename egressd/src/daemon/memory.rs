@@ -1,0 +1,91 @@
+//! What the next daemon must know of the agents of this one.
+
+use super::listeners::RememberedPorts;
+use crate::{control::protocol::PolicyText, policy::AgentId};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// A folder with a file an agent.
+pub struct Memory {
+    folder: PathBuf,
+}
+
+/// One agent. Its grants and rules are in the kernel's maps.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Remembered {
+    pub id: u32,
+    pub name: String,
+    pub cgroup: PathBuf,
+    pub listeners: RememberedPorts,
+    pub own_policy: Option<PolicyText>,
+}
+
+impl Memory {
+    pub fn at(run_dir: &Path) -> Self {
+        Self { folder: run_dir.join("agents") }
+    }
+
+    /// A number that no agent of this run folder had before.
+    pub fn next_id(&self) -> Result<AgentId> {
+        let path = self.folder.join("last-id");
+        let last = match fs::read_to_string(&path) {
+            Ok(text) => {
+                text.trim().parse().with_context(|| format!("`{}` holds no number", path.display()))?
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0_u32,
+            Err(error) => return Err(error).with_context(|| format!("failed to read `{}`", path.display())),
+        };
+        let id = last.checked_add(1).context("every agent number was used")?;
+        self.replace(&path, id.to_string().as_bytes())?;
+        Ok(AgentId(id))
+    }
+
+    pub fn write(&self, agent: &Remembered) -> Result<()> {
+        self.replace(&self.file(AgentId(agent.id)), &serde_json::to_vec(agent)?)
+    }
+
+    pub fn forget(&self, agent: AgentId) {
+        // What is not there needs no forgetting.
+        let _ = fs::remove_file(self.file(agent));
+    }
+
+    /// Every agent that is remembered. A file that cannot be read is left out, with an error in
+    /// the log: its agent stays denied.
+    pub fn read_all(&self) -> Vec<Remembered> {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
+        let mut agents = Vec::new();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            match fs::read(&path)
+                .map_err(anyhow::Error::from)
+                .and_then(|text| Ok(serde_json::from_slice(&text)?))
+            {
+                Ok(agent) => agents.push(agent),
+                Err(error) => tracing::error!(path = %path.display(), %error, "agent is not remembered"),
+            }
+        }
+        agents.sort_by_key(|agent: &Remembered| agent.id);
+        agents
+    }
+
+    fn file(&self, agent: AgentId) -> PathBuf {
+        self.folder.join(format!("{agent}.json"))
+    }
+
+    /// Whole or not at all, should we be killed meanwhile.
+    fn replace(&self, path: &Path, content: &[u8]) -> Result<()> {
+        let act = || -> io::Result<()> {
+            fs::create_dir_all(&self.folder)?;
+            let unready = path.with_extension("new");
+            fs::write(&unready, content)?;
+            fs::rename(&unready, path)
+        };
+        act().with_context(|| format!("failed to write `{}`", path.display()))
+    }
+}

@@ -1,0 +1,243 @@
+//! The composition root: the one place that knows every module.
+
+mod agents;
+mod answers;
+mod checks;
+mod listeners;
+mod memory;
+
+use crate::{
+    audit::{self, Feed, Log, Recorder},
+    config::{self, DaemonConfig, Policies},
+    control,
+    datapath::{self, Cgroup, Ebpf, Fence, Hierarchy, Nft, Pins},
+    dns::{self, Upstream},
+    proxy,
+};
+use agents::Agents;
+use answers::Answers;
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use std::{
+    fs,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// How a daemon runs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub config: DaemonConfig,
+    /// Policy files instead of those in `config.policy_dir`.
+    pub policies: Vec<PathBuf>,
+    /// Tells daemons on one host apart: names the cgroup above its agents and its nft table.
+    pub instance: String,
+    pub lifetime: Lifetime,
+}
+
+/// What a clean end leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// The fence stays closed around agents that run on.
+    Service,
+    /// Agents end with the daemon, and nothing of it stays: a daemon for one `egressctl run`.
+    Command,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Names what could not be put in force; what an earlier daemon had put in force stays.
+pub async fn run(options: Options) -> Result<()> {
+    let daemon = Daemon::start(options).await?;
+    let outcome = daemon.serve().await;
+    daemon.end().await;
+    outcome
+}
+
+/// Everything that the daemon is made of.
+pub struct Daemon {
+    options: Options,
+    started: audit::Time,
+    policies: ArcSwap<Loaded>,
+    hierarchy: Hierarchy,
+    root: Cgroup,
+    pins: Pins,
+    fence: Arc<Fence>,
+    agents: Arc<Agents>,
+    names: Arc<dns::Gate>,
+    server_names: Arc<proxy::Gate>,
+    recorder: Recorder,
+    feed: Arc<Feed>,
+    scribe: tokio::task::JoinHandle<()>,
+    log_health: Arc<audit::LogHealth>,
+    /// A change of agents or policies at a time.
+    changes: tokio::sync::Mutex<()>,
+    shutdown: CancellationToken,
+}
+
+/// The policies in force, and where they were read.
+struct Loaded {
+    policies: Policies,
+    files: Vec<PathBuf>,
+    time: audit::Time,
+}
+
+/// How often agents without processes are looked for, and expired grants removed.
+const SWEEP: Duration = Duration::from_secs(2);
+
+/// Events that may wait for the log. A record takes some 400 octets: 8 MiB at the most.
+const QUEUE: usize = 16_384;
+
+impl Daemon {
+    async fn start(options: Options) -> Result<Arc<Self>> {
+        let config = &options.config;
+        let loaded = load(&options).context("no policy was put in force")?;
+        make_private_folder(&config.run_dir)?;
+        let upstream = match config.upstreams.as_slice() {
+            [] => Upstream::from_host()?,
+            servers => Upstream::to(servers)?,
+        };
+
+        if let Some(folder) = config.audit_log.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("failed to create `{}`", folder.display()))?;
+        }
+        let (log, recovered) = Log::open(&config.audit_log)?;
+        let log_health = log.health();
+        let feed = Feed::new(recovered);
+        let (recorder, queue) = Recorder::new(QUEUE);
+        let scribe = tokio::spawn(audit::run(queue, recorder.clone(), log, Arc::clone(&feed)));
+
+        let hierarchy = Hierarchy::find()?;
+        let root = hierarchy.create(&cgroup_name(&options.instance))?;
+        let pins = Pins::open(&config.run_dir.join("bpf")).context("failed to open the folder of pins")?;
+        let Ebpf { tables, events } = Ebpf::load(&pins, &root)?;
+        let nft = Nft::open(&options.instance, &root)?;
+        let fence = Arc::new(Fence::new(tables, nft));
+        let agents = Arc::new(Agents::default());
+        let ring = datapath::report(events, Arc::clone(&agents) as _, recorder.clone());
+        tokio::spawn(async move {
+            if let Err(error) = ring.await {
+                tracing::error!(%error, "denials of the kernel programs are no longer recorded");
+            }
+        });
+
+        let names = dns::Gate::new(upstream, Arc::clone(&fence) as _, recorder.clone(), datapath::now);
+        let server_names = proxy::Gate::new(
+            recorder.clone(),
+            datapath::now,
+            Arc::clone(&names) as _,
+            Arc::clone(&fence) as _,
+        );
+        let daemon = Arc::new(Self {
+            started: audit::Time::now(),
+            policies: ArcSwap::from_pointee(loaded),
+            hierarchy,
+            root,
+            pins,
+            fence,
+            agents,
+            names,
+            server_names,
+            recorder,
+            feed,
+            scribe,
+            log_health,
+            changes: tokio::sync::Mutex::default(),
+            shutdown: CancellationToken::new(),
+            options,
+        });
+        daemon.take_over().await?;
+        Ok(daemon)
+    }
+
+    async fn serve(self: &Arc<Self>) -> Result<()> {
+        let listener = control::bind(&self.options.config.run_dir.join("control.sock"))?;
+        let guard = Arc::clone(self);
+        let is_agent = Arc::new(move |pid| guard.hierarchy.holds(&guard.root, pid));
+        let server = tokio::spawn(control::serve(
+            listener,
+            Arc::new(Answers(Arc::clone(self))),
+            is_agent,
+            self.shutdown.clone(),
+        ));
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let mut sweep = tokio::time::interval(SWEEP);
+        // Without a service manager there is nobody to tell.
+        let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+        tracing::info!(instance = %self.options.instance, "ready");
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => self.reload_on_signal().await,
+                _ = sweep.tick() => self.sweep().await,
+            }
+        }
+        let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+        self.feed.close();
+        self.shutdown.cancel();
+        server.await.context("control server")
+    }
+
+    /// Leaves the fence closed, or nothing at all.
+    async fn end(&self) {
+        match self.options.lifetime {
+            Lifetime::Service => self.recorder.settled().await,
+            Lifetime::Command => {
+                self.stop_all().await;
+                self.remove_everything();
+            }
+        }
+        self.scribe.abort();
+    }
+
+    fn remove_everything(&self) {
+        let run_dir = &self.options.config.run_dir;
+        let outcomes = [
+            ("nft table", self.fence.delete_table().map_err(anyhow::Error::from)),
+            ("pins", self.pins.clone().remove().map_err(anyhow::Error::from)),
+            ("cgroup", self.root.remove().map_err(anyhow::Error::from)),
+            ("run folder", fs::remove_dir_all(run_dir).map_err(anyhow::Error::from)),
+        ];
+        for (what, outcome) in outcomes {
+            if let Err(error) = outcome {
+                tracing::warn!(%error, what, "failed to remove");
+            }
+        }
+    }
+
+    async fn reload_on_signal(&self) {
+        match self.replace_policies().await {
+            Ok(summary) => tracing::info!(policies = summary.policies.len(), "reloaded"),
+            Err(error) => tracing::error!("reload changed nothing\n{error}"),
+        }
+    }
+}
+
+/// Reads and compiles the policy files that `options` names.
+fn load(options: &Options) -> Result<Loaded, config::ConfigError> {
+    let config = &options.config;
+    let files = match options.policies.as_slice() {
+        [] if config.policy_dir.is_dir() => config::load_dir(&config.policy_dir)?,
+        files => files.to_vec(),
+    };
+    let policies = config::load(&files, &config.allowlist_dirs)?;
+    Ok(Loaded { policies, files, time: audit::Time::now() })
+}
+
+/// Only root may look into it, and only a folder of root's is taken.
+fn make_private_folder(folder: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(folder);
+    made.with_context(|| format!("failed to create `{}`", folder.display()))
+}
+
+fn cgroup_name(instance: &str) -> String {
+    if instance == "default" { "egressd".to_owned() } else { format!("egressd-{instance}") }
+}

@@ -1,0 +1,57 @@
+//! What the flows of all agents share.
+
+use super::flows::{Flows, LiveFlow, still_allowed};
+use crate::{
+    audit::{Event, Gate as Judged, Recorder, Spoken},
+    policy::{Agent, Denial, Moment, OriginLookup, Permit, Reason, Resolve},
+};
+use std::sync::Arc;
+
+/// The gate that lets a flow through only after it has named a host that is granted.
+pub struct Gate {
+    pub(super) recorder: Recorder,
+    pub(super) clock: fn() -> Moment,
+    pub(super) resolve: Arc<dyn Resolve>,
+    pub(super) origins: Arc<dyn OriginLookup>,
+    flows: Arc<Flows>,
+}
+
+impl Gate {
+    #[must_use]
+    pub fn new(
+        recorder: Recorder,
+        clock: fn() -> Moment,
+        resolve: Arc<dyn Resolve>,
+        origins: Arc<dyn OriginLookup>,
+    ) -> Arc<Self> {
+        Arc::new(Self { recorder, clock, resolve, origins, flows: Arc::default() })
+    }
+
+    /// Cuts the live flows that the policy of `agent` no longer allows. To be called after
+    /// [`Agent::replace_policy`]. Grants that have expired cut nothing.
+    pub fn rejudge(&self, agent: &Agent, now: Moment) {
+        for (permit, denial) in self.flows.cut_denied(agent, now) {
+            let protocol = Spoken::Of(permit.protocol());
+            let is_denied_by_rule = denial.reason == Reason::DeniedByRule;
+            let denial = if is_denied_by_rule { denial } else { Denial::because(Reason::RuleRemoved) };
+            self.recorder.record(Event {
+                destination: Some(permit.destination().clone()),
+                address: permit.address(),
+                port: Some(permit.port()),
+                detail: Some("live flow cut: its policy was replaced".to_owned()),
+                ..Event::denied(agent.name(), Judged::ServerName, protocol, &denial)
+            });
+        }
+    }
+
+    /// Enters a permitted flow into the list of live flows.
+    ///
+    /// # Errors
+    /// The policy was replaced since the permit was given, by one that denies the flow.
+    pub(super) fn admit(&self, agent: &Agent, permit: &Permit) -> Result<LiveFlow, Denial> {
+        // In this order, a policy that is replaced meanwhile is seen here or by `rejudge`.
+        let flow = self.flows.enter(agent.id(), permit);
+        still_allowed(agent, permit, (self.clock)())?;
+        Ok(flow)
+    }
+}

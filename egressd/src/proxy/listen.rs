@@ -1,0 +1,124 @@
+//! The listeners of one agent.
+
+use super::{
+    gate::Gate,
+    http::Session,
+    origin::{Caller, Sought},
+    peek::PATIENCE,
+    transparent,
+    wire::{AgentStream, Wire},
+};
+use crate::policy::{Agent, Denial, Protocol, Reason};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+/// Where one agent reaches the gate.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// The kernel redirects flows here.
+    pub transparent: Vec<TcpListener>,
+    /// The agent may use these as its HTTP proxy.
+    pub explicit: Vec<TcpListener>,
+}
+
+/// Serves `agent` on its listeners. Dropping the future closes every connection of the agent.
+pub async fn serve(agent: Arc<Agent>, listeners: Listeners, gate: Arc<Gate>) {
+    serve_at_most(MAX_CONNECTIONS, agent, listeners, gate).await;
+}
+
+pub(super) async fn serve_at_most(
+    connections: usize,
+    agent: Arc<Agent>,
+    listeners: Listeners,
+    gate: Arc<Gate>,
+) {
+    let slots = Arc::new(Semaphore::new(connections));
+    let mut doors = JoinSet::new();
+    let transparent = listeners.transparent.into_iter().map(|listener| (listener, Kind::Transparent));
+    let explicit = listeners.explicit.into_iter().map(|listener| (listener, Kind::Explicit));
+    for (listener, kind) in transparent.chain(explicit) {
+        let door =
+            Door { agent: Arc::clone(&agent), gate: Arc::clone(&gate), kind, slots: Arc::clone(&slots) };
+        doors.spawn(door.accept(listener));
+    }
+    while doors.join_next().await.is_some() {}
+}
+
+/// The most connections that one agent has at the gate. Each takes two descriptors and, while
+/// bytes move, up to 128 KiB; browsers and package managers stay below 300.
+pub const MAX_CONNECTIONS: usize = 1024;
+
+/// How long to wait after a failed accept: descriptors have run out, and come back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Transparent,
+    Explicit,
+}
+
+struct Door {
+    agent: Arc<Agent>,
+    gate: Arc<Gate>,
+    kind: Kind,
+    slots: Arc<Semaphore>,
+}
+
+impl Door {
+    async fn accept(self, listener: TcpListener) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((tcp, peer)) => self.admit(&mut connections, tcp, peer),
+                    Err(error) => {
+                        tracing::warn!(agent = %self.agent.name(), %error, "failed to accept a connection");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    }
+
+    fn admit(&self, connections: &mut JoinSet<()>, tcp: TcpStream, peer: SocketAddr) {
+        let Ok(wire) = Wire::new(tcp) else { return };
+        match Arc::clone(&self.slots).try_acquire_owned() {
+            Ok(slot) => {
+                let (agent, gate) = (Arc::clone(&self.agent), Arc::clone(&self.gate));
+                connections.spawn(converse(agent, gate, self.kind, AgentStream(wire), peer, slot));
+            }
+            Err(_full) => self.shed(wire),
+        }
+    }
+
+    /// One agent's flood ends at its own bound, cheaply: nothing is looked up for it.
+    fn shed(&self, wire: Wire) {
+        let (agent, gate) = (Arc::clone(&self.agent), Arc::clone(&self.gate));
+        let caller = Caller { agent, gate, process: None, original: None };
+        let denial = Denial::because(Reason::QuotaExceeded);
+        let detail = "connections at the proxy".to_owned();
+        caller.record_denial(&Sought::default(), Protocol::Tcp, &denial, Some(detail));
+        wire.reset();
+    }
+}
+
+async fn converse(
+    agent: Arc<Agent>,
+    gate: Arc<Gate>,
+    kind: Kind,
+    stream: AgentStream,
+    peer: SocketAddr,
+    _slot: OwnedSemaphorePermit,
+) {
+    let caller = Caller::identify(agent, gate, peer);
+    match kind {
+        Kind::Transparent => transparent::serve(caller, stream).await,
+        Kind::Explicit => Session::proxied(caller, stream).serve(Instant::now() + PATIENCE).await,
+    }
+}

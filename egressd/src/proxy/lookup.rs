@@ -1,0 +1,47 @@
+//! Turns a destination that an agent named into permits for addresses.
+
+use super::{judge::judge, origin::Caller};
+use crate::policy::{Denial, Destination, HostName, Permit, Protocol, Reason};
+use std::{net::IpAddr, time::Duration};
+use tokio::time::timeout;
+
+/// Judges `destination` in the first of `protocols` that a rule allows; if it is a name, only then
+/// looks it up, and judges each of its addresses. Never returns an empty list.
+///
+/// # Errors
+/// No rule allows it, the lookup fails, or none of the addresses is granted to that name.
+pub async fn permits(
+    caller: &Caller,
+    destination: &Destination,
+    port: u16,
+    protocols: &[Protocol],
+) -> Result<Vec<Permit>, Denial> {
+    let name = match destination {
+        Destination::Name(name) => name,
+        Destination::Address(address) => {
+            let permit = judge(&caller.agent, destination, Some(*address), port, protocols, caller.now())?;
+            return Ok(vec![permit]);
+        }
+    };
+    let allowed = judge(&caller.agent, destination, None, port, protocols, caller.now())?;
+    let protocol = [allowed.protocol()];
+    let mut denial = Denial::by(Reason::UpstreamFailed, allowed.source());
+    let mut permits = Vec::new();
+    for address in resolve(caller, name).await? {
+        match judge(&caller.agent, destination, Some(address), port, &protocol, caller.now()) {
+            Ok(permit) => permits.push(permit),
+            Err(denied) => denial = denied,
+        }
+    }
+    if permits.is_empty() { Err(denial) } else { Ok(permits) }
+}
+
+/// How long a lookup may take: as long as stub resolvers wait by default for two servers.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+async fn resolve(caller: &Caller, name: &HostName) -> Result<Vec<IpAddr>, Denial> {
+    match timeout(TIMEOUT, caller.gate.resolve.resolve(&caller.agent, name)).await {
+        Ok(answer) => answer,
+        Err(_elapsed) => Err(Denial::because(Reason::UpstreamFailed)),
+    }
+}

@@ -1,0 +1,33 @@
+//! The server-name gate: a flow carries bytes only after it has named a host that is granted.
+//!
+//! Pure: `authority`, `fields`, `framing`, `head`, `hello`, `judge`, `request`, `response`.
+//! The rest moves bytes. Nothing but `dial` connects, and it wants a permit.
+
+mod authority;
+mod dial;
+mod exchange;
+mod explicit;
+mod fields;
+mod flows;
+mod framing;
+mod gate;
+mod head;
+mod hello;
+mod http;
+mod judge;
+mod listen;
+mod lookup;
+mod origin;
+mod peek;
+mod refuse;
+mod relay;
+mod request;
+mod response;
+mod transparent;
+mod wire;
+
+pub use gate::Gate;
+pub use listen::{Listeners, MAX_CONNECTIONS, serve};
+
+#[cfg(test)]
+mod tests;

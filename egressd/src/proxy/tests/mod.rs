@@ -1,0 +1,9 @@
+//! The gate on loopback, with a fake kernel and a fake resolver.
+
+pub mod bytes;
+mod connect;
+mod http;
+mod lab;
+mod live;
+mod properties;
+mod tls;

@@ -1,0 +1,89 @@
+//! Flows that the kernel redirected to us: the agent believes that it talks to the real server.
+
+use super::{
+    dial::dial,
+    hello::{HANDSHAKE, Misread},
+    http::Session,
+    judge::judge_redirected,
+    origin::{Caller, Sought},
+    peek::{self, PATIENCE, Unread},
+    refuse::{ALERT, Refusal, refuse},
+    relay::relay,
+    wire::AgentStream,
+};
+use crate::policy::{Denial, Destination, OriginalDestination, Permit, Protocol, Reason};
+use std::net::SocketAddr;
+use tokio::time::Instant;
+
+/// Serves one redirected connection until it ends.
+pub async fn serve(caller: Caller, mut agent: AgentStream) {
+    let end = Instant::now() + PATIENCE;
+    let Some(OriginalDestination(original)) = caller.original else {
+        let refusal = Denial::because(Reason::OriginalDestinationUnknown).into();
+        return refuse(&caller, agent, &Sought::default(), Protocol::Tcp, refusal, None).await;
+    };
+    let protocol = caller.expected(original);
+    let denied = match peek::first_octet(&mut agent, end).await {
+        Ok(HANDSHAKE) => return serve_tls(caller, agent, original, end).await,
+        Ok(_) if protocol == Protocol::Http => {
+            return Session::redirected(caller, agent, original).serve(end).await;
+        }
+        Ok(_) => Misread::because(Reason::NotTls),
+        Err(Unread::Misread(misread)) => misread,
+        Err(Unread::Gone) => return,
+    };
+    refuse(&caller, agent, &Sought::address(original), protocol, denied.into(), None).await;
+}
+
+async fn serve_tls(caller: Caller, mut agent: AgentStream, original: SocketAddr, end: Instant) {
+    let mut sought = Sought::address(original);
+    let name = match peek::hello(&mut agent, end).await {
+        Ok(name) => Destination::Name(name),
+        Err(Unread::Gone) => return,
+        Err(Unread::Misread(misread)) => {
+            return refuse(&caller, agent, &sought, Protocol::Tls, misread.into(), Some(ALERT)).await;
+        }
+    };
+    sought.destination = Some(name.clone());
+    match judge_redirected(&caller.agent, &name, original, Protocol::Tls, caller.now()) {
+        Ok(permit) => carry(caller, agent, sought, permit).await,
+        Err(denial) => {
+            refuse(&caller, agent, &sought, Protocol::Tls, denial.into(), Some(ALERT)).await;
+        }
+    }
+}
+
+/// The first byte goes upstream here, and only behind a permit.
+async fn carry(caller: Caller, agent: AgentStream, sought: Sought, permit: Permit) {
+    let upstream = match dial(&permit).await {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            caller.record_permit(&sought, &permit, Some(error.to_string()));
+            return agent.0.reset();
+        }
+    };
+    match caller.gate.admit(&caller.agent, &permit) {
+        Ok(flow) => {
+            caller.record_permit(&sought, &permit, None);
+            relay(agent, upstream, &flow).await;
+        }
+        Err(denial) => {
+            let refusal = Refusal::from(denial);
+            refuse(&caller, agent, &sought, Protocol::Tls, refusal, Some(ALERT)).await;
+        }
+    }
+}
+
+impl Caller {
+    /// What a flow to `original` has to speak: HTTP only where that alone is open, or where the
+    /// agent turns out not to speak TLS.
+    fn expected(&self, original: SocketAddr) -> Protocol {
+        let flow = Destination::Address(original.ip());
+        let now = self.now();
+        let is_open = |protocol| {
+            self.agent.has_grant(original.ip(), original.port(), protocol, now)
+                || judge_redirected(&self.agent, &flow, original, protocol, now).is_ok()
+        };
+        if is_open(Protocol::Http) { Protocol::Http } else { Protocol::Tls }
+    }
+}

@@ -1,0 +1,165 @@
+//! `egressctl` as people and scripts meet it: help, errors, exit codes, output.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../control/events.rs"]
+mod events;
+#[path = "../control/fake.rs"]
+mod fake;
+mod program;
+
+use egressd::audit::{RING, Recovered};
+use events::denial;
+use fake::Server;
+use program::{Program, run};
+
+/// `TRYCMD=overwrite` writes what the program says into the cases.
+#[test]
+fn help_and_errors_are_as_documented() {
+    trycmd::TestCases::new().env("COLUMNS", "100").case("../tests/cli/cases/*.trycmd");
+}
+
+#[test]
+fn explain_exits_0_where_allowed_1_where_denied_2_where_it_cannot_say() {
+    let (_folder, socket) = socket();
+    let _server = Server::start(&socket);
+    let allowed = run(&socket, &["explain", "https://ok.test/path", "--agent", "build"]);
+    assert_eq!((allowed.code, allowed.stderr.as_str()), (0, ""));
+    assert_eq!(
+        allowed.stdout,
+        "allowed: ok.test:443, tls, agent `build`\n  rule    build.yaml:5\n  open    443/tls\n"
+    );
+    let denied = run(&socket, &["explain", "evil.test"]);
+    assert_eq!(denied.code, 1);
+    assert!(denied.stdout.contains("reason  host-not-allowed: No rule allows this host."), "{denied:?}");
+    assert!(denied.stdout.contains("remedy  - host: evil.test"), "{denied:?}");
+    let unreadable = run(&socket, &["explain", "evil test"]);
+    assert_eq!((unreadable.code, unreadable.stdout.as_str()), (2, ""));
+}
+
+#[test]
+fn explain_asks_a_policy_file_without_a_daemon() {
+    let (folder, socket) = socket();
+    let policy = folder.path().join("p.yaml");
+    let policy = policy.to_str().unwrap();
+    std::fs::write(policy, "version: 1\nagents:\n  build:\n    rules:\n      - host: ok.test\n").unwrap();
+    let explain = |host, agent| run(&socket, &["explain", host, "--policy", policy, "--agent", agent]);
+    let allowed = explain("ok.test", "build");
+    assert_eq!(allowed.code, 0, "{allowed:?}");
+    assert!(allowed.stdout.contains(&format!("rule    {policy}:5")), "{allowed:?}");
+    assert_eq!(explain("evil.test", "build").code, 1);
+    assert_eq!(explain("ok.test", "other").code, 1, "who has no policy is allowed nothing");
+    std::fs::write(policy, "version: 1\nagents:\n  build:\n    ruels: []\n").unwrap();
+    let broken = explain("ok.test", "build");
+    assert_eq!((broken.code, broken.stdout.as_str()), (2, ""));
+    assert!(broken.stderr.contains("p.yaml:4:5") && broken.stderr.contains("^^^^^"), "{}", broken.stderr);
+}
+
+#[test]
+fn status_is_quiet_when_asked_and_tells_health_by_its_exit_code() {
+    let (_folder, socket) = socket();
+    let quiet = ["status", "-q"];
+    assert_eq!(run(&socket, &quiet).all(), (1, "", ""));
+    let _server = Server::start(&socket);
+    assert_eq!(run(&socket, &quiet).all(), (0, "", ""));
+    assert!(run(&socket, &["status"]).stdout.starts_with("egressd 0.1.0 is up\n"));
+    let json = run(&socket, &["status", "-o", "json"]).stdout;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["pid"], 4242);
+}
+
+#[test]
+fn agents_are_a_table_or_json() {
+    let (_folder, socket) = socket();
+    let _server = Server::start(&socket);
+    let text = run(&socket, &["agents"]).stdout;
+    assert!(text.starts_with("ID  AGENT  STARTED"), "{text}");
+    let json = run(&socket, &["agents", "-o", "json"]).stdout;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["name"], "build");
+}
+
+#[test]
+fn reload_says_what_changed() {
+    let (_folder, socket) = socket();
+    let _server = Server::start(&socket);
+    let reload = run(&socket, &["reload"]);
+    assert_eq!(reload.code, 0);
+    assert!(reload.stdout.contains("warning: no policy is called `default`"), "{reload:?}");
+}
+
+#[test]
+fn tail_shows_the_last_denials_and_ends() {
+    let (_folder, socket) = socket();
+    let server = Server::start(&socket);
+    server.feed.publish(&[denial(1, "a.test"), denial(2, "b.test"), denial(3, "c.test")]);
+    let tail = run(&socket, &["tail", "-n", "2"]);
+    assert_eq!((tail.code, tail.stderr.as_str(), tail.stdout.lines().count()), (0, "", 2));
+    let (_, line) = tail.stdout.lines().next().unwrap().split_once("  ").unwrap();
+    assert_eq!(line, "build  curl[42]  b.test (192.0.2.7)  443   tls       host-not-allowed  - host: b.test");
+    let json = run(&socket, &["tail", "-n", "1", "-o", "json"]).stdout;
+    assert!(json.starts_with("{\"v\":1,\"seq\":3,"), "{json}");
+    assert!(run(&socket, &["tail", "--summary"]).stdout.starts_with("egress was denied 3 times:\n"));
+}
+
+#[test]
+fn a_follower_outlives_the_daemon_and_tells_what_it_missed() {
+    let (_folder, socket) = socket();
+    let server = Server::start(&socket);
+    server.feed.publish(&[denial(1, "a.test")]);
+    let mut text = Program::start(&socket, &["tail", "-f"]);
+    let mut json = Program::start(&socket, &["tail", "-f", "-o", "json"]);
+    assert!(text.line().contains("a.test") && json.line().contains("\"seq\":1,"));
+    drop(server);
+    assert_eq!(text.complaint(), "-- the daemon went away: waiting for it to come back --");
+    let server = Server::start_with(&socket, Recovered { next_seq: 2, ..Recovered::default() }, |_| false);
+    assert_eq!(text.complaint(), "-- the daemon is back --");
+    server.feed.publish(&[denial(2, "b.test")]);
+    assert!(text.line().contains("b.test") && json.line().contains("\"seq\":2,"));
+}
+
+#[test]
+fn a_follower_that_comes_back_too_late_tells_how_many_it_missed() {
+    let (_folder, socket) = socket();
+    let server = Server::start(&socket);
+    server.feed.publish(&[denial(1, "a.test")]);
+    let mut text = Program::start(&socket, &["tail", "-f"]);
+    let mut json = Program::start(&socket, &["tail", "-f", "-o", "json"]);
+    assert!(text.line().contains("a.test") && json.line().contains("\"seq\":1,"));
+    drop(server);
+    let lines: Vec<_> = (2..=RING as u64 + 6).map(|seq| denial(seq, "a.test")).collect();
+    let held = lines.iter().skip(5).map(|line| (**line).clone()).collect();
+    let next_seq = RING as u64 + 7;
+    let recovered = Recovered { lines: held, next_seq, ..Recovered::default() };
+    let _server = Server::start_with(&socket, recovered, |_| false);
+    assert_eq!(text.complaint(), "-- the daemon went away: waiting for it to come back --");
+    assert_eq!(text.complaint(), "-- the daemon is back --");
+    assert_eq!(text.complaint(), "-- missed 5 events --");
+    assert_eq!(json.line(), "{\"v\":1,\"missed\":5}");
+    // Before the server, which would wait for them to take what they do not read.
+    drop((text, json));
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_error() {
+    let (_folder, socket) = socket();
+    let server = Server::start(&socket);
+    let lines: Vec<_> = (1..=5000).map(|seq| denial(seq, "a.test")).collect();
+    server.feed.publish(&lines);
+    let mut program = Program::start(&socket, &["tail", "-n", "5000"]);
+    program.line();
+    program.close_stdout();
+    assert_eq!((program.wait(), program.rest_of_stderr().as_str()), (0, ""));
+}
+
+#[test]
+fn completions_and_manual_pages_are_made_from_the_parser() {
+    let (folder, socket) = socket();
+    assert!(run(&socket, &["completions", "bash"]).stdout.contains("--since"));
+    let man = run(&socket, &["man", folder.path().to_str().unwrap()]);
+    assert_eq!(man.all(), (0, "", ""));
+    assert!(folder.path().join("egressctl-tail.1").exists());
+}
+
+fn socket() -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("control.sock");
+    (folder, socket)
+}

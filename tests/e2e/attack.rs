@@ -1,0 +1,93 @@
+//! Tricks, and what the oracle says of them.
+//!
+//! A trick is a shell script in which `{host}`, `{v4}` and `{v6}` stand for the place that it is
+//! about and `{mark}` for a text that must not be seen on the wire, `{hex}` in
+//! hexadecimal. `{trick}` runs `tricks.py`. Before it is believed that
+//! the fence stops a trick, the same trick must leak without the fence.
+
+use crate::{
+    fence::Agent,
+    frame::{Frame, reassemble},
+    lab::Lab,
+    places::{EVIL, OK, Place, may_be_reached},
+    program::poll_for,
+    sniffer::mark,
+};
+use std::time::Duration;
+
+/// Each of `tricks` works against [`OK`]; against [`EVIL`] the fence stops it, and nothing else
+/// would.
+pub fn tells_apart(agent: &Agent, tricks: &[&str]) {
+    works(agent, OK, tricks);
+    stops(agent, EVIL, tricks);
+}
+
+/// Each of `tricks` succeeds in the fence.
+pub fn works(agent: &Agent, place: Place, tricks: &[&str]) {
+    for trick in tricks {
+        let outcome = agent.run(&script(trick, place, &mark()));
+        assert!(outcome.succeeded(), "`{trick}` should work at {}: {outcome:#?}", place.name);
+    }
+}
+
+/// Each of `tricks` puts nothing on the wire that may not be there, but does so without the fence.
+///
+/// All run fenced first, for a kernel may send on, for a while, what belongs to a flow that was
+/// not fenced.
+pub fn stops(agent: &Agent, place: Place, tricks: &[&str]) {
+    let lab = agent.fence().lab();
+    for trick in tricks {
+        let mark = mark();
+        let (outcome, frames) = violations(lab, &mark, || agent.run(&script(trick, place, &mark)));
+        assert!(frames.is_empty(), "`{trick}` leaked {frames:#?}\nwith {outcome:#?}");
+    }
+    leaks(lab, place, tricks);
+}
+
+/// Each of `tricks` puts something on the wire that the fence would have to stop.
+pub fn leaks(lab: &Lab, place: Place, tricks: &[&str]) {
+    for trick in tricks {
+        let (mark, position) = (mark(), lab.sniffer().position());
+        let outcome = lab.run(&script(trick, place, &mark));
+        let is_seen = || {
+            reassemble(lab.sniffer().since(position)).iter().any(|frame| violates(frame, &mark)).then_some(())
+        };
+        let leaked = poll_for(Duration::from_secs(2), is_seen).is_some();
+        assert!(leaked, "`{trick}` proves nothing: unfenced it does not leak, {outcome:#?}");
+    }
+}
+
+/// Runs `act`, and returns the frames that it should not have caused.
+pub fn violations<T>(lab: &Lab, mark: &str, act: impl FnOnce() -> T) -> (T, Vec<Frame>) {
+    let position = lab.sniffer().position();
+    let value = act();
+    lab.settle();
+    let frames = reassemble(lab.sniffer().since(position));
+    (value, frames.into_iter().filter(|frame| violates(frame, mark)).collect())
+}
+
+/// Whether no fenced agent may have caused `frame`: it carries the mark or a denied name, whatever
+/// the protocol, or goes where nothing is allowed.
+fn violates(frame: &Frame, mark: &str) -> bool {
+    let strays = frame.destination().is_some_and(|address| !may_be_reached(address));
+    frame.carries(mark.as_bytes())
+        || frame.carries(DENIED_NAMES)
+        || (strays && !frame.is_neighbour_discovery())
+}
+
+fn script(trick: &str, place: Place, mark: &str) -> String {
+    let hex: String = mark.bytes().map(|byte| format!("{byte:02x}")).collect();
+    trick
+        .replace("{trick}", &format!("/usr/bin/python3 {TRICKS}"))
+        .replace("{hex}", &hex)
+        .replace("{host}", place.name)
+        .replace("{v4}", &place.v4.to_string())
+        .replace("{v6}", &place.v6.to_string())
+        .replace("{mark}", mark)
+}
+
+/// The tricks that are too long for a line of shell.
+pub const TRICKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/e2e/tricks.py");
+
+/// What `evil.test` and `evil2.test` have in common, in DNS, TLS and HTTP alike.
+const DENIED_NAMES: &[u8] = b"evil";

@@ -1,0 +1,46 @@
+//! The whole firewall, end to end, judged by what a sniffer on the far side of the link sees.
+//!
+//! `lab` builds two namespaces and what serves in them, `fence` runs the real programs, `attack`
+//! knows how a trick is judged. The other files are scenarios, by subject.
+
+mod attack;
+mod dns_server;
+mod fence;
+mod frame;
+mod lab;
+mod places;
+mod policies;
+mod program;
+mod sinks;
+mod sniffer;
+mod talker;
+mod traces;
+mod web_server;
+
+mod addresses;
+mod agents;
+mod audit;
+mod crash;
+mod explicit_proxy;
+mod fetch;
+mod inbound;
+mod launch;
+mod names;
+mod reload;
+mod rules;
+mod server_names;
+mod sockets;
+
+use fence::{Fence, Programs};
+
+/// The name of the agent in scenarios that have one only.
+const AGENT: &str = "tester";
+
+/// A lab of its own, fenced by the programs of this build.
+fn fence(policy: &str) -> Fence {
+    let programs = Programs {
+        egressd: env!("CARGO_BIN_EXE_egressd").into(),
+        egressctl: env!("CARGO_BIN_EXE_egressctl").into(),
+    };
+    Fence::start(lab::Lab::new(), programs, policy)
+}

@@ -1,0 +1,9 @@
+//! What the policy decides.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod agents;
+mod case;
+mod cases;
+mod laws;
+mod reasons;
