@@ -52,6 +52,10 @@ pub struct Chain {
 /// The most aliases that lead from one name to its addresses: real chains have five or six.
 pub const MAX_LINKS: usize = 16;
 
+/// The most addresses of one answer that are read. An answer with more is not a name's, but an
+/// attempt to fill memory.
+pub const MAX_RECORDS: usize = 256;
+
 /// How long an absence is remembered whose zone does not say.
 pub const NEGATIVE_TTL: Duration = Duration::from_secs(60);
 
@@ -67,13 +71,16 @@ impl Chain {
     /// holds.
     ///
     /// # Errors
-    /// The chain is too long, as one that closes in on itself is.
+    /// The chain is too long, as one that closes in on itself is, or its end is too large.
     pub fn follow(&mut self, response: &Message) -> Result<Step, ChainError> {
         let asked = self.name.clone();
         loop {
             let here: Vec<&Record> = response.answers.iter().filter(|record| self.is_here(record)).collect();
             let addresses: Vec<&Record> =
                 here.iter().copied().filter(|r| self.address(r).is_some()).collect();
+            if addresses.len() > MAX_RECORDS {
+                return Err(ChainError::Records(addresses.len()));
+            }
             if !addresses.is_empty() {
                 return Ok(Step::Found(self.found(&addresses)));
             }
@@ -82,7 +89,7 @@ impl Chain {
             };
             self.links += 1;
             if self.links > MAX_LINKS {
-                return Err(ChainError);
+                return Err(ChainError::Links);
             }
             self.ttl = self.ttl.min(ttl);
             self.name = target.to_lowercase();
@@ -133,10 +140,14 @@ pub fn negative_ttl(soa: Option<u32>) -> Duration {
     soa.map_or(NEGATIVE_TTL, |seconds| Duration::from_secs(u64::from(seconds)))
 }
 
-/// The chain of aliases does not end.
+/// Why an answer is not read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("name leads over more than {MAX_LINKS} aliases")]
-pub struct ChainError;
+pub enum ChainError {
+    #[error("name leads over more than {MAX_LINKS} aliases")]
+    Links,
+    #[error("name has {0} addresses, at most {MAX_RECORDS} are read")]
+    Records(usize),
+}
 
 #[cfg(test)]
 mod tests {
@@ -175,8 +186,11 @@ mod tests {
 
     #[test]
     fn a_chain_that_closes_in_on_itself_is_an_error() {
-        assert_eq!(follow(&[alias("ok.test", "ok.test")], &[]), Err(ChainError));
-        assert_eq!(follow(&[alias("ok.test", "a.test"), alias("a.test", "ok.test")], &[]), Err(ChainError));
+        assert_eq!(follow(&[alias("ok.test", "ok.test")], &[]), Err(ChainError::Links));
+        assert_eq!(
+            follow(&[alias("ok.test", "a.test"), alias("a.test", "ok.test")], &[]),
+            Err(ChainError::Links)
+        );
     }
 
     #[test]
@@ -186,7 +200,7 @@ mod tests {
             (0..count).map(link).chain([address(&place(count), 1)]).collect()
         };
         assert_eq!(follow(&links(16), &[]), Ok(Step::Found(addresses(&[1]))));
-        assert_eq!(follow(&links(17), &[]), Err(ChainError));
+        assert_eq!(follow(&links(17), &[]), Err(ChainError::Links));
     }
 
     #[test]
@@ -210,6 +224,13 @@ mod tests {
             panic!("the chain ends in an address")
         };
         assert_eq!(ttl, Duration::from_secs(7));
+    }
+
+    #[test]
+    fn an_answer_with_hundreds_of_addresses_is_not_read() {
+        let answers = |count: usize| -> Vec<Record> { (0..count).map(|_| address("ok.test", 1)).collect() };
+        assert!(follow(&answers(256), &[]).is_ok());
+        assert_eq!(follow(&answers(257), &[]), Err(ChainError::Records(257)));
     }
 
     fn follow(answers: &[Record], authorities: &[Record]) -> Result<Step, ChainError> {

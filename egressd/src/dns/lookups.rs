@@ -23,7 +23,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// package manager starts a few dozen.
 pub const MAX_IN_FLIGHT: usize = 256;
 
-/// The most answers that are kept for one agent, about 200 KiB.
+/// The most answers that are kept for one agent: some 200 KiB, and 5 MiB if each is as large as
+/// [`super::chain::MAX_RECORDS`] lets it be.
 pub const MAX_KEPT: usize = 1024;
 
 /// The least and the most time that an answer is used, whatever its TTL says: an agent can neither
@@ -63,7 +64,7 @@ impl Lookups {
         Arc::clone(&self.quota).try_acquire_owned().ok()
     }
 
-    /// What `name` resolves to, with the rest of its TTL, kept within [`TTL`].
+    /// What `name` resolves to, with the rest of its TTL in whole seconds, kept within [`TTL`].
     ///
     /// # Errors
     /// Upstream brought nothing.
@@ -75,7 +76,8 @@ impl Lookups {
     ) -> Result<Found, LookupError> {
         let (found, fresh_until) = self.fetch(upstream, name, family).await;
         let rest = fresh_until.since((self.clock)());
-        found.map(|found| with_ttl(found, |_| rest))
+        let seconds = Duration::from_secs(rest.as_secs() + u64::from(rest.subsec_nanos() > 0));
+        found.map(|found| with_ttl(found, |_| seconds))
     }
 
     fn fetch(&self, upstream: &Arc<Upstream>, name: &HostName, family: Family) -> Fetch {

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-/// The most TCP connections that one agent may hold at its resolver.
+/// The most TCP connections that one agent may hold at its resolver, 4 MiB of messages at the worst.
 pub const MAX_CONNECTIONS: usize = 64;
 
 /// How long a connection may rest, and how long one message may take in either direction

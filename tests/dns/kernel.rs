@@ -1,0 +1,70 @@
+//! The kernel's side of a lookup, without a kernel.
+
+use egressd::policy::{
+    Agent, AgentId, Grant, GrantError, GrantSink, Origin, OriginLookup, Process, Transport,
+};
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Mutex};
+use tokio::sync::Semaphore;
+
+/// Remembers the grants that were installed.
+pub struct Kernel {
+    granted: Mutex<Vec<Grant>>,
+    /// One permit for each installation that may end.
+    pub leave: Semaphore,
+    /// How many installations began.
+    pub begun: Semaphore,
+    failure: Option<GrantError>,
+}
+
+impl Kernel {
+    pub fn willing() -> Self {
+        let kernel = Self::held();
+        kernel.leave.add_permits(1_000_000);
+        kernel
+    }
+
+    /// Installs nothing until the test adds permits to `leave`.
+    pub fn held() -> Self {
+        let (leave, begun) = (Semaphore::new(0), Semaphore::new(0));
+        Self { granted: Mutex::default(), leave, begun, failure: None }
+    }
+
+    pub fn failing(failure: GrantError) -> Self {
+        Self { failure: Some(failure), ..Self::willing() }
+    }
+
+    pub fn granted(&self) -> Vec<Grant> {
+        self.granted.lock().unwrap().clone()
+    }
+}
+
+impl GrantSink for Kernel {
+    fn install<'a>(
+        &'a self,
+        _: &'a Agent,
+        grants: &'a [Grant],
+    ) -> Pin<Box<dyn Future<Output = Result<(), GrantError>> + Send + 'a>> {
+        Box::pin(async {
+            self.begun.add_permits(1);
+            self.leave.acquire().await.unwrap().forget();
+            if let Some(failure) = &self.failure {
+                return Err(failure.clone());
+            }
+            self.granted.lock().unwrap().extend_from_slice(grants);
+            Ok(())
+        })
+    }
+}
+
+/// Every query comes from one process.
+pub struct OneProcess;
+
+impl OriginLookup for OneProcess {
+    fn origin(&self, _: AgentId, _: Transport, _: SocketAddr) -> Option<Origin> {
+        Some(Origin { process: Some(process()), original: None })
+    }
+}
+
+pub fn process() -> Process {
+    Process { pid: 7, executable: None, command: "curl".to_owned() }
+}

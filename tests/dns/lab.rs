@@ -1,0 +1,171 @@
+//! One agent, its resolver on loopback, a fake upstream and a fake kernel.
+
+use crate::{
+    kernel::{Kernel, OneProcess},
+    upstream::{Upstream, bind},
+};
+use egressd::{
+    audit::{Event, Recorder},
+    dns::{self, Gate, Sockets},
+    policy::{
+        Agent, AgentId, AgentName, HostName, Moment, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject,
+    },
+};
+use hickory_proto::{
+    op::{Message, OpCode, Query},
+    rr::{Name, RecordType},
+};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UdpSocket},
+    sync::mpsc::Receiver,
+    task::JoinHandle,
+    time::timeout,
+};
+
+pub struct Lab {
+    pub agent: Arc<Agent>,
+    pub gate: Arc<Gate>,
+    pub kernel: Arc<Kernel>,
+    pub upstream: Upstream,
+    pub resolver: SocketAddr,
+    pub serving: JoinHandle<()>,
+    pub events: Receiver<Event>,
+}
+
+impl Lab {
+    pub async fn start(policy: Policy, upstream: Upstream) -> Self {
+        Self::with(policy, upstream, Kernel::willing(), now).await
+    }
+
+    pub async fn with(policy: Policy, upstream: Upstream, kernel: Kernel, clock: fn() -> Moment) -> Self {
+        let kernel = Arc::new(kernel);
+        let (recorder, events) = Recorder::new(4096);
+        let servers = dns::Upstream::to(&[upstream.address]).unwrap();
+        let gate = Gate::new(servers, kernel.clone(), recorder, clock);
+        let agent = agent(1, policy);
+        let (resolver, serving) = serve(&agent, &gate).await;
+        Self { agent, gate, kernel, upstream, resolver, serving, events }
+    }
+
+    /// Asks over UDP.
+    pub async fn ask(&self, name: &str, kind: RecordType) -> Message {
+        let reply = self.udp(&question(name, kind).to_vec().unwrap()).await;
+        Message::from_vec(&reply).unwrap()
+    }
+
+    pub async fn udp(&self, message: &[u8]) -> Vec<u8> {
+        let socket = self.socket().await;
+        socket.send(message).await.unwrap();
+        receive(&socket).await
+    }
+
+    /// A socket of the agent's, connected to its resolver.
+    pub async fn socket(&self) -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.connect(self.resolver).await.unwrap();
+        socket
+    }
+
+    pub async fn tcp(&self) -> TcpStream {
+        TcpStream::connect(self.resolver).await.unwrap()
+    }
+
+    /// The record that was made next.
+    pub async fn event(&mut self) -> Event {
+        timeout(PATIENCE, self.events.recv()).await.expect("a record is made").unwrap()
+    }
+
+    /// The addresses that were granted, each once.
+    pub fn granted(&self) -> Vec<IpAddr> {
+        let mut addresses: Vec<IpAddr> = self.kernel.granted().iter().map(|grant| grant.address).collect();
+        addresses.dedup();
+        addresses
+    }
+}
+
+/// Far more than anything on loopback takes.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub fn agent(id: u32, policy: Policy) -> Arc<Agent> {
+    Arc::new(Agent::new(AgentId(id), AgentName::parse("build").unwrap(), Arc::new(policy)))
+}
+
+pub async fn serve(agent: &Arc<Agent>, gate: &Arc<Gate>) -> (SocketAddr, JoinHandle<()>) {
+    let (udp, tcp) = bind().await;
+    let resolver = udp.local_addr().unwrap();
+    let sockets = Sockets { udp: vec![udp], tcp: vec![tcp] };
+    (resolver, tokio::spawn(dns::serve(agent.clone(), sockets, gate.clone(), Arc::new(OneProcess))))
+}
+
+pub fn now() -> Moment {
+    static START: OnceLock<Instant> = OnceLock::new();
+    Moment(1).after(START.get_or_init(Instant::now).elapsed())
+}
+
+/// A policy that allows these patterns at TCP 443 with TLS.
+pub fn allow(patterns: &[&str]) -> Policy {
+    Policy::new(patterns.iter().map(|pattern| rule(pattern)).collect(), Vec::new())
+}
+
+pub fn rule(pattern: &str) -> Rule {
+    Rule {
+        id: RuleId(9),
+        source: Source { file: "policy.yaml".into(), line: 3 },
+        subject: Subject::Host(Pattern::parse(pattern).unwrap()),
+        ports: vec![443],
+        protocol: Some(Protocol::Tls),
+        private: false,
+        reason: None,
+    }
+}
+
+pub fn host(name: &str) -> HostName {
+    HostName::parse(name).unwrap()
+}
+
+/// A public address.
+pub fn public(last: u8) -> IpAddr {
+    IpAddr::from([9, 9, 9, last])
+}
+
+/// A query with EDNS.
+pub fn question(name: &str, kind: RecordType) -> Message {
+    let mut message = Message::new(4242, hickory_proto::op::MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii(format!("{name}.")).unwrap(), kind));
+    message.edns.get_or_insert_default().set_max_payload(1232);
+    message
+}
+
+/// The addresses of an answer, in its order.
+pub fn addresses(message: &Message) -> Vec<IpAddr> {
+    message.answers.iter().map(|record| record.data.ip_addr().expect("only addresses are answered")).collect()
+}
+
+pub async fn receive(socket: &UdpSocket) -> Vec<u8> {
+    let mut buffer = vec![0; 65_535];
+    let length = timeout(PATIENCE, socket.recv(&mut buffer)).await.expect("an answer comes").unwrap();
+    buffer.truncate(length);
+    buffer
+}
+
+pub async fn write_frame(stream: &mut TcpStream, message: &[u8]) {
+    let length = u16::try_from(message.len()).unwrap().to_be_bytes();
+    // The other side may have closed: then there is nothing to read either.
+    let _ = stream.write_all(&[&length, message].concat()).await;
+}
+
+pub async fn read_frame(stream: &mut TcpStream) -> Message {
+    let frame = async {
+        let mut message = vec![0; usize::from(stream.read_u16().await.unwrap())];
+        stream.read_exact(&mut message).await.unwrap();
+        Message::from_vec(&message).unwrap()
+    };
+    timeout(PATIENCE, frame).await.expect("an answer comes")
+}
