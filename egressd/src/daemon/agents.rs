@@ -3,12 +3,12 @@
 use super::{
     Daemon, listeners,
     listeners::Bound,
-    load,
+    load, loader,
     memory::{Memory, Remembered},
 };
 use crate::{
     audit::Time,
-    config::{self, Policies},
+    config::{self, Installed, Policies},
     control::protocol::{PolicyText, Refusal, RefusalKind, ReloadSummary, StartAgent, StartedAgent},
     datapath::{self, Cgroup, Listeners, Names},
     dns,
@@ -258,7 +258,9 @@ impl Daemon {
     }
 
     fn compile(&self, text: &PolicyText) -> Result<Policies, config::ConfigError> {
-        config::load_str(&text.file, &text.text, &text.base_dir, &self.options.config.allowlist_dirs)
+        let config = &self.options.config;
+        let registries = Installed::new(config.cache_dir.clone());
+        loader(config, &registries).load_str(&text.file, &text.text, &text.base_dir)
     }
 
     fn describe(&self, running: &Running) -> StartedAgent {

@@ -8,7 +8,7 @@ mod memory;
 
 use crate::{
     audit::{self, Feed, Log, Recorder},
-    config::{self, DaemonConfig, Policies},
+    config::{self, DaemonConfig, Installed, Loader, Policies},
     control,
     datapath::{self, Cgroup, Ebpf, Fence, Hierarchy, Nft, Pins},
     dns::{self, Upstream},
@@ -115,6 +115,13 @@ impl Daemon {
         let hierarchy = Hierarchy::find()?;
         let root = hierarchy.create(&cgroup_name(&options.instance))?;
         let pins = Pins::open(&config.run_dir.join("bpf")).context("failed to open the folder of pins")?;
+        if options.lifetime == Lifetime::Service && !pins.outlive_us() {
+            let run_dir = config.run_dir.display();
+            anyhow::bail!(
+                "the pins in `{run_dir}` would end with this daemon, and the fence with them: run it outside of \
+                 a private mount namespace (systemd: without Protect* and Private* options), or share `{run_dir}`"
+            );
+        }
         let Ebpf { tables, events } = Ebpf::load(&pins, &root)?;
         let nft = Nft::open(&options.instance, &root)?;
         let fence = Arc::new(Fence::new(tables, nft));
@@ -228,8 +235,13 @@ fn load(options: &Options) -> Result<Loaded, config::ConfigError> {
         [] if config.policy_dir.is_dir() => config::load_dir(&config.policy_dir)?,
         files => files.to_vec(),
     };
-    let policies = config::load(&files, &config.allowlist_dirs)?;
+    let policies = loader(config, &Installed::new(config.cache_dir.clone())).load(&files)?;
     Ok(Loaded { policies, files, time: audit::Time::now() })
+}
+
+/// The one way to compile policies: files and texts alike.
+fn loader<'a>(config: &'a DaemonConfig, registries: &'a Installed) -> Loader<'a> {
+    Loader::new(&config.allowlist_dirs).with_registries(registries)
 }
 
 /// Only root may look into it, and only a folder of root's is taken.

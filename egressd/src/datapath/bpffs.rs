@@ -60,6 +60,14 @@ impl Pins {
         self.root.join("links")
     }
 
+    /// Whether the pins outlive this process: they do where the first process sees them too. In a
+    /// mount namespace of our own they would go with us, and the programs with them.
+    #[must_use]
+    pub fn outlive_us(&self) -> bool {
+        let seen_by_first = Path::new("/proc/1/root").join(self.root.strip_prefix("/").unwrap_or(&self.root));
+        statfs(&seen_by_first).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
+    }
+
     /// Removes every pin: the kernel detaches the programs and frees the maps.
     ///
     /// # Errors

@@ -136,16 +136,17 @@ impl Fence {
     }
 
     fn grant(&self, agent: &Agent, grants: &[Grant]) -> Result<(), FenceError> {
-        let policy = agent.policy();
-        // The policy may have been replaced since these were earned.
-        let grants: Vec<Grant> = grants.iter().filter(|grant| policy.opens(grant)).cloned().collect();
-        self.nft().add_direct(agent.id().0, &direct(&grants))?;
         let mut tables = self.tables();
+        // Looked at under the lock: a reload replaces the policy first and takes the lock second, so
+        // that it finds, and removes, whatever an older policy still earned.
+        let policy = agent.policy();
+        let grants: Vec<Grant> = grants.iter().filter(|grant| policy.opens(grant)).cloned().collect();
         let moment = now();
         for grant in &grants {
             tables.grant(agent.id(), grant, moment)?;
         }
-        Ok(())
+        drop(tables);
+        Ok(self.nft().add_direct(agent.id().0, &direct(&grants))?)
     }
 
     // Maps are changed entry by entry, each whole: a panic in between leaves nothing half done.

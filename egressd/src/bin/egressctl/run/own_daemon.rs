@@ -34,6 +34,7 @@ impl OwnDaemon {
             bail!("no daemon answers, and only root can start one: try again with `sudo`");
         }
         let instance = format!("run-{}", std::process::id());
+        forget_old_logs();
         let run_dir = PathBuf::from(format!("/run/egressd-{instance}"));
         let program = beside_us("egressd");
         let mut command = Command::new(&program);
@@ -43,7 +44,7 @@ impl OwnDaemon {
             .arg("--run-dir")
             .arg(&run_dir)
             .arg("--audit-log")
-            .arg(format!("/var/log/egressd/{instance}.jsonl"))
+            .arg(format!("{LOGS}/{instance}.jsonl"))
             .args(upstream.iter().flat_map(|address| ["--upstream", address]))
             .env("EGRESSD_LOG", std::env::var("EGRESSD_LOG").unwrap_or_else(|_| "warn".to_owned()))
             .stdin(Stdio::null())
@@ -83,6 +84,28 @@ impl Drop for OwnDaemon {
             // It removes what it made; if it cannot be waited for, there is nothing to wait for.
             let _ = self.daemon.wait();
         }
+    }
+}
+
+/// Where a daemon for one command leaves its log.
+const LOGS: &str = "/var/log/egressd";
+
+/// The logs of earlier commands that are kept.
+const KEPT_LOGS: usize = 50;
+
+fn forget_old_logs() {
+    let Ok(entries) = std::fs::read_dir(LOGS) else { return };
+    let is_ours = |name: &str| name.starts_with("run-") && name.ends_with(".jsonl");
+    let mut logs: Vec<_> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(is_ours))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    logs.sort();
+    let surplus = logs.len().saturating_sub(KEPT_LOGS);
+    for (_, path) in logs.into_iter().take(surplus) {
+        // It may be gone already: another command forgets at the same time.
+        let _ = std::fs::remove_file(path);
     }
 }
 
