@@ -5,6 +5,9 @@ use crate::flow::Address;
 /// The most grants of one agent in the kernel. The daemon keeps to it before it writes.
 pub const MAX_GRANTS_PER_AGENT: u32 = 4096;
 
+/// The most (network, port) pairs of one agent in each network trie. The daemon keeps to it.
+pub const MAX_NETWORKS_PER_AGENT: u32 = 1024;
+
 /// What a grant is for.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -15,6 +15,7 @@ pub use agent::{AgentConfig, CounterKey, LOST_EVENTS, MAX_AGENTS, MAX_SOCKETS_PE
 pub use event::{Event, Hook};
 pub use flow::{Address, OriginKey, OriginValue, TCP, UDP, loopback_v4, loopback_v6, v4_mapped};
 pub use grant::{
-    Gate, GrantKey, GrantValue, MAX_GRANTS_PER_AGENT, NameKey, NameValue, NetworkKey, NetworkValue, RuleKey,
+    Gate, GrantKey, GrantValue, MAX_GRANTS_PER_AGENT, MAX_NETWORKS_PER_AGENT, NameKey, NameValue, NetworkKey,
+    NetworkValue, RuleKey,
 };
 pub use verdict::DropReason;

@@ -11,7 +11,8 @@ use aya_ebpf::{
 use core::{ffi::c_void, ptr};
 use egress_common::{
     Address, AgentConfig, CounterKey, GrantKey, GrantValue, MAX_AGENTS, MAX_GRANTS_PER_AGENT,
-    MAX_SOCKETS_PER_AGENT, NameKey, NameValue, NetworkKey, NetworkValue, OriginKey, OriginValue, RuleKey,
+    MAX_NETWORKS_PER_AGENT, MAX_SOCKETS_PER_AGENT, NameKey, NameValue, NetworkKey, NetworkValue, OriginKey,
+    OriginValue, RuleKey,
 };
 
 /// Cgroup id to agent.
@@ -39,12 +40,12 @@ pub static NAMES: HashMap<NameKey, NameValue> =
 /// Networks that a policy allows.
 #[map]
 pub static NETWORKS: LpmTrie<NetworkKey, NetworkValue> =
-    LpmTrie::with_max_entries(MAX_AGENTS * 1024, BPF_F_NO_PREALLOC);
+    LpmTrie::with_max_entries(MAX_AGENTS * MAX_NETWORKS_PER_AGENT, BPF_F_NO_PREALLOC);
 
 /// Networks that a policy denies.
 #[map]
 pub static DENIED_NETWORKS: LpmTrie<NetworkKey, NetworkValue> =
-    LpmTrie::with_max_entries(MAX_AGENTS * 1024, BPF_F_NO_PREALLOC);
+    LpmTrie::with_max_entries(MAX_AGENTS * MAX_NETWORKS_PER_AGENT, BPF_F_NO_PREALLOC);
 
 /// The rules that are in force.
 #[map]

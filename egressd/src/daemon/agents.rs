@@ -10,7 +10,7 @@ use crate::{
     audit::Time,
     config::{self, Installed, Policies},
     control::protocol::{PolicyText, Refusal, RefusalKind, ReloadSummary, StartAgent, StartedAgent},
-    datapath::{self, Cgroup, Listeners, Names},
+    datapath::{self, Cgroup, Fence, Listeners, Names},
     dns,
     policy::{Agent, AgentId, AgentName, Policy},
     proxy,
@@ -96,6 +96,7 @@ impl Daemon {
             Some(text) => self.compile(text).map_err(|error| invalid(&error))?.for_agent(&name),
             None => self.policies.load().policies.for_agent(&name),
         };
+        Fence::holds(&policy).map_err(|error| invalid(&error))?;
         let failed = |error: anyhow::Error| Refusal::new(RefusalKind::Failed, format!("{error:#}"));
         if self.agents.all().len() >= usize::try_from(egress_common::MAX_AGENTS).unwrap_or(0) {
             return Err(Refusal::new(RefusalKind::Busy, "the daemon serves as many agents as it can"));
@@ -193,6 +194,7 @@ impl Daemon {
                 Some(text) => self.compile(text).map_err(invalid)?.for_agent(name),
                 None => loaded.policies.for_agent(name),
             };
+            Fence::holds(&policy).map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
             replacements.push((running, policy, own));
         }
         let mut changed_agents = Vec::new();

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     audit::{Event, Gate, Recorder, Spoken, Verdict},
-    policy::{Agent, AgentId, Destination, Protocol, Reason},
+    policy::{Agent, AgentId, AgentName, Destination, Protocol, Reason},
 };
 use aya::maps::{MapData, RingBuf};
 use egress_common::{DropReason, Hook};
@@ -29,16 +29,27 @@ pub async fn report(ring: RingBuf<MapData>, agents: Arc<dyn Names>, recorder: Re
     loop {
         let mut guard = ring.readable_mut().await?;
         let ring = guard.get_inner_mut();
-        while let Some(item) = ring.next() {
-            if let Some(raw) = read(&item)
-                && let Some(agent) = agents.agent(AgentId(raw.agent))
-            {
-                recorder.record(event(&agent, &raw));
+        let mut taken = 0;
+        while taken < BATCH
+            && let Some(item) = ring.next()
+        {
+            taken += 1;
+            if let Some(raw) = read(&item) {
+                let agent = agents.agent(AgentId(raw.agent));
+                recorder.record(event(agent.as_deref(), &raw));
             }
         }
-        guard.clear_ready();
+        if taken < BATCH {
+            guard.clear_ready();
+        } else {
+            // A flood of denials must not keep this thread from whoever else waits for it.
+            tokio::task::yield_now().await;
+        }
     }
 }
+
+/// Events that are taken before others have their turn.
+const BATCH: usize = 64;
 
 /// The event in a ring buffer item; None if it is not one of ours.
 fn read(item: &[u8]) -> Option<egress_common::Event> {
@@ -49,17 +60,18 @@ fn read(item: &[u8]) -> Option<egress_common::Event> {
     Some(unsafe { std::ptr::read_unaligned(item.as_ptr().cast()) })
 }
 
-fn event(agent: &Agent, raw: &egress_common::Event) -> Event {
+/// `agent` is None for a cgroup below ours that no agent has: its daemon forgot it, or never knew.
+fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event {
     let hook = Hook::from_code(raw.hook);
     let denied = DropReason::from_code(raw.reason);
     let has_address = raw.address != [0; 16];
     let is_option = hook == Some(Hook::SetSocketOption);
-    let policy = agent.policy();
+    let policy = agent.map(Agent::policy).unwrap_or_default();
     let rule = policy.deny().iter().chain(policy.allow()).find(|rule| rule.id.0 == raw.rule && raw.rule != 0);
     let wire = has_address.then(|| address(raw.address));
-    let name = wire.and_then(|wire| agent.name_granted_at(wire));
+    let name = wire.zip(agent).and_then(|(wire, agent)| agent.name_granted_at(wire));
     Event {
-        agent: agent.name().clone(),
+        agent: agent.map_or_else(AgentName::unknown, |agent| agent.name().clone()),
         verdict: Verdict::Deny,
         gate: Gate::Address,
         process: (raw.pid != 0).then(|| process(raw.pid, command(raw.command))),

@@ -34,6 +34,15 @@ impl Fence {
         Self { tables: Mutex::new(tables), nft: Mutex::new(nft) }
     }
 
+    /// Whether the kernel's share of one agent holds `policy`. To be asked before it is put in force.
+    ///
+    /// # Errors
+    /// [`FenceError::TooManyNetworks`].
+    pub fn holds(policy: &Policy) -> Result<(), FenceError> {
+        let count = networks(policy.allow()).len().max(denied_networks(policy.deny()).len());
+        if count <= MAX_NETWORKS { Ok(()) } else { Err(FenceError::TooManyNetworks(count)) }
+    }
+
     /// Lets `agent`, whose processes are in `cgroup`, out by its policy.
     ///
     /// # Errors
@@ -146,7 +155,9 @@ impl Fence {
             tables.grant(agent.id(), grant, moment)?;
         }
         drop(tables);
-        Ok(self.nft().add_direct(agent.id().0, &direct(&grants))?)
+        let direct = direct(&grants);
+        // What the proxy dials needs no leave of the table, and does not wait for it.
+        if direct.is_empty() { Ok(()) } else { Ok(self.nft().add_direct(agent.id().0, &direct)?) }
     }
 
     // Maps are changed entry by entry, each whole: a panic in between leaves nothing half done.
@@ -203,7 +214,12 @@ pub enum FenceError {
     Map(#[from] MapError),
     #[error(transparent)]
     Nft(#[from] NftError),
+    #[error("policy lists {0} networks by port, {MAX_NETWORKS} are allowed")]
+    TooManyNetworks(usize),
 }
+
+/// Entries that one agent may have in each of the two network tries.
+const MAX_NETWORKS: usize = egress_common::MAX_NETWORKS_PER_AGENT as usize;
 
 /// How long an expired grant stays, so that a late flow is told that it expired.
 const KEEP_EXPIRED: std::time::Duration = std::time::Duration::from_secs(600);

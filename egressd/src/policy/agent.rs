@@ -136,6 +136,12 @@ impl AgentName {
         Ok(Self(text.into()))
     }
 
+    /// Stands in records for a cgroup that is fenced but belongs to no agent.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self("unknown".into())
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
