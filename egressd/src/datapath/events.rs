@@ -29,16 +29,26 @@ pub async fn report(ring: RingBuf<MapData>, agents: Arc<dyn Names>, recorder: Re
     loop {
         let mut guard = ring.readable_mut().await?;
         let ring = guard.get_inner_mut();
-        while let Some(item) = ring.next() {
+        let mut taken = 0;
+        while taken < BATCH && let Some(item) = ring.next() {
+            taken += 1;
             if let Some(raw) = read(&item)
                 && let Some(agent) = agents.agent(AgentId(raw.agent))
             {
                 recorder.record(event(&agent, &raw));
             }
         }
-        guard.clear_ready();
+        match taken {
+            // There may be more: readiness stays, and others have their turn meanwhile.
+            BATCH => drop(guard),
+            _ => guard.clear_ready(),
+        }
+        tokio::task::yield_now().await;
     }
 }
+
+/// Events that are taken at once: one agent's flood must not keep the runtime from the others.
+const BATCH: usize = 64;
 
 /// The event in a ring buffer item; None if it is not one of ours.
 fn read(item: &[u8]) -> Option<egress_common::Event> {
