@@ -80,6 +80,24 @@ fn a_child_cgroup_is_fenced_like_its_parent() {
 }
 
 #[test]
+fn one_agents_flood_leaves_the_others_untouched() {
+    let fence = fence(COMMON);
+    let flood =
+        "while :; do echo x > /dev/udp/10.99.0.66/9000; echo x > /dev/tcp/10.99.0.66/9000; done 2> /dev/null";
+    let _flooder = fence.agent("flooder").spawn(&["bash", "-c", flood]);
+    program::poll("the flood", || (!fence.agent("flooder").denials().is_empty()).then_some(()));
+    let bystander = fence.agent("bystander");
+    for fetch in
+        ["curl -sSf -m 5 https://{host}/", "curl -sSf -m 5 http://{host}/", "{trick} tcp {v4} 9000 {mark}"]
+    {
+        works(&bystander, OK, &[fetch]);
+    }
+    stops(&bystander, EVIL, &["curl -sk -m 2 https://{mark}.{host}/"]);
+    bystander.denial("the bystander", |record| record["destination"]["name"] != serde_json::Value::Null);
+    assert!(fence.ctl(&["status", "-q"]).succeeded(), "the daemon answers");
+}
+
+#[test]
 fn no_agent_moves_to_another_cgroup() {
     let fence = fence(COMMON);
     let escape = "for mount in $(grep -w cgroup2 /proc/mounts | cut -d' ' -f2); do \
