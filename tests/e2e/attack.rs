@@ -7,13 +7,13 @@
 
 use crate::{
     fence::Agent,
-    frame::{Frame, reassemble},
+    frame::{Flow, Frame, reassemble},
     lab::Lab,
     places::{EVIL, OK, Place, may_be_reached},
     program::poll_for,
     sniffer::mark,
 };
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 /// Each of `tricks` works against [`OK`]; against [`EVIL`] the fence stops it, and nothing else
 /// would.
@@ -62,8 +62,16 @@ pub fn violations<T>(lab: &Lab, mark: &str, act: impl FnOnce() -> T) -> (T, Vec<
     let position = lab.sniffer().position();
     let value = act();
     lab.settle();
-    let frames = reassemble(lab.sniffer().since(position));
-    (value, frames.into_iter().filter(|frame| violates(frame, mark)).collect())
+    let mut earlier = lab.sniffer().since(0);
+    let frames = reassemble(earlier.split_off(position));
+    // The kernel may still be closing what an unfenced twin opened.
+    let flows: HashSet<Flow> = earlier.iter().filter_map(Frame::flow).collect();
+    let is_known = |frame: &Frame| frame.flow().is_some_and(|flow| flows.contains(&flow));
+    let is_violation = |frame: &Frame| match is_known(frame) {
+        true => frame.carries(mark.as_bytes()),
+        false => violates(frame, mark),
+    };
+    (value, frames.into_iter().filter(is_violation).collect())
 }
 
 /// Whether no fenced agent may have caused `frame`: it carries the mark or a denied name, whatever

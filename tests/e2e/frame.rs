@@ -35,6 +35,11 @@ impl Frame {
             if self.0.get(offset).is_some_and(|kind| (133..=137).contains(kind)))
     }
 
+    /// The TCP flow that it belongs to.
+    pub fn flow(&self) -> Option<Flow> {
+        self.segment().map(|(flow, _, _)| flow)
+    }
+
     /// Number of the protocol above IP, and where it begins. Extension headers are not followed.
     fn transport(&self) -> Option<(u8, usize)> {
         match self.ethertype()? {
@@ -90,8 +95,8 @@ pub fn reassemble(frames: Vec<Frame>) -> Vec<Frame> {
     joined
 }
 
-/// Destination address, and both ports.
-type Flow = (IpAddr, u32);
+/// Destination address and both ports of a TCP flow.
+pub type Flow = (IpAddr, u32);
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
