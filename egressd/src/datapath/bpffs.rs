@@ -24,6 +24,8 @@ impl Pins {
     /// The folder cannot be made, or the kernel has no bpffs.
     pub fn open(root: &Path) -> io::Result<Self> {
         fs::create_dir_all(root)?;
+        // As mountinfo will name it.
+        let root = &root.canonicalize()?;
         if statfs(root)?.filesystem_type() != BPF_FS_MAGIC {
             mount(
                 Some("bpf"),
@@ -64,8 +66,9 @@ impl Pins {
     /// mount namespace of our own they would go with us, and the programs with them.
     #[must_use]
     pub fn outlive_us(&self) -> bool {
-        let seen_by_first = Path::new("/proc/1/root").join(self.root.strip_prefix("/").unwrap_or(&self.root));
-        statfs(&seen_by_first).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
+        let root = self.root.to_string_lossy();
+        let is_ours = |line: &str| line.contains(" - bpf ") && line.split(' ').nth(4) == Some(&*root);
+        fs::read_to_string("/proc/1/mountinfo").is_ok_and(|mounts| mounts.lines().any(is_ours))
     }
 
     /// Removes every pin: the kernel detaches the programs and frees the maps.
