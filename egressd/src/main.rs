@@ -56,16 +56,8 @@ fn start(arguments: Arguments) -> Result<()> {
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)
             .context("failed to bind this daemon to the command that started it")?;
     }
-    raise_descriptor_limit()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(daemon::run(options))
-}
-
-/// A relayed flow takes two descriptors: what the service manager grants is taken whole.
-fn raise_descriptor_limit() -> Result<()> {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("failed to read the descriptor limit")?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("failed to raise the descriptor limit")
 }
 
 fn options(arguments: Arguments) -> Result<Options> {

@@ -95,6 +95,7 @@ const QUEUE: usize = 16_384;
 
 impl Daemon {
     async fn start(options: Options) -> Result<Arc<Self>> {
+        raise_descriptor_limit()?;
         let config = &options.config;
         let loaded = load(&options).context("no policy was put in force")?;
         make_private_folder(&config.run_dir)?;
@@ -237,6 +238,13 @@ fn load(options: &Options) -> Result<Loaded, config::ConfigError> {
     };
     let policies = loader(config, &Installed::new(config.cache_dir.clone())).load(&files)?;
     Ok(Loaded { policies, files, time: audit::Time::now() })
+}
+
+/// A relayed flow takes two descriptors: what the service manager grants is taken whole.
+fn raise_descriptor_limit() -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("failed to read the descriptor limit")?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("failed to raise the descriptor limit")
 }
 
 /// The one way to compile policies: files and texts alike.
