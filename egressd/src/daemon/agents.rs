@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     audit::Time,
-    config::{self, Installed, Policies},
+    config::{self, DaemonConfig, Installed, Policies},
     control::protocol::{PolicyText, Refusal, RefusalKind, ReloadSummary, StartAgent, StartedAgent},
     datapath::{self, Cgroup, Fence, Listeners, Names},
     dns,
@@ -20,14 +20,15 @@ use std::{
     collections::BTreeMap,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, block_in_place};
 
 /// Every agent that runs, by number.
 #[derive(Debug, Default)]
@@ -46,8 +47,31 @@ pub struct Running {
     pub own_policy: Mutex<Option<PolicyText>>,
     /// A process was seen in its cgroup: from then on an empty cgroup is the end.
     lived: AtomicBool,
+    /// Events that the kernel lost, as far as the log was told.
+    lost_told: AtomicU64,
     /// Aborted when this is dropped.
     _serving: JoinSet<()>,
+}
+
+impl Running {
+    pub fn own_policy(&self) -> Option<PolicyText> {
+        self.own_policy.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// An agent of an earlier daemon, known again and not yet served.
+struct Recognised {
+    agent: Arc<Agent>,
+    cgroup: Cgroup,
+    bound: Bound,
+    own_policy: Option<PolicyText>,
+}
+
+/// What one agent is to obey instead.
+struct Replacement {
+    running: Arc<Running>,
+    policy: Arc<Policy>,
+    own_policy: Option<PolicyText>,
 }
 
 impl Agents {
@@ -92,29 +116,80 @@ impl Daemon {
         let invalid = |error: &dyn std::fmt::Display| Refusal::new(RefusalKind::Invalid, error);
         let name = request.name.as_deref().unwrap_or("agent");
         let name = AgentName::parse(name).map_err(|error| invalid(&error))?;
-        let policy = match &request.policy {
-            Some(text) => self.compile(text).map_err(|error| invalid(&error))?.for_agent(&name),
-            None => self.policies.load().policies.for_agent(&name),
-        };
+        let policy = self.policy_for(&name, request.policy.as_ref()).map_err(|error| invalid(&error))?;
         Fence::holds(&policy).map_err(|error| invalid(&error))?;
-        let failed = |error: anyhow::Error| Refusal::new(RefusalKind::Failed, format!("{error:#}"));
         if self.agents.all().len() >= usize::try_from(egress_common::MAX_AGENTS).unwrap_or(0) {
             return Err(Refusal::new(RefusalKind::Busy, "the daemon serves as many agents as it can"));
         }
-        let id = self.memory().next_id().map_err(failed)?;
-        let agent = Arc::new(Agent::new(id, name.clone(), policy));
-        let bound = Bound::fresh(request.explicit_proxy).map_err(failed)?;
-        let cgroup = self.root.child(&format!("{name}.{id}")).map_err(|error| failed(error.into()))?;
+        let name = self.free_name(name);
+        let started = block_in_place(|| self.prepare(name, policy, request));
+        let running = started.map_err(|error| Refusal::new(RefusalKind::Failed, format!("{error:#}")))?;
+        Ok(self.describe(&running))
+    }
+
+    /// Everything that an agent needs but a process; nothing of it stays where that fails.
+    fn prepare(
+        &self,
+        name: AgentName,
+        policy: Arc<Policy>,
+        request: StartAgent,
+    ) -> anyhow::Result<Arc<Running>> {
+        let id = self.memory().next_id()?;
+        let bound = Bound::fresh(request.explicit_proxy)?;
+        let cgroup = self.root.child(&format!("{name}.{id}"))?;
+        cgroup.bound_descendants()?;
         let remembered = Remembered {
             id: id.0,
             name: name.to_string(),
             cgroup: cgroup.path().to_owned(),
+            cgroup_id: cgroup.id(),
             listeners: listeners::remember(bound.ports),
-            own_policy: request.policy,
+            own_policy: request.policy.clone(),
         };
-        self.memory().write(&remembered).map_err(failed)?;
-        let running = self.admit(agent, cgroup, bound, remembered.own_policy).map_err(failed)?;
-        Ok(self.describe(&running))
+        let agent = Arc::new(Agent::new(id, name, policy));
+        let admitted = self
+            .memory()
+            .write(&remembered)
+            .and_then(|()| Ok(self.fence.admit(&agent, &cgroup, bound.ports)?));
+        match admitted {
+            Ok(()) => Ok(self.serve_agent(agent, cgroup, bound, request.policy)),
+            Err(error) => {
+                self.deny_all(id, cgroup.id());
+                self.memory().forget(id);
+                let _ = cgroup.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// `name`, or, where an agent of that name runs, the same with a number: records and summaries
+    /// tell agents apart by their names.
+    fn free_name(&self, name: AgentName) -> AgentName {
+        let taken: Vec<String> =
+            self.agents.all().iter().map(|running| running.agent.name().to_string()).collect();
+        let stem: String = name.as_str().chars().take(40).collect();
+        let numbered = (2..).map(|number: u32| format!("{stem}-{number}"));
+        let mut candidates = std::iter::once(name.to_string()).chain(numbered);
+        let free = candidates.find(|candidate| !taken.contains(candidate));
+        free.and_then(|free| AgentName::parse(&free).ok()).unwrap_or(name)
+    }
+
+    fn policy_for(
+        &self,
+        name: &AgentName,
+        own: Option<&PolicyText>,
+    ) -> Result<Arc<Policy>, config::ConfigError> {
+        Ok(match own {
+            Some(text) => block_in_place(|| self.compile(text))?.for_agent(name),
+            None => self.policies.load().policies.for_agent(name),
+        })
+    }
+
+    /// Takes away whatever the kernel still lets an agent do that cannot be served.
+    fn deny_all(&self, id: AgentId, cgroup_id: u64) {
+        if let Err(error) = self.fence.dismiss(id, cgroup_id) {
+            tracing::error!(%id, %error, "agent is denied by the programs alone");
+        }
     }
 
     /// Ends an agent: its processes first, so that nothing of it waits for a daemon that forgot it.
@@ -134,11 +209,12 @@ impl Daemon {
         }
     }
 
-    /// Ends the agents whose last process is gone, and forgets grants that expired long ago.
-    pub(super) async fn sweep(&self) {
+    /// Ends the agents whose last process is gone, and tells of events that the kernel lost.
+    pub(super) async fn reap(&self) {
         let _turn = self.changes.lock().await;
-        self.fence.sweep();
         for running in self.agents.all() {
+            let lost = self.fence.lost_events(running.agent.id());
+            self.recorder.lose(lost.saturating_sub(running.lost_told.swap(lost, Ordering::Relaxed)));
             let is_populated = running.cgroup.is_populated();
             let lived = running.lived.fetch_or(is_populated, Ordering::Relaxed) || is_populated;
             let age = Time::now().timestamp().duration_since(running.started.timestamp()).unsigned_abs();
@@ -148,81 +224,143 @@ impl Daemon {
         }
     }
 
-    /// Serves again the agents that an earlier daemon left fenced.
-    pub(super) async fn take_over(&self) -> anyhow::Result<()> {
+    /// Serves again the agents that an earlier daemon left fenced. Together: their flows are open,
+    /// and the table is replaced whole.
+    pub(super) fn take_over(&self) -> anyhow::Result<()> {
+        let mut recognised = Vec::new();
         for remembered in self.memory().read_all() {
-            let name = remembered.name.clone();
-            match self.take_over_one(remembered) {
-                Ok(()) => tracing::info!(agent = %name, "taken over"),
-                // It stays in its cgroup, where everything is denied.
-                Err(error) => tracing::error!(agent = %name, "stays denied: {error:#}"),
+            let (id, cgroup_id, name) =
+                (AgentId(remembered.id), remembered.cgroup_id, remembered.name.clone());
+            match self.recognise(remembered) {
+                Ok(agent) => recognised.push(agent),
+                Err(error) => {
+                    tracing::error!(agent = %name, "stays denied: {error:#}");
+                    self.deny_all(id, cgroup_id);
+                }
             }
         }
-        self.fence.apply_table().context("failed to apply the nft table")
+        self.fence.apply_table().context("failed to apply the nft table")?;
+        for Recognised { agent, cgroup, bound, own_policy } in recognised {
+            let name = agent.name().clone();
+            match self.fence.open(&agent, &cgroup, bound.ports) {
+                Ok(()) => {
+                    self.serve_agent(agent, cgroup, bound, own_policy);
+                    tracing::info!(agent = %name, "taken over");
+                }
+                Err(error) => {
+                    tracing::error!(agent = %name, "stays denied: {error:#}");
+                    self.deny_all(agent.id(), cgroup.id());
+                }
+            }
+        }
+        Ok(())
     }
 
-    fn take_over_one(&self, remembered: Remembered) -> anyhow::Result<()> {
-        let name = AgentName::parse(&remembered.name)?;
+    fn recognise(&self, remembered: Remembered) -> anyhow::Result<Recognised> {
+        let id = AgentId(remembered.id);
         if !remembered.cgroup.is_dir() {
-            self.memory().forget(AgentId(remembered.id));
+            self.memory().forget(id);
             anyhow::bail!("its cgroup is gone");
         }
+        let name = AgentName::parse(&remembered.name)?;
         let policy = match &remembered.own_policy {
             Some(text) => self.compile(text)?.for_agent(&name),
             None => self.policies.load().policies.for_agent(&name),
         };
-        let id = AgentId(remembered.id);
-        let agent = Arc::new(Agent::new(id, name, policy));
-        let grants = self.fence.remembered_grants(id);
-        agent.remember(&grants, datapath::now())?;
+        Fence::holds(&policy)?;
+        let agent = Arc::new(Agent::new(id, name, Arc::clone(&policy)));
+        let now = datapath::now();
+        let mut grants = self.fence.remembered_grants(id);
+        // The policy may be another than the one that earned them.
+        grants.retain(|grant| grant.expires > now && policy.opens(grant));
+        agent.remember(&grants, now)?;
         let bound = Bound::again(listeners::recall(remembered.listeners))?;
         let cgroup = Cgroup::open(remembered.cgroup)?;
-        self.admit(agent, cgroup, bound, remembered.own_policy).map(|_| ())
+        self.fence.announce(&agent, &cgroup, bound.ports)?;
+        Ok(Recognised { agent, cgroup, bound, own_policy: remembered.own_policy })
     }
 
     /// Replaces every policy, or none.
     pub(super) async fn replace_policies(&self) -> Result<ReloadSummary, Refusal> {
         let _turn = self.changes.lock().await;
-        let invalid = |error: config::ConfigError| Refusal::new(RefusalKind::Invalid, error);
-        let loaded = load(&self.options).map_err(invalid)?;
-        let mut replacements: Vec<(Arc<Running>, Arc<Policy>, Option<PolicyText>)> = Vec::new();
-        for running in self.agents.all() {
-            let name = running.agent.name();
-            let own = running.own_policy.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let own = own.map(read_again);
-            let policy = match &own {
-                Some(text) => self.compile(text).map_err(invalid)?.for_agent(name),
-                None => loaded.policies.for_agent(name),
-            };
-            Fence::holds(&policy).map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
-            replacements.push((running, policy, own));
-        }
-        let mut changed_agents = Vec::new();
-        for (running, policy, own) in replacements {
-            if *running.agent.policy() != *policy {
-                changed_agents.push(running.agent.name().to_string());
-            }
-            running.agent.replace_policy(policy);
-            *running.own_policy.lock().unwrap_or_else(PoisonError::into_inner) = own;
-            self.fence
-                .replace_policy(&running.agent, running.listeners)
-                .map_err(|error| Refusal::new(RefusalKind::Failed, error))?;
-            self.server_names.rejudge(&running.agent, datapath::now());
-        }
-        let policies = loaded.files.clone();
-        self.policies.store(Arc::new(loaded));
-        Ok(ReloadSummary { policies, changed_agents, warnings: Vec::new() })
+        block_in_place(|| {
+            let loaded = load(&self.options).map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
+            let replacements = self.compile_all(&loaded.policies)?;
+            let changed = replacements.iter().filter(|new| *new.running.agent.policy() != *new.policy);
+            let changed_agents = changed.map(|new| new.running.agent.name().to_string()).collect();
+            self.replace_all(replacements)?;
+            let policies = loaded.files.clone();
+            self.policies.store(Arc::new(loaded));
+            Ok(ReloadSummary { policies, changed_agents, warnings: Vec::new() })
+        })
     }
 
-    fn admit(
+    /// What every agent is to obey; nothing is changed yet.
+    fn compile_all(&self, policies: &Policies) -> Result<Vec<Replacement>, Refusal> {
+        let invalid = |error: &dyn std::fmt::Display| Refusal::new(RefusalKind::Invalid, error);
+        let mut replacements = Vec::new();
+        for running in self.agents.all() {
+            let name = running.agent.name();
+            let own_policy = running.own_policy().map(read_again);
+            let policy = match &own_policy {
+                Some(text) => self.compile(text).map_err(|error| invalid(&error))?.for_agent(name),
+                None => policies.for_agent(name),
+            };
+            Fence::holds(&policy).map_err(|error| invalid(&error))?;
+            replacements.push(Replacement { running, policy, own_policy });
+        }
+        Ok(replacements)
+    }
+
+    /// Puts all of `replacements` in force; where the kernel fails half way, what was before.
+    fn replace_all(&self, replacements: Vec<Replacement>) -> Result<(), Refusal> {
+        let mut before: Vec<Replacement> = Vec::new();
+        for new in replacements {
+            let (running, policy) = (Arc::clone(&new.running), new.running.agent.policy());
+            before.push(Replacement { policy, own_policy: running.own_policy(), running });
+            if let Err(error) = self.put_in_force(new) {
+                before.into_iter().for_each(|old| self.put_back(old));
+                let message = format!("nothing was replaced: {error:#}");
+                return Err(Refusal::new(RefusalKind::Failed, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn put_in_force(&self, new: Replacement) -> anyhow::Result<()> {
+        let Replacement { running, policy, own_policy } = new;
+        // First what the next daemon is to obey, should this one be killed.
+        self.memory().write(&Remembered {
+            id: running.agent.id().0,
+            name: running.agent.name().to_string(),
+            cgroup: running.cgroup.path().to_owned(),
+            cgroup_id: running.cgroup.id(),
+            listeners: listeners::remember(running.listeners),
+            own_policy: own_policy.clone(),
+        })?;
+        *running.own_policy.lock().unwrap_or_else(PoisonError::into_inner) = own_policy;
+        running.agent.replace_policy(policy);
+        self.fence.replace_policy(&running.agent, running.listeners)?;
+        self.server_names.rejudge(&running.agent, datapath::now());
+        Ok(())
+    }
+
+    /// What cannot be put back is denied.
+    fn put_back(&self, old: Replacement) {
+        let running = Arc::clone(&old.running);
+        if let Err(error) = self.put_in_force(old) {
+            tracing::error!(agent = %running.agent.name(), "is denied everything: {error:#}");
+            self.deny_all(running.agent.id(), running.cgroup.id());
+        }
+    }
+
+    fn serve_agent(
         &self,
         agent: Arc<Agent>,
         cgroup: Cgroup,
         bound: Bound,
         own_policy: Option<PolicyText>,
-    ) -> anyhow::Result<Arc<Running>> {
-        let listeners = bound.ports;
-        self.fence.admit(&agent, &cgroup, listeners)?;
+    ) -> Arc<Running> {
         let mut serving = JoinSet::new();
         let names = Arc::clone(&self.names);
         serving.spawn(dns::serve(Arc::clone(&agent), bound.dns, names, Arc::clone(&self.fence) as _));
@@ -230,14 +368,15 @@ impl Daemon {
         let running = Arc::new(Running {
             agent,
             cgroup,
-            listeners,
+            listeners: bound.ports,
             started: Time::now(),
             own_policy: Mutex::new(own_policy),
             lived: AtomicBool::new(false),
+            lost_told: AtomicU64::new(0),
             _serving: serving,
         });
         self.agents.insert(Arc::clone(&running));
-        Ok(running)
+        running
     }
 
     async fn put_down(&self, running: &Arc<Running>) -> anyhow::Result<()> {
@@ -250,11 +389,13 @@ impl Daemon {
         if running.cgroup.path().is_dir() {
             running.cgroup.remove()?;
         }
+        let lost = self.fence.lost_events(id);
+        block_in_place(|| self.fence.dismiss(id, running.cgroup.id()))?;
+        self.recorder.lose(lost.saturating_sub(running.lost_told.load(Ordering::Relaxed)));
         // What it was denied last must be there for whoever asks after its end.
         self.recorder.settled().await;
         self.agents.remove(id);
         self.feed.forget(running.agent.name().as_str());
-        self.fence.dismiss(id, &running.cgroup)?;
         self.memory().forget(id);
         Ok(())
     }
@@ -277,9 +418,24 @@ impl Daemon {
             proxy_v6: at(v6, explicit_v6),
             dns_v4: at(v4, dns_v4),
             dns_v6: at(v6, dns_v6),
-            hidden: vec![self.options.config.run_dir.clone(), self.options.config.audit_log.clone()],
+            hidden: self.hidden(),
             next_seq: self.feed.next_seq(),
         }
+    }
+
+    /// Folders of every daemon, not only of this one; a log elsewhere only by its file, because its
+    /// folder may be anybody's.
+    fn hidden(&self) -> Vec<PathBuf> {
+        let config = &self.options.config;
+        let own = DaemonConfig::default();
+        let log_folder = own.audit_log.parent().map(Path::to_owned);
+        let mut hidden: Vec<PathBuf> = [Some(own.run_dir), log_folder].into_iter().flatten().collect();
+        for path in [&config.run_dir, &config.audit_log] {
+            if !hidden.iter().any(|folder| path.starts_with(folder)) {
+                hidden.push(path.clone());
+            }
+        }
+        hidden
     }
 
     fn memory(&self) -> Memory {
@@ -287,10 +443,15 @@ impl Daemon {
     }
 }
 
-/// The policy as its file is by now; as it was, where there is no such file.
+/// The policy as its file is by now; as it was, where root alone does not decide what the file says:
+/// an agent must not write its own policy.
 fn read_again(text: PolicyText) -> PolicyText {
-    match fs::read_to_string(PathBuf::from(&text.file)) {
-        Ok(new) => PolicyText { text: new, ..text },
-        Err(_) => text,
+    let path = PathBuf::from(&text.file);
+    let is_roots =
+        |path: &Path| fs::metadata(path).is_ok_and(|found| found.uid() == 0 && found.mode() & 0o022 == 0);
+    let is_safe = is_roots(&path) && path.parent().is_some_and(is_roots);
+    match fs::read_to_string(&path) {
+        Ok(new) if is_safe => PolicyText { text: new, ..text },
+        Ok(_) | Err(_) => text,
     }
 }
