@@ -3,24 +3,20 @@
 use super::{
     Daemon, listeners,
     listeners::Bound,
-    load, loader,
     memory::{Memory, Remembered},
 };
 use crate::{
     audit::Time,
-    config::{self, DaemonConfig, Installed, Policies},
-    control::protocol::{PolicyText, Refusal, RefusalKind, ReloadSummary, StartAgent, StartedAgent},
-    datapath::{self, Cgroup, Fence, Listeners, Names},
+    config::DaemonConfig,
+    control::protocol::{PolicyText, Refusal, RefusalKind, StartAgent, StartedAgent},
+    datapath::{Cgroup, Fence, Listeners, Names},
     dns,
     policy::{Agent, AgentId, AgentName, Policy},
     proxy,
 };
-use anyhow::Context;
 use std::{
     collections::BTreeMap,
-    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -57,21 +53,6 @@ impl Running {
     pub fn own_policy(&self) -> Option<PolicyText> {
         self.own_policy.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-/// An agent of an earlier daemon, known again and not yet served.
-struct Recognised {
-    agent: Arc<Agent>,
-    cgroup: Cgroup,
-    bound: Bound,
-    own_policy: Option<PolicyText>,
-}
-
-/// What one agent is to obey instead.
-struct Replacement {
-    running: Arc<Running>,
-    policy: Arc<Policy>,
-    own_policy: Option<PolicyText>,
 }
 
 impl Agents {
@@ -174,19 +155,8 @@ impl Daemon {
         free.and_then(|free| AgentName::parse(&free).ok()).unwrap_or(name)
     }
 
-    fn policy_for(
-        &self,
-        name: &AgentName,
-        own: Option<&PolicyText>,
-    ) -> Result<Arc<Policy>, config::ConfigError> {
-        Ok(match own {
-            Some(text) => block_in_place(|| self.compile(text))?.for_agent(name),
-            None => self.policies.load().policies.for_agent(name),
-        })
-    }
-
     /// Takes away whatever the kernel still lets an agent do that cannot be served.
-    fn deny_all(&self, id: AgentId, cgroup_id: u64) {
+    pub(super) fn deny_all(&self, id: AgentId, cgroup_id: u64) {
         if let Err(error) = self.fence.dismiss(id, cgroup_id) {
             tracing::error!(%id, %error, "agent is denied by the programs alone");
         }
@@ -224,137 +194,7 @@ impl Daemon {
         }
     }
 
-    /// Serves again the agents that an earlier daemon left fenced. Together: their flows are open,
-    /// and the table is replaced whole.
-    pub(super) fn take_over(&self) -> anyhow::Result<()> {
-        let mut recognised = Vec::new();
-        for remembered in self.memory().read_all() {
-            let (id, cgroup_id, name) =
-                (AgentId(remembered.id), remembered.cgroup_id, remembered.name.clone());
-            match self.recognise(remembered) {
-                Ok(agent) => recognised.push(agent),
-                Err(error) => {
-                    tracing::error!(agent = %name, "stays denied: {error:#}");
-                    self.deny_all(id, cgroup_id);
-                }
-            }
-        }
-        self.fence.apply_table().context("failed to apply the nft table")?;
-        for Recognised { agent, cgroup, bound, own_policy } in recognised {
-            let name = agent.name().clone();
-            match self.fence.open(&agent, &cgroup, bound.ports) {
-                Ok(()) => {
-                    self.serve_agent(agent, cgroup, bound, own_policy);
-                    tracing::info!(agent = %name, "taken over");
-                }
-                Err(error) => {
-                    tracing::error!(agent = %name, "stays denied: {error:#}");
-                    self.deny_all(agent.id(), cgroup.id());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn recognise(&self, remembered: Remembered) -> anyhow::Result<Recognised> {
-        let id = AgentId(remembered.id);
-        if !remembered.cgroup.is_dir() {
-            self.memory().forget(id);
-            anyhow::bail!("its cgroup is gone");
-        }
-        let name = AgentName::parse(&remembered.name)?;
-        let policy = match &remembered.own_policy {
-            Some(text) => self.compile(text)?.for_agent(&name),
-            None => self.policies.load().policies.for_agent(&name),
-        };
-        Fence::holds(&policy)?;
-        let agent = Arc::new(Agent::new(id, name, Arc::clone(&policy)));
-        let now = datapath::now();
-        let mut grants = self.fence.remembered_grants(id);
-        // The policy may be another than the one that earned them.
-        grants.retain(|grant| grant.expires > now && policy.opens(grant));
-        agent.remember(&grants, now)?;
-        let bound = Bound::again(listeners::recall(remembered.listeners))?;
-        let cgroup = Cgroup::open(remembered.cgroup)?;
-        self.fence.announce(&agent, &cgroup, bound.ports)?;
-        Ok(Recognised { agent, cgroup, bound, own_policy: remembered.own_policy })
-    }
-
-    /// Replaces every policy, or none.
-    pub(super) async fn replace_policies(&self) -> Result<ReloadSummary, Refusal> {
-        let _turn = self.changes.lock().await;
-        block_in_place(|| {
-            let loaded = load(&self.options).map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
-            let replacements = self.compile_all(&loaded.policies)?;
-            let changed = replacements.iter().filter(|new| *new.running.agent.policy() != *new.policy);
-            let changed_agents = changed.map(|new| new.running.agent.name().to_string()).collect();
-            self.replace_all(replacements)?;
-            let policies = loaded.files.clone();
-            self.policies.store(Arc::new(loaded));
-            Ok(ReloadSummary { policies, changed_agents, warnings: Vec::new() })
-        })
-    }
-
-    /// What every agent is to obey; nothing is changed yet.
-    fn compile_all(&self, policies: &Policies) -> Result<Vec<Replacement>, Refusal> {
-        let invalid = |error: &dyn std::fmt::Display| Refusal::new(RefusalKind::Invalid, error);
-        let mut replacements = Vec::new();
-        for running in self.agents.all() {
-            let name = running.agent.name();
-            let own_policy = running.own_policy().map(read_again);
-            let policy = match &own_policy {
-                Some(text) => self.compile(text).map_err(|error| invalid(&error))?.for_agent(name),
-                None => policies.for_agent(name),
-            };
-            Fence::holds(&policy).map_err(|error| invalid(&error))?;
-            replacements.push(Replacement { running, policy, own_policy });
-        }
-        Ok(replacements)
-    }
-
-    /// Puts all of `replacements` in force; where the kernel fails half way, what was before.
-    fn replace_all(&self, replacements: Vec<Replacement>) -> Result<(), Refusal> {
-        let mut before: Vec<Replacement> = Vec::new();
-        for new in replacements {
-            let (running, policy) = (Arc::clone(&new.running), new.running.agent.policy());
-            before.push(Replacement { policy, own_policy: running.own_policy(), running });
-            if let Err(error) = self.put_in_force(new) {
-                before.into_iter().for_each(|old| self.put_back(old));
-                let message = format!("nothing was replaced: {error:#}");
-                return Err(Refusal::new(RefusalKind::Failed, message));
-            }
-        }
-        Ok(())
-    }
-
-    fn put_in_force(&self, new: Replacement) -> anyhow::Result<()> {
-        let Replacement { running, policy, own_policy } = new;
-        // First what the next daemon is to obey, should this one be killed.
-        self.memory().write(&Remembered {
-            id: running.agent.id().0,
-            name: running.agent.name().to_string(),
-            cgroup: running.cgroup.path().to_owned(),
-            cgroup_id: running.cgroup.id(),
-            listeners: listeners::remember(running.listeners),
-            own_policy: own_policy.clone(),
-        })?;
-        *running.own_policy.lock().unwrap_or_else(PoisonError::into_inner) = own_policy;
-        running.agent.replace_policy(policy);
-        self.fence.replace_policy(&running.agent, running.listeners)?;
-        self.server_names.rejudge(&running.agent, datapath::now());
-        Ok(())
-    }
-
-    /// What cannot be put back is denied.
-    fn put_back(&self, old: Replacement) {
-        let running = Arc::clone(&old.running);
-        if let Err(error) = self.put_in_force(old) {
-            tracing::error!(agent = %running.agent.name(), "is denied everything: {error:#}");
-            self.deny_all(running.agent.id(), running.cgroup.id());
-        }
-    }
-
-    fn serve_agent(
+    pub(super) fn serve_agent(
         &self,
         agent: Arc<Agent>,
         cgroup: Cgroup,
@@ -400,12 +240,6 @@ impl Daemon {
         Ok(())
     }
 
-    fn compile(&self, text: &PolicyText) -> Result<Policies, config::ConfigError> {
-        let config = &self.options.config;
-        let registries = Installed::new(config.cache_dir.clone());
-        loader(config, &registries).load_str(&text.file, &text.text, &text.base_dir)
-    }
-
     fn describe(&self, running: &Running) -> StartedAgent {
         let Listeners { dns_v4, dns_v6, explicit_v4, explicit_v6, .. } = running.listeners;
         let at = |ip: IpAddr, port: u16| (port != 0).then(|| SocketAddr::new(ip, port));
@@ -438,20 +272,7 @@ impl Daemon {
         hidden
     }
 
-    fn memory(&self) -> Memory {
+    pub(super) fn memory(&self) -> Memory {
         Memory::at(&self.options.config.run_dir)
-    }
-}
-
-/// The policy as its file is by now; as it was, where root alone does not decide what the file says:
-/// an agent must not write its own policy.
-fn read_again(text: PolicyText) -> PolicyText {
-    let path = PathBuf::from(&text.file);
-    let is_roots =
-        |path: &Path| fs::metadata(path).is_ok_and(|found| found.uid() == 0 && found.mode() & 0o022 == 0);
-    let is_safe = is_roots(&path) && path.parent().is_some_and(is_roots);
-    match fs::read_to_string(&path) {
-        Ok(new) if is_safe => PolicyText { text: new, ..text },
-        Ok(_) | Err(_) => text,
     }
 }

@@ -5,6 +5,8 @@ mod answers;
 mod checks;
 mod listeners;
 mod memory;
+mod reload;
+mod takeover;
 
 use crate::{
     audit::{self, Feed, Log, Recorder},
