@@ -95,6 +95,11 @@ impl Fence {
         self.wait_until_ready();
     }
 
+    /// Starts the daemon again, where it should not come up, and returns how it ended.
+    pub fn restart_in_vain(&mut self) -> Outcome {
+        launch(&self.lab, &self.programs, &self.policy).finish()
+    }
+
     pub fn daemon(&self) -> &Program {
         &self.daemon
     }

@@ -33,3 +33,9 @@ pub fn with(rules: &[&str]) -> String {
     let rules: String = rules.iter().map(|rule| format!("      - {rule}\n")).collect();
     format!("version: 1\nagents:\n  default:\n    rules:\n{rules}")
 }
+
+/// The same, with rules that deny.
+pub fn with_denied(rules: &[&str], denied: &[&str]) -> String {
+    let denied: String = denied.iter().map(|rule| format!("      - {rule}\n")).collect();
+    format!("{}    deny:\n{denied}", with(rules))
+}

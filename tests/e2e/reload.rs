@@ -3,18 +3,18 @@
 use crate::{
     AGENT, fence,
     fence::Fence,
-    policies::with,
+    policies::{EMPTY, with, with_denied},
     program::{poll, poll_for},
     talker::Talker,
 };
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 #[test]
 fn a_rule_that_is_added_opens_at_once() {
     let fence = fence(&with(&[OK]));
     let mut talker = Talker::start(&fence.agent(AGENT));
     talker.fails("fetch https://alt.test/");
-    reload(&fence, &with(&[OK, "{host: alt.test, private: true}"]));
+    reload(&fence, &with(&[OK, ALT]));
     poll("the rule that was added", || (talker.tell("fetch https://alt.test/") == "ok").then_some(()));
 }
 
@@ -42,7 +42,7 @@ fn a_rule_that_is_removed_cuts_its_live_tls_flows() {
 
 #[test]
 fn a_rule_that_stays_keeps_its_live_flows() {
-    let fence = fence(&with(&["{host: alt.test, private: true}", OK, DB]));
+    let fence = fence(&with(&[ALT, OK, DB]));
     let mut talker = Talker::start(&fence.agent(AGENT));
     for flow in ["keep db.test 5432", "say before", "keep_tls ok.test 443", "say_tls ok.test"] {
         talker.does(flow);
@@ -51,6 +51,93 @@ fn a_rule_that_stays_keeps_its_live_flows() {
     for flow in ["say after", "say_tls ok.test", "fetch https://ok2.test/"] {
         talker.does(flow);
     }
+}
+
+#[test]
+fn a_deny_rule_that_is_added_cuts_live_tcp_flows() {
+    for denied in [&["{host: db.test}"][..], &["{cidr: 10.99.0.12/32}", "{cidr: 'fd99::12/128'}"]] {
+        let fence = fence(&with(&[OK, DB]));
+        let mut talker = Talker::start(&fence.agent(AGENT));
+        talker.does("keep db.test 5432");
+        talker.does("say before");
+        reload(&fence, &with_denied(&[OK, DB], denied));
+        cut(&mut talker, "say after");
+        talker.fails("keep db.test 5432");
+        talker.does("fetch https://ok.test/");
+    }
+}
+
+#[test]
+fn a_deny_rule_that_is_added_cuts_live_tls_flows() {
+    for denied in [&["{host: ok.test}"][..], &["{cidr: 10.99.0.10/32}", "{cidr: 'fd99::10/128'}"]] {
+        let fence = fence(&with(&[OK, DB]));
+        let mut talker = Talker::start(&fence.agent(AGENT));
+        talker.does("keep_tls ok.test 443");
+        talker.does("say_tls ok.test");
+        reload(&fence, &with_denied(&[OK, DB], denied));
+        cut(&mut talker, "say_tls ok.test");
+        talker.fails("keep_tls ok.test 443");
+        talker.does("tcp db.test 5432 other");
+    }
+}
+
+#[test]
+fn a_deny_rule_that_is_added_cuts_live_flows_of_networks() {
+    let (network, narrow) = ("{cidr: 10.99.0.0/24, protocol: tcp, ports: [5432]}", "{cidr: 10.99.0.12/32}");
+    let fence = fence(&with(&[OK, network]));
+    let [mut denied, mut kept] = [(); 2].map(|()| Talker::start(&fence.agent(AGENT)));
+    denied.does("keep 10.99.0.12 5432");
+    kept.does("keep 10.99.0.11 5432");
+    reload(&fence, &with_denied(&[OK, network], &[narrow]));
+    cut(&mut denied, "say after");
+    denied.fails("keep 10.99.0.12 5432");
+    kept.does("say after");
+}
+
+#[test]
+fn a_direct_flow_outlives_its_grant_whatever_the_daemon_does() {
+    let short = with(&["{host: short.test, protocol: tcp, ports: [5432], private: true}"]);
+    let mut fence = fence(&short);
+    let mut talker = Talker::start(&fence.agent(AGENT));
+    talker.does("keep short.test 5432");
+    // Of five seconds, the least that a name is answered for, and thirty of grace.
+    let denied = poll_for(Duration::from_secs(60), || {
+        (talker.tell("until_denied 10.99.0.10 5432") == "ok").then_some(())
+    });
+    assert!(denied.is_some(), "the grant never expires");
+    fence.agent(AGENT).denial("the expired grant", |record| record["reason"] == "grant-expired");
+    talker.does("say expired");
+    reload(&fence, &short);
+    talker.does("say reloaded");
+    fence.kill();
+    talker.does("say meanwhile");
+    fence.restart();
+    talker.does("say restarted");
+    talker.does("until_denied 10.99.0.10 5432");
+    talker.does("tcp short.test 5432 again");
+    reload(&fence, &with(&[OK]));
+    cut(&mut talker, "say removed");
+}
+
+#[test]
+fn a_rule_that_is_removed_from_an_agents_own_policy_stays_removed_after_a_crash() {
+    let mut fence = fence(EMPTY);
+    let policy = fence.lab().folder().join("own.yaml");
+    let write = |rules: &[&str]| fs::write(&policy, with(rules)).expect("the policy can be written");
+    write(&[ALT, OK]);
+    let flags = ["--policy", policy.to_str().expect("the path is UTF-8")];
+    let mut talker = Talker::start(&fence.agent(AGENT).with(&flags));
+    talker.does("fetch https://ok.test/");
+    talker.does("fetch https://alt.test/");
+    write(&[OK]);
+    assert!(fence.ctl(&["reload"]).succeeded());
+    talker.fails("fetch https://alt.test/");
+    // What holds is what was reloaded, whether or not its file is there still.
+    fs::remove_file(&policy).expect("the policy can be removed");
+    fence.kill();
+    fence.restart();
+    talker.does("fetch https://ok.test/");
+    talker.fails("fetch https://alt.test/");
 }
 
 #[test]
@@ -81,7 +168,7 @@ fn a_signal_reloads_as_the_command_does() {
     let fence = fence(&with(&[OK]));
     let mut talker = Talker::start(&fence.agent(AGENT));
     talker.fails("fetch https://alt.test/");
-    fence.write_policy(&with(&[OK, "{host: alt.test, private: true}"]));
+    fence.write_policy(&with(&[OK, ALT]));
     fence.daemon().signal(nix::sys::signal::Signal::SIGHUP);
     poll("the rule that was added", || (talker.tell("fetch https://alt.test/") == "ok").then_some(()));
 }
@@ -100,3 +187,4 @@ fn cut(talker: &mut Talker, say: &str) {
 
 const OK: &str = "{host: ok.test, private: true}";
 const DB: &str = "{host: db.test, protocol: tcp, ports: [5432], private: true}";
+const ALT: &str = "{host: alt.test, private: true}";
