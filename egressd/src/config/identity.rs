@@ -30,15 +30,19 @@ impl RuleIds {
 
     /// Two contents with one hash are told apart by counting on, so an id never means two rules.
     fn claim(&mut self, content: String) -> RuleId {
-        // The ids outlive the process in the kernel's maps.
-        let hash = egress_common::fnv1a(content.bytes());
-        let mut id = ((hash ^ (hash >> 32)) as u32).max(1);
+        let mut id = fnv1a(content.as_bytes()).max(1);
         while self.held.get(&id).is_some_and(|held| *held != content) {
             id = id.wrapping_add(1).max(1);
         }
         self.held.insert(id, content);
         RuleId(id)
     }
+}
+
+/// FNV-1a, 32 bits (draft-eastlake-fnv): the ids outlive the process in the kernel maps, so the
+/// hash must not change with the compiler, as the standard library's may.
+fn fnv1a(octets: &[u8]) -> u32 {
+    octets.iter().fold(0x811c_9dc5, |hash, octet| (hash ^ u32::from(*octet)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]

@@ -35,7 +35,8 @@ impl OwnDaemon {
         }
         let instance = format!("run-{}", std::process::id());
         forget_old_logs();
-        let run_dir = PathBuf::from(format!("/run/egressd-{instance}"));
+        // Below the folder that no agent of any daemon sees.
+        let run_dir = PathBuf::from("/run/egressd").join(&instance);
         let program = beside_us("egressd");
         let mut command = Command::new(&program);
         command
