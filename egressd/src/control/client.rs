@@ -130,6 +130,10 @@ impl Client {
         body: Bytes,
     ) -> Result<Response<Incoming>, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|source| self.unreachable(source))?;
+        let uid = stream.peer_cred().map_err(|source| self.unreachable(source))?.uid();
+        if uid != 0 && uid != nix::unistd::Uid::effective().as_raw() {
+            return Err(ClientError::Impostor { socket: self.socket.clone(), uid });
+        }
         let (mut sender, connection) = http1::handshake(hyper_util::rt::TokioIo::new(stream)).await?;
         // Ends with the sender and the body; its error reaches us through them.
         tokio::spawn(connection);
@@ -201,6 +205,8 @@ pub enum ClientError {
     NoDaemon { socket: PathBuf },
     #[error("`{}` may be used by root only: try again with `sudo`", socket.display())]
     NotPermitted { socket: PathBuf },
+    #[error("`{}` is served by user {uid}, who is not to be believed: remove it", socket.display())]
+    Impostor { socket: PathBuf, uid: u32 },
     #[error("failed to connect to `{}`: {source}", socket.display())]
     Connect { socket: PathBuf, source: io::Error },
     #[error("the daemon gave no answer within {} seconds", ANSWER_TIMEOUT.as_secs())]
@@ -236,6 +242,7 @@ impl ClientError {
                 true
             }
             Self::NotPermitted { .. }
+            | Self::Impostor { .. }
             | Self::TooLarge
             | Self::RequestTooLarge(_)
             | Self::Refused(_)

@@ -1,13 +1,12 @@
 //! The agents that run: how each starts, is taken over, changes its policy, and ends.
 
 use super::{
-    Daemon, listeners,
+    Daemon, hidden, listeners,
     listeners::Bound,
     memory::{Memory, Remembered},
 };
 use crate::{
     audit::Time,
-    config::DaemonConfig,
     control::protocol::{PolicyText, Refusal, RefusalKind, StartAgent, StartedAgent},
     datapath::{Cgroup, Fence, Listeners, Names},
     dns,
@@ -17,7 +16,6 @@ use crate::{
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -252,24 +250,9 @@ impl Daemon {
             proxy_v6: at(v6, explicit_v6),
             dns_v4: at(v4, dns_v4),
             dns_v6: at(v6, dns_v6),
-            hidden: self.hidden(),
+            hidden: hidden(&self.options.config),
             next_seq: self.feed.next_seq(),
         }
-    }
-
-    /// Folders of every daemon, not only of this one; a log elsewhere only by its file, because its
-    /// folder may be anybody's.
-    fn hidden(&self) -> Vec<PathBuf> {
-        let config = &self.options.config;
-        let own = DaemonConfig::default();
-        let log_folder = own.audit_log.parent().map(Path::to_owned);
-        let mut hidden: Vec<PathBuf> = [Some(own.run_dir), log_folder].into_iter().flatten().collect();
-        for path in [&config.run_dir, &config.audit_log] {
-            if !hidden.iter().any(|folder| path.starts_with(folder)) {
-                hidden.push(path.clone());
-            }
-        }
-        hidden
     }
 
     pub(super) fn memory(&self) -> Memory {

@@ -104,6 +104,11 @@ impl Daemon {
         raise_descriptor_limit()?;
         let config = &options.config;
         let loaded = load(&options).context("no policy was put in force")?;
+        // Also where this daemon has others: nobody may make them in its place, nor look into those of
+        // daemons to come.
+        for folder in hidden(config).iter().filter(|path| **path != config.audit_log) {
+            make_private_folder(folder)?;
+        }
         make_private_folder(&config.run_dir)?;
         let lock = lock(&config.run_dir)?;
         let upstream = match config.upstreams.as_slice() {
@@ -266,6 +271,20 @@ fn raise_descriptor_limit() -> Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("failed to read the descriptor limit")?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("failed to raise the descriptor limit")
+}
+
+/// What agents must not see: the usual folders of every daemon, and this one's own. Of a log
+/// elsewhere only the file, because its folder may be anybody's.
+fn hidden(config: &DaemonConfig) -> Vec<PathBuf> {
+    let usual = DaemonConfig::default();
+    let log_folder = usual.audit_log.parent().map(Path::to_owned);
+    let mut hidden: Vec<PathBuf> = [Some(usual.run_dir), log_folder].into_iter().flatten().collect();
+    for path in [&config.run_dir, &config.audit_log] {
+        if !hidden.iter().any(|folder| path.starts_with(folder)) {
+            hidden.push(path.clone());
+        }
+    }
+    hidden
 }
 
 /// The one way to compile policies: files and texts alike.

@@ -131,7 +131,11 @@ fn clone_into(cgroup: &fs::File) -> io::Result<Option<Pid>> {
 }
 
 fn confine(launch: &Launch, filter: &BpfProgram) -> Result<(), String> {
+    let folder = std::env::current_dir().map_err(|error| format!("failed to find the folder: {error}"))?;
     mounts::fence(&launch.hidden)?;
+    // By its path: the folder itself may be one that was just hidden.
+    std::env::set_current_dir(&folder)
+        .map_err(|error| format!("failed to enter `{}`: {error}", folder.display()))?;
     for (name, value) in &launch.environment {
         // SAFETY: the child has one thread.
         unsafe { std::env::set_var(name, value) };
