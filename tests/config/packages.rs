@@ -126,7 +126,11 @@ impl Run for Tools {
             ("pip" | "pip3", ["download", ..]) => Ok(PIP_HELP.to_owned()),
             ("pip" | "pip3", ["config", ..]) => Ok(PIP_CONFIG.to_owned()),
             ("pip" | "pip3", ["install", ..]) if self.offline => Err(failed()),
-            ("pip" | "pip3", ["install", ..]) => Ok(PIP_REPORT.to_owned()),
+            ("pip" | "pip3", ["install", flags @ ..]) => {
+                let only_wheels = flags.windows(2).any(|pair| pair == ["--only-binary", ":all:"]);
+                assert!(only_wheels, "what is in a source archive would be run: {flags:?}");
+                Ok(PIP_REPORT.to_owned())
+            }
             ("npm", _) => Ok(NPM_CONFIG.to_owned()),
             ("cargo", _) => {
                 let (_, home) = ask.environment.iter().find(|(name, _)| *name == "CARGO_HOME").unwrap();

@@ -2,15 +2,17 @@
 
 use super::{
     Manager,
-    child::{Ask, Run, ToolError},
+    child::{Ask, Run, ToolError, user},
     site::{Site, sites_in},
 };
 use crate::policy::{Destination, SpecialPurpose, special_purpose};
+use nix::fcntl::OFlag;
 use std::{
     env,
     ffi::OsString,
-    fs, io,
-    os::unix::fs::symlink,
+    fs,
+    io::{self, Read},
+    os::unix::fs::{OpenOptionsExt, chown, symlink},
     path::{Path, PathBuf},
 };
 
@@ -55,10 +57,7 @@ fn python(run: &dyn Run) -> Result<(Vec<Site>, bool), ToolError> {
             .is_some_and(|(key, _)| key.ends_with("extra-index-url") || key.ends_with("find-links"))
     };
     sites.extend(configured.lines().filter(further).flat_map(sites_in));
-    // pip's own package stands in every index that serves pip.
-    let report =
-        ["install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet", "--report", "-", "pip"];
-    let complete = match pip(run, program, &report) {
+    let complete = match pip(run, program, &PIP_REPORT) {
         Ok(report) => {
             sites.extend(reported_downloads(&report));
             true
@@ -67,6 +66,21 @@ fn python(run: &dyn Run) -> Result<(Vec<Site>, bool), ToolError> {
     };
     Ok((sites, complete))
 }
+
+/// Where pip's own package would be downloaded from, which stands in every index that serves pip.
+/// From a wheel only: what is in a source archive would be run.
+const PIP_REPORT: [&str; 10] = [
+    "install",
+    "--dry-run",
+    "--ignore-installed",
+    "--no-deps",
+    "--only-binary",
+    ":all:",
+    "--quiet",
+    "--report",
+    "-",
+    "pip",
+];
 
 fn pip(run: &dyn Run, program: &str, arguments: &[&str]) -> Result<String, ToolError> {
     run.run(&Ask { program, arguments, environment: &[("PIP_DISABLE_PIP_VERSION_CHECK", "1".into())] })
@@ -129,6 +143,9 @@ impl ScratchHome {
                 symlink(configured, home.path.join(name))?;
             }
         }
+        if let Some((uid, gid)) = user() {
+            chown(&home.path, Some(uid.as_raw()), Some(gid.as_raw()))?;
+        }
         Ok(home)
     }
 
@@ -163,17 +180,31 @@ impl Drop for ScratchHome {
 
 /// The `dl` of an index (the Cargo book, "Index Configuration").
 fn download_site(index: &Path) -> Option<Site> {
-    let config: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(index.join("config.json")).ok()?).ok()?;
+    let config: serde_json::Value = serde_json::from_str(&read(&index.join("config.json")).ok()?).ok()?;
     Site::parse(config["dl"].as_str()?)
 }
 
 /// Every URL of cargo's configuration, in files and variables.
 fn configured_sites(home: &Path) -> Vec<Site> {
-    let files = ["config.toml", "config"].map(|name| fs::read_to_string(home.join(name)).unwrap_or_default());
+    let files = ["config.toml", "config"].map(|name| read(&home.join(name)).unwrap_or_default());
     let variables = env::vars().filter(|(name, _)| name.starts_with("CARGO_")).map(|(_, value)| value);
     files.into_iter().chain(variables).flat_map(|text| sites_in(&text).collect::<Vec<_>>()).collect()
 }
+
+/// Reads a file that the user chooses: no pipe that would be waited for, and no more than
+/// [`MAX_FILE`] of it.
+fn read(path: &Path) -> io::Result<String> {
+    let file = fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut text = String::new();
+    file.take(MAX_FILE).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// The most that is read of a configuration, in octets; a real one has some hundred.
+const MAX_FILE: u64 = 1 << 20;
 
 /// Where the user's cargo keeps its configuration.
 pub(super) fn cargo_home() -> PathBuf {

@@ -1,13 +1,16 @@
 //! Package tools as child processes, with bounds on time and output.
 
+use super::ask::home;
 use nix::{
     sys::signal::{Signal, killpg},
-    unistd::Pid,
+    unistd::{Gid, Pid, Uid, User, geteuid},
 };
 use std::{
     ffi::OsString,
+    fs,
     io::{self, Read},
-    os::unix::process::CommandExt,
+    os::unix::{fs::MetadataExt, process::CommandExt},
+    path::Path,
     process::{self, Command, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
@@ -50,7 +53,7 @@ pub enum ToolError {
 }
 
 /// Runs tools as children of this process, in the root folder, so that no configuration of a
-/// folder that others can write to is picked up.
+/// folder that others can write to is picked up; for root, as the user whom HOME belongs to.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Child;
 
@@ -116,8 +119,29 @@ pub(super) fn kept_environment() -> Vec<(OsString, OsString)> {
     kept
 }
 
+/// Whom tools run as, where that is not who we are: PATH and HOME of a user may lead to programs
+/// and settings that the user's agents wrote, which root must not run.
+pub(super) fn user() -> Option<(Uid, Gid)> {
+    if geteuid().is_root() { owner(&home()) } else { None }
+}
+
+/// Who owns `folder`, unless root does.
+fn owner(folder: &Path) -> Option<(Uid, Gid)> {
+    let uid = Uid::from_raw(fs::metadata(folder).ok()?.uid());
+    if uid.is_root() {
+        return None;
+    }
+    // Who has no entry in the list of users is in a group of the same number at most.
+    let known = User::from_uid(uid).ok().flatten();
+    Some((uid, known.map_or(Gid::from_raw(uid.as_raw()), |user| user.gid)))
+}
+
 fn command(ask: &Ask<'_>) -> Command {
     let mut command = Command::new(ask.program);
+    if let Some((uid, gid)) = user() {
+        // Command gives up every further group as it changes the user.
+        command.uid(uid.as_raw()).gid(gid.as_raw());
+    }
     command
         .args(ask.arguments)
         .env_clear()
@@ -207,6 +231,22 @@ mod tests {
         assert!(seen.lines().any(|line| line.starts_with("PATH=")), "{seen}");
         // `cargo test` sets this one, so it would be seen if it were handed on.
         assert!(!seen.contains("LD_LIBRARY_PATH="), "{seen}");
+    }
+
+    #[test]
+    fn a_home_of_another_user_is_not_asked_as_root() {
+        if !geteuid().is_root() {
+            eprintln!("skipped: only root can give a folder away");
+            return;
+        }
+        let home = tempfile::tempdir().unwrap();
+        assert_eq!(owner(home.path()), None);
+        std::os::unix::fs::chown(home.path(), Some(64_321), Some(0)).unwrap();
+        let (uid, gid) = owner(home.path()).unwrap();
+        assert_eq!((uid.as_raw(), gid.as_raw()), (64_321, 64_321));
+        let mut id = Command::new("id");
+        id.arg("-G").uid(uid.as_raw()).gid(gid.as_raw());
+        assert_eq!(id.output().unwrap().stdout, b"64321\n", "no further group is kept");
     }
 
     fn sh(program: &str, arguments: &[&str]) -> Result<String, ToolError> {

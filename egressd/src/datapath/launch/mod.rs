@@ -15,15 +15,19 @@ pub use supervise::{Reap, Signals};
 
 use nix::{
     errno::Errno,
+    fcntl::OFlag,
     sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask},
-    unistd::{ForkResult, Pid, User, execvp, fork},
+    unistd::{ForkResult, Pid, User, execvp, fork, pipe2, read},
 };
 use seccompiler::BpfProgram;
 use std::{
     ffi::{CString, OsString},
     fs,
     io::{self, Write},
-    os::{fd::AsRawFd, unix::ffi::OsStringExt},
+    os::{
+        fd::{AsRawFd, IntoRawFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
     path::PathBuf,
 };
 
@@ -61,10 +65,16 @@ pub fn launch(launch: &Launch) -> Result<Pid, LaunchError> {
     let filter = filter::filter()?;
     let cgroup =
         fs::File::open(&launch.cgroup).map_err(|error| LaunchError::Cgroup(launch.cgroup.clone(), error))?;
+    let (watched, held) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(LaunchError::Pipe)?;
     match clone_into(&cgroup).map_err(LaunchError::Clone)? {
-        Some(child) => Ok(child),
+        Some(child) => {
+            // Stays open for as long as we live: see `bind_to_launcher`.
+            let _ = held.into_raw_fd();
+            Ok(child)
+        }
         None => {
-            let status = confine(launch, &filter)
+            drop(held);
+            let status = confine(launch, &filter, watched)
                 .and_then(|()| be_init(&program, &arguments))
                 .unwrap_or_else(|failure| {
                     complain(&failure);
@@ -85,6 +95,8 @@ pub enum LaunchError {
     Nul,
     #[error("failed to open cgroup `{path}`: {error}", path = .0.display(), error = .1)]
     Cgroup(PathBuf, io::Error),
+    #[error("failed to make a pipe: {0}")]
+    Pipe(Errno),
     #[error("failed to clone into the agent's cgroup: {0}")]
     Clone(io::Error),
     #[error("failed to build the seccomp filter: {0}")]
@@ -130,7 +142,7 @@ fn clone_into(cgroup: &fs::File) -> io::Result<Option<Pid>> {
     }
 }
 
-fn confine(launch: &Launch, filter: &BpfProgram) -> Result<(), String> {
+fn confine(launch: &Launch, filter: &BpfProgram, launcher: OwnedFd) -> Result<(), String> {
     let folder = std::env::current_dir().map_err(|error| format!("failed to find the folder: {error}"))?;
     mounts::fence(&launch.hidden)?;
     // By its path: the folder itself may be one that was just hidden.
@@ -147,10 +159,24 @@ fn confine(launch: &Launch, filter: &BpfProgram) -> Result<(), String> {
     privileges::drop_capabilities().map_err(|error| format!("failed to drop capabilities: {error}"))?;
     let act = |act: &'static str| move |error: Errno| format!("failed to {act}: {}", error.desc());
     nix::sys::prctl::set_no_new_privs().map_err(act("set no_new_privs"))?;
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(act("bind the agent to its launcher"))?;
+    bind_to_launcher(launcher).map_err(act("bind the agent to its launcher"))?;
     privileges::close_descriptors()
         .map_err(|error| format!("failed to close inherited descriptors: {error}"))?;
     seccompiler::apply_filter(filter).map_err(|error| format!("failed to apply the seccomp filter: {error}"))
+}
+
+/// Has the kernel end this process with its launcher, which holds the other end of the pipe.
+///
+/// A launcher that ended before it was asked would go unseen, and the number of the parent tells
+/// nothing across process id namespaces. The kernel closes files before it tells children of the
+/// end (kernel/exit.c, do_exit), so the pipe shows every end that no signal will.
+fn bind_to_launcher(launcher: OwnedFd) -> Result<(), Errno> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    match read(launcher, &mut [0]) {
+        Err(Errno::EAGAIN) => Ok(()),
+        Ok(_) => Err(Errno::ESRCH),
+        Err(error) => Err(error),
+    }
 }
 
 /// Starts the program, forwards signals to it, and reaps what it leaves; returns its exit code.
@@ -191,4 +217,23 @@ fn execute(program: &CString, arguments: &[CString]) -> i32 {
 fn complain(failure: &str) {
     // Where stderr is closed, nobody is left to tell; a panic here would unwind into the launcher's code.
     let _ = writeln!(io::stderr(), "egressctl: {failure}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_launcher_that_has_ended_is_noticed() {
+        let bind = |launcher_lives| {
+            let (watched, held) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
+            let held = Some(held).filter(|_| launcher_lives);
+            // In a thread: the binding is the thread's own, and ends with it.
+            let bound = std::thread::spawn(|| bind_to_launcher(watched)).join().unwrap();
+            drop(held);
+            bound
+        };
+        assert_eq!(bind(true), Ok(()));
+        assert_eq!(bind(false), Err(Errno::ESRCH));
+    }
 }
