@@ -23,6 +23,7 @@ mod audit;
 mod crash;
 mod explicit_proxy;
 mod fetch;
+mod full_map;
 mod inbound;
 mod launch;
 mod names;
