@@ -95,6 +95,31 @@ fn a_deny_rule_that_is_added_cuts_live_flows_of_networks() {
 }
 
 #[test]
+fn a_direct_flow_outlives_its_grant_whatever_the_daemon_does() {
+    let short = with(&["{host: short.test, protocol: tcp, ports: [5432], private: true}"]);
+    let mut fence = fence(&short);
+    let mut talker = Talker::start(&fence.agent(AGENT));
+    talker.does("keep short.test 5432");
+    // Of five seconds, the least that a name is answered for, and thirty of grace.
+    let denied = poll_for(Duration::from_secs(60), || {
+        (talker.tell("until_denied 10.99.0.10 5432") == "ok").then_some(())
+    });
+    assert!(denied.is_some(), "the grant never expires");
+    fence.agent(AGENT).denial("the expired grant", |record| record["reason"] == "grant-expired");
+    talker.does("say expired");
+    reload(&fence, &short);
+    talker.does("say reloaded");
+    fence.kill();
+    talker.does("say meanwhile");
+    fence.restart();
+    talker.does("say restarted");
+    talker.does("until_denied 10.99.0.10 5432");
+    talker.does("tcp short.test 5432 again");
+    reload(&fence, &with(&[OK]));
+    cut(&mut talker, "say removed");
+}
+
+#[test]
 fn a_rule_that_is_removed_from_an_agents_own_policy_stays_removed_after_a_crash() {
     let mut fence = fence(EMPTY);
     let policy = fence.lab().folder().join("own.yaml");

@@ -417,6 +417,17 @@ def say(mark):
     echo(KEPT["tcp"], mark)
 
 
+def until_denied(host, port):
+    """Connects again and again, for less time than a test waits for an answer."""
+    for _ in range(100):
+        try:
+            socket.create_connection((host, int(port)), TIMEOUT).close()
+        except PermissionError:
+            return
+        time.sleep(0.1)
+    raise OSError("it is not denied yet")
+
+
 def keep_tls(host, port):
     flow = socket.create_connection((host, int(port)), TIMEOUT)
     KEPT["tls"] = ssl.create_default_context().wrap_socket(flow, server_hostname=host)
