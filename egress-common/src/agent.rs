@@ -24,6 +24,8 @@ pub struct AgentConfig {
     /// 1 if the policy denies networks: then every hit of an allowed network is checked again.
     pub denies_networks: u8,
     pub zero: [u8; 3],
+    /// Changes with the policy: then open flows are judged again. Never 0.
+    pub generation: u32,
 }
 
 /// Key of the exact deny counters.
@@ -35,7 +37,7 @@ pub struct CounterKey {
     pub reason: u32,
 }
 
-const _: () = assert!(size_of::<AgentConfig>() == 16);
+const _: () = assert!(size_of::<AgentConfig>() == 20);
 const _: () = assert!(size_of::<CounterKey>() == 8);
 
 #[cfg(feature = "user")]

@@ -15,6 +15,14 @@ pub const fn v4_mapped(octets: [u8; 4]) -> Address {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
+/// FNV-1a, 64 bits (draft-eastlake-fnv). For keys in maps that outlive a process: the hash of the
+/// standard library may change with the compiler.
+#[must_use]
+pub fn fnv1a(octets: impl IntoIterator<Item = u8>) -> u64 {
+    let mix = |hash: u64, octet: u8| (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3);
+    octets.into_iter().fold(0xcbf2_9ce4_8422_2325, mix)
+}
+
 /// 127.0.0.1, where the IPv4 listeners of the daemon are.
 #[inline(always)]
 #[must_use]

@@ -13,7 +13,7 @@ mod verdict;
 
 pub use agent::{AgentConfig, CounterKey, LOST_EVENTS, MAX_AGENTS, MAX_SOCKETS_PER_AGENT};
 pub use event::{Event, Hook};
-pub use flow::{Address, OriginKey, OriginValue, TCP, UDP, loopback_v4, loopback_v6, v4_mapped};
+pub use flow::{Address, OriginKey, OriginValue, TCP, UDP, fnv1a, loopback_v4, loopback_v6, v4_mapped};
 pub use grant::{
     Gate, GrantKey, GrantValue, MAX_GRANTS_PER_AGENT, MAX_NETWORKS_PER_AGENT, NameKey, NameValue, NetworkKey,
     NetworkValue, RuleKey,

@@ -111,6 +111,7 @@ fn choose(
         socket.flow_port = to.port;
         socket.flow_transport = u32::from(to.transport);
         socket.flow_rule = pass.rule;
+        socket.flow_generation = service::config(agent)?.generation;
     }
     Ok(())
 }

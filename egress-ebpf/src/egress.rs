@@ -25,6 +25,10 @@ pub fn judge(ctx: &SkBuffContext) -> i32 {
         Err(denied) => return report::packet(ctx, 0, None, Hook::Egress, &denied),
     };
     let denied = match packet::read(ctx) {
+        // A socket chooses its device: what is for this host must not be put on a wire.
+        Ok(packet) if is_loopback_address(&packet.destination) && !leaves_by_loopback(ctx) => {
+            Denied::because(DropReason::PacketNotAllowed)
+        }
         Ok(packet) => match may_leave(agent, socket.as_deref_mut(), &packet) {
             Ok(()) => return PASS,
             Err(denied) => denied,
@@ -62,10 +66,12 @@ fn may_leave(agent: u32, socket: Option<&mut Socket>, packet: &Packet) -> Result
             return to_service(socket, service, packet);
         }
         if is_flow(socket, packet) {
-            return match verdict::rule_is_in_force(agent, socket.flow_rule) {
-                true => Ok(()),
-                false => Err(Denied { reason: DropReason::RuleRemoved, rule: socket.flow_rule }),
-            };
+            let generation = service::config(agent)?.generation;
+            if socket.flow_generation != generation {
+                verdict::judge_again(agent, packet.transport, to, port, socket.flow_rule)?;
+                socket.flow_generation = generation;
+            }
+            return Ok(());
         }
     }
     match verdict::judge(agent, packet.transport, to, port) {
@@ -105,6 +111,12 @@ fn answers_allowed(agent: u32, packet: &Packet, denied: Denied) -> Result<(), De
         Ok(pass) if !pass.through_proxy => Ok(()),
         Ok(_) | Err(_) => Err(denied),
     }
+}
+
+/// The loopback device is the first of every network namespace (net/core/dev.c, LOOPBACK_IFINDEX).
+#[inline(always)]
+fn leaves_by_loopback(ctx: &SkBuffContext) -> bool {
+    unsafe { (*ctx.skb.skb).ifindex == 1 }
 }
 
 #[inline(always)]

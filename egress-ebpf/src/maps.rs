@@ -87,6 +87,9 @@ pub struct Socket {
     pub flow_port: u16,
     pub original_port: u16,
     pub flow_transport: u32,
+    /// The policy by which the direct flow was judged last.
+    pub flow_generation: u32,
+    pub zero: u32,
     /// Destination of the direct flow.
     pub flow_address: Address,
     /// What the agent asked for before the last redirect.

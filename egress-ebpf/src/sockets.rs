@@ -46,6 +46,8 @@ pub fn made_by_current(agent: u32) -> Socket {
         flow_port: 0,
         original_port: 0,
         flow_transport: 0,
+        flow_generation: 0,
+        zero: 0,
         flow_address: [0; 16],
         original_address: [0; 16],
         origin: OriginKey { agent: 0, port: 0, transport: 0, zero: 0, address: [0; 16] },

@@ -30,10 +30,24 @@ pub fn judge(agent: u32, transport: u8, address: &Address, port: u16) -> Result<
     Ok(Pass { rule: allowed.rule, through_proxy: false })
 }
 
-/// Whether the rule that once allowed a flow of `agent` is still in force.
+/// Whether an open flow may go on after the policy was replaced. The end of its grant does not
+/// matter; that its rule is in force, and that no deny rule took its grant away, does.
 #[inline(always)]
-pub fn rule_is_in_force(agent: u32, rule: u32) -> bool {
-    unsafe { RULES.get(&RuleKey { agent, rule }) }.is_some()
+pub fn judge_again(agent: u32, transport: u8, address: &Address, port: u16, rule: u32) -> Result<(), Denied> {
+    let removed = Denied { reason: DropReason::RuleRemoved, rule };
+    if unsafe { RULES.get(&RuleKey { agent, rule }) }.is_none() {
+        return Err(removed);
+    }
+    denied_network(agent, transport, port, address)?;
+    let grant = GrantKey { agent, port, transport, zero: 0, address: *address };
+    if unsafe { GRANTS.get(&grant) }.is_some() {
+        return Ok(());
+    }
+    let network = Key::new(NetworkKey::BITS, NetworkKey::new(agent, transport, port, *address));
+    match NETWORKS.get(&network) {
+        Some(_) => Ok(()),
+        None => Err(removed),
+    }
 }
 
 #[inline(always)]

@@ -67,6 +67,13 @@ fn threads_and_grandchildren_are_fenced_too() {
 }
 
 #[test]
+fn what_is_for_our_own_listeners_leaves_by_no_device_of_the_agents_choice() {
+    let fence = fence(COMMON);
+    let flows = ["{trick} udp_by_device {v4} 53 {mark} wan", "{trick} udp_by_device {v6} 53 {mark} wan"];
+    stops(&fence.agent(AGENT), EVIL, &flows);
+}
+
+#[test]
 fn tcp_fast_open_carries_no_data_to_denied_addresses() {
     let fence = fence(COMMON);
     let flows = [

@@ -91,6 +91,27 @@ def udp_reconnected(host, port, mark, first):
     expect(flow.recv(4096) == mark)
 
 
+def udp_by_device(host, port, mark, device):
+    """Sends by a device of the sender's choice, in each way that needs no privilege."""
+    index = socket.if_nametoindex(device)
+    with datagram(host) as flow:
+        flow.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        flow.sendto(mark, (host, int(port)))
+    with datagram(host) as flow:
+        if flow.family == socket.AF_INET6:
+            info = struct.pack("=16sI", bytes(16), index)
+            ancillary = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info)
+        else:
+            info = struct.pack("=I4s4s", index, bytes(4), bytes(4))
+            ancillary = (socket.IPPROTO_IP, 8, info)  # IP_PKTINFO
+        flow.sendmsg([mark], [ancillary], 0, (host, int(port)))
+    with datagram(host) as flow:
+        # IPV6_UNICAST_IF and IP_UNICAST_IF take the index in network order.
+        level, option = (41, 76) if flow.family == socket.AF_INET6 else (0, 50)
+        flow.setsockopt(level, option, struct.pack("!I", index))
+        flow.sendto(mark, (host, int(port)))
+
+
 def udp_large(host, port, mark):
     """More than a frame holds: leaves in fragments."""
     datagram(host).sendto(mark * 200, (host, int(port)))

@@ -3,31 +3,28 @@
 use super::{
     Daemon, listeners,
     listeners::Bound,
-    load, loader,
     memory::{Memory, Remembered},
 };
 use crate::{
     audit::Time,
-    config::{self, Installed, Policies},
-    control::protocol::{PolicyText, Refusal, RefusalKind, ReloadSummary, StartAgent, StartedAgent},
-    datapath::{self, Cgroup, Fence, Listeners, Names},
+    config::DaemonConfig,
+    control::protocol::{PolicyText, Refusal, RefusalKind, StartAgent, StartedAgent},
+    datapath::{Cgroup, Fence, Listeners, Names},
     dns,
     policy::{Agent, AgentId, AgentName, Policy},
     proxy,
 };
-use anyhow::Context;
 use std::{
     collections::BTreeMap,
-    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, block_in_place};
 
 /// Every agent that runs, by number.
 #[derive(Debug, Default)]
@@ -46,8 +43,16 @@ pub struct Running {
     pub own_policy: Mutex<Option<PolicyText>>,
     /// A process was seen in its cgroup: from then on an empty cgroup is the end.
     lived: AtomicBool,
+    /// Events that the kernel lost, as far as the log was told.
+    lost_told: AtomicU64,
     /// Aborted when this is dropped.
     _serving: JoinSet<()>,
+}
+
+impl Running {
+    pub fn own_policy(&self) -> Option<PolicyText> {
+        self.own_policy.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Agents {
@@ -92,29 +97,69 @@ impl Daemon {
         let invalid = |error: &dyn std::fmt::Display| Refusal::new(RefusalKind::Invalid, error);
         let name = request.name.as_deref().unwrap_or("agent");
         let name = AgentName::parse(name).map_err(|error| invalid(&error))?;
-        let policy = match &request.policy {
-            Some(text) => self.compile(text).map_err(|error| invalid(&error))?.for_agent(&name),
-            None => self.policies.load().policies.for_agent(&name),
-        };
+        let policy = self.policy_for(&name, request.policy.as_ref()).map_err(|error| invalid(&error))?;
         Fence::holds(&policy).map_err(|error| invalid(&error))?;
-        let failed = |error: anyhow::Error| Refusal::new(RefusalKind::Failed, format!("{error:#}"));
         if self.agents.all().len() >= usize::try_from(egress_common::MAX_AGENTS).unwrap_or(0) {
             return Err(Refusal::new(RefusalKind::Busy, "the daemon serves as many agents as it can"));
         }
-        let id = self.memory().next_id().map_err(failed)?;
-        let agent = Arc::new(Agent::new(id, name.clone(), policy));
-        let bound = Bound::fresh(request.explicit_proxy).map_err(failed)?;
-        let cgroup = self.root.child(&format!("{name}.{id}")).map_err(|error| failed(error.into()))?;
+        let name = self.free_name(name);
+        let started = block_in_place(|| self.prepare(name, policy, request));
+        let running = started.map_err(|error| Refusal::new(RefusalKind::Failed, format!("{error:#}")))?;
+        Ok(self.describe(&running))
+    }
+
+    /// Everything that an agent needs but a process; nothing of it stays where that fails.
+    fn prepare(
+        &self,
+        name: AgentName,
+        policy: Arc<Policy>,
+        request: StartAgent,
+    ) -> anyhow::Result<Arc<Running>> {
+        let id = self.memory().next_id()?;
+        let bound = Bound::fresh(request.explicit_proxy)?;
+        let cgroup = self.root.child(&format!("{name}.{id}"))?;
+        cgroup.bound_descendants()?;
         let remembered = Remembered {
             id: id.0,
             name: name.to_string(),
             cgroup: cgroup.path().to_owned(),
+            cgroup_id: cgroup.id(),
             listeners: listeners::remember(bound.ports),
-            own_policy: request.policy,
+            own_policy: request.policy.clone(),
         };
-        self.memory().write(&remembered).map_err(failed)?;
-        let running = self.admit(agent, cgroup, bound, remembered.own_policy).map_err(failed)?;
-        Ok(self.describe(&running))
+        let agent = Arc::new(Agent::new(id, name, policy));
+        let admitted = self
+            .memory()
+            .write(&remembered)
+            .and_then(|()| Ok(self.fence.admit(&agent, &cgroup, bound.ports)?));
+        match admitted {
+            Ok(()) => Ok(self.serve_agent(agent, cgroup, bound, request.policy)),
+            Err(error) => {
+                self.deny_all(id, cgroup.id());
+                self.memory().forget(id);
+                let _ = cgroup.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// `name`, or, where an agent of that name runs, the same with a number: records and summaries
+    /// tell agents apart by their names.
+    fn free_name(&self, name: AgentName) -> AgentName {
+        let taken: Vec<String> =
+            self.agents.all().iter().map(|running| running.agent.name().to_string()).collect();
+        let stem: String = name.as_str().chars().take(40).collect();
+        let numbered = (2..).map(|number: u32| format!("{stem}-{number}"));
+        let mut candidates = std::iter::once(name.to_string()).chain(numbered);
+        let free = candidates.find(|candidate| !taken.contains(candidate));
+        free.and_then(|free| AgentName::parse(&free).ok()).unwrap_or(name)
+    }
+
+    /// Takes away whatever the kernel still lets an agent do that cannot be served.
+    pub(super) fn deny_all(&self, id: AgentId, cgroup_id: u64) {
+        if let Err(error) = self.fence.dismiss(id, cgroup_id) {
+            tracing::error!(%id, %error, "agent is denied by the programs alone");
+        }
     }
 
     /// Ends an agent: its processes first, so that nothing of it waits for a daemon that forgot it.
@@ -134,11 +179,12 @@ impl Daemon {
         }
     }
 
-    /// Ends the agents whose last process is gone, and forgets grants that expired long ago.
-    pub(super) async fn sweep(&self) {
+    /// Ends the agents whose last process is gone, and tells of events that the kernel lost.
+    pub(super) async fn reap(&self) {
         let _turn = self.changes.lock().await;
-        self.fence.sweep();
         for running in self.agents.all() {
+            let lost = self.fence.lost_events(running.agent.id());
+            self.recorder.lose(lost.saturating_sub(running.lost_told.swap(lost, Ordering::Relaxed)));
             let is_populated = running.cgroup.is_populated();
             let lived = running.lived.fetch_or(is_populated, Ordering::Relaxed) || is_populated;
             let age = Time::now().timestamp().duration_since(running.started.timestamp()).unsigned_abs();
@@ -148,81 +194,13 @@ impl Daemon {
         }
     }
 
-    /// Serves again the agents that an earlier daemon left fenced.
-    pub(super) async fn take_over(&self) -> anyhow::Result<()> {
-        for remembered in self.memory().read_all() {
-            let name = remembered.name.clone();
-            match self.take_over_one(remembered) {
-                Ok(()) => tracing::info!(agent = %name, "taken over"),
-                // It stays in its cgroup, where everything is denied.
-                Err(error) => tracing::error!(agent = %name, "stays denied: {error:#}"),
-            }
-        }
-        self.fence.apply_table().context("failed to apply the nft table")
-    }
-
-    fn take_over_one(&self, remembered: Remembered) -> anyhow::Result<()> {
-        let name = AgentName::parse(&remembered.name)?;
-        if !remembered.cgroup.is_dir() {
-            self.memory().forget(AgentId(remembered.id));
-            anyhow::bail!("its cgroup is gone");
-        }
-        let policy = match &remembered.own_policy {
-            Some(text) => self.compile(text)?.for_agent(&name),
-            None => self.policies.load().policies.for_agent(&name),
-        };
-        let id = AgentId(remembered.id);
-        let agent = Arc::new(Agent::new(id, name, policy));
-        let grants = self.fence.remembered_grants(id);
-        agent.remember(&grants, datapath::now())?;
-        let bound = Bound::again(listeners::recall(remembered.listeners))?;
-        let cgroup = Cgroup::open(remembered.cgroup)?;
-        self.admit(agent, cgroup, bound, remembered.own_policy).map(|_| ())
-    }
-
-    /// Replaces every policy, or none.
-    pub(super) async fn replace_policies(&self) -> Result<ReloadSummary, Refusal> {
-        let _turn = self.changes.lock().await;
-        let invalid = |error: config::ConfigError| Refusal::new(RefusalKind::Invalid, error);
-        let loaded = load(&self.options).map_err(invalid)?;
-        let mut replacements: Vec<(Arc<Running>, Arc<Policy>, Option<PolicyText>)> = Vec::new();
-        for running in self.agents.all() {
-            let name = running.agent.name();
-            let own = running.own_policy.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let own = own.map(read_again);
-            let policy = match &own {
-                Some(text) => self.compile(text).map_err(invalid)?.for_agent(name),
-                None => loaded.policies.for_agent(name),
-            };
-            Fence::holds(&policy).map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
-            replacements.push((running, policy, own));
-        }
-        let mut changed_agents = Vec::new();
-        for (running, policy, own) in replacements {
-            if *running.agent.policy() != *policy {
-                changed_agents.push(running.agent.name().to_string());
-            }
-            running.agent.replace_policy(policy);
-            *running.own_policy.lock().unwrap_or_else(PoisonError::into_inner) = own;
-            self.fence
-                .replace_policy(&running.agent, running.listeners)
-                .map_err(|error| Refusal::new(RefusalKind::Failed, error))?;
-            self.server_names.rejudge(&running.agent, datapath::now());
-        }
-        let policies = loaded.files.clone();
-        self.policies.store(Arc::new(loaded));
-        Ok(ReloadSummary { policies, changed_agents, warnings: Vec::new() })
-    }
-
-    fn admit(
+    pub(super) fn serve_agent(
         &self,
         agent: Arc<Agent>,
         cgroup: Cgroup,
         bound: Bound,
         own_policy: Option<PolicyText>,
-    ) -> anyhow::Result<Arc<Running>> {
-        let listeners = bound.ports;
-        self.fence.admit(&agent, &cgroup, listeners)?;
+    ) -> Arc<Running> {
         let mut serving = JoinSet::new();
         let names = Arc::clone(&self.names);
         serving.spawn(dns::serve(Arc::clone(&agent), bound.dns, names, Arc::clone(&self.fence) as _));
@@ -230,14 +208,15 @@ impl Daemon {
         let running = Arc::new(Running {
             agent,
             cgroup,
-            listeners,
+            listeners: bound.ports,
             started: Time::now(),
             own_policy: Mutex::new(own_policy),
             lived: AtomicBool::new(false),
+            lost_told: AtomicU64::new(0),
             _serving: serving,
         });
         self.agents.insert(Arc::clone(&running));
-        Ok(running)
+        running
     }
 
     async fn put_down(&self, running: &Arc<Running>) -> anyhow::Result<()> {
@@ -250,19 +229,15 @@ impl Daemon {
         if running.cgroup.path().is_dir() {
             running.cgroup.remove()?;
         }
+        let lost = self.fence.lost_events(id);
+        block_in_place(|| self.fence.dismiss(id, running.cgroup.id()))?;
+        self.recorder.lose(lost.saturating_sub(running.lost_told.load(Ordering::Relaxed)));
         // What it was denied last must be there for whoever asks after its end.
         self.recorder.settled().await;
         self.agents.remove(id);
         self.feed.forget(running.agent.name().as_str());
-        self.fence.dismiss(id, &running.cgroup)?;
         self.memory().forget(id);
         Ok(())
-    }
-
-    fn compile(&self, text: &PolicyText) -> Result<Policies, config::ConfigError> {
-        let config = &self.options.config;
-        let registries = Installed::new(config.cache_dir.clone());
-        loader(config, &registries).load_str(&text.file, &text.text, &text.base_dir)
     }
 
     fn describe(&self, running: &Running) -> StartedAgent {
@@ -277,20 +252,27 @@ impl Daemon {
             proxy_v6: at(v6, explicit_v6),
             dns_v4: at(v4, dns_v4),
             dns_v6: at(v6, dns_v6),
-            hidden: vec![self.options.config.run_dir.clone(), self.options.config.audit_log.clone()],
+            hidden: self.hidden(),
             next_seq: self.feed.next_seq(),
         }
     }
 
-    fn memory(&self) -> Memory {
-        Memory::at(&self.options.config.run_dir)
+    /// Folders of every daemon, not only of this one; a log elsewhere only by its file, because its
+    /// folder may be anybody's.
+    fn hidden(&self) -> Vec<PathBuf> {
+        let config = &self.options.config;
+        let own = DaemonConfig::default();
+        let log_folder = own.audit_log.parent().map(Path::to_owned);
+        let mut hidden: Vec<PathBuf> = [Some(own.run_dir), log_folder].into_iter().flatten().collect();
+        for path in [&config.run_dir, &config.audit_log] {
+            if !hidden.iter().any(|folder| path.starts_with(folder)) {
+                hidden.push(path.clone());
+            }
+        }
+        hidden
     }
-}
 
-/// The policy as its file is by now; as it was, where there is no such file.
-fn read_again(text: PolicyText) -> PolicyText {
-    match fs::read_to_string(PathBuf::from(&text.file)) {
-        Ok(new) => PolicyText { text: new, ..text },
-        Err(_) => text,
+    pub(super) fn memory(&self) -> Memory {
+        Memory::at(&self.options.config.run_dir)
     }
 }

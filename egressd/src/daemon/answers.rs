@@ -55,7 +55,7 @@ impl Daemon {
     fn status(&self) -> Status {
         let loaded = self.policies.load();
         let lost_in_kernel: u64 =
-            self.agents.all().iter().map(|running| self.fence.counters(running.agent.id()).1).sum();
+            self.agents.all().iter().map(|running| self.fence.lost_events(running.agent.id())).sum();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),

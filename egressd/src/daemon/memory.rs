@@ -20,6 +20,8 @@ pub struct Remembered {
     pub id: u32,
     pub name: String,
     pub cgroup: PathBuf,
+    /// By which the kernel's maps know it, also when the folder is gone.
+    pub cgroup_id: u64,
     pub listeners: RememberedPorts,
     pub own_policy: Option<PolicyText>,
 }

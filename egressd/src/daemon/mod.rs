@@ -5,6 +5,8 @@ mod answers;
 mod checks;
 mod listeners;
 mod memory;
+mod reload;
+mod takeover;
 
 use crate::{
     audit::{self, Feed, Log, Recorder},
@@ -20,7 +22,7 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use std::{
     fs,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -62,6 +64,8 @@ pub async fn run(options: Options) -> Result<()> {
 /// Everything that the daemon is made of.
 pub struct Daemon {
     options: Options,
+    /// Of the run folder: held for as long as this daemon lives.
+    _lock: fs::File,
     started: audit::Time,
     policies: ArcSwap<Loaded>,
     hierarchy: Hierarchy,
@@ -73,7 +77,6 @@ pub struct Daemon {
     server_names: Arc<proxy::Gate>,
     recorder: Recorder,
     feed: Arc<Feed>,
-    scribe: tokio::task::JoinHandle<()>,
     log_health: Arc<audit::LogHealth>,
     /// A change of agents or policies at a time.
     changes: tokio::sync::Mutex<()>,
@@ -87,8 +90,11 @@ struct Loaded {
     time: audit::Time,
 }
 
-/// How often agents without processes are looked for, and expired grants removed.
-const SWEEP: Duration = Duration::from_secs(2);
+/// How often agents without processes are looked for.
+const REAP: Duration = Duration::from_secs(2);
+
+/// How often expired grants are removed: that walks the maps of all agents.
+const SWEEP: Duration = Duration::from_secs(30);
 
 /// Events that may wait for the log. A record takes some 400 octets: 8 MiB at the most.
 const QUEUE: usize = 16_384;
@@ -99,6 +105,7 @@ impl Daemon {
         let config = &options.config;
         let loaded = load(&options).context("no policy was put in force")?;
         make_private_folder(&config.run_dir)?;
+        let lock = lock(&config.run_dir)?;
         let upstream = match config.upstreams.as_slice() {
             [] => Upstream::from_host()?,
             servers => Upstream::to(servers)?,
@@ -111,7 +118,7 @@ impl Daemon {
         let log_health = log.health();
         let feed = Feed::new(recovered);
         let (recorder, queue) = Recorder::new(QUEUE);
-        let scribe = tokio::spawn(audit::run(queue, recorder.clone(), log, Arc::clone(&feed)));
+        tokio::spawn(audit::run(queue, recorder.clone(), log, Arc::clone(&feed)));
 
         let hierarchy = Hierarchy::find()?;
         let root = hierarchy.create(&cgroup_name(&options.instance))?;
@@ -127,13 +134,6 @@ impl Daemon {
         let nft = Nft::open(&options.instance, &root)?;
         let fence = Arc::new(Fence::new(tables, nft));
         let agents = Arc::new(Agents::default());
-        let ring = datapath::report(events, Arc::clone(&agents) as _, recorder.clone());
-        tokio::spawn(async move {
-            if let Err(error) = ring.await {
-                tracing::error!(%error, "denials of the kernel programs are no longer recorded");
-            }
-        });
-
         let names = dns::Gate::new(upstream, Arc::clone(&fence) as _, recorder.clone(), datapath::now);
         let server_names = proxy::Gate::new(
             recorder.clone(),
@@ -153,13 +153,20 @@ impl Daemon {
             server_names,
             recorder,
             feed,
-            scribe,
             log_health,
             changes: tokio::sync::Mutex::default(),
             shutdown: CancellationToken::new(),
             options,
+            _lock: lock,
         });
-        daemon.take_over().await?;
+        daemon.take_over()?;
+        // Not before: what was denied while no daemon ran waits in the ring for agents to be known.
+        let ring = datapath::report(events, Arc::clone(&daemon.agents) as _, daemon.recorder.clone());
+        tokio::spawn(async move {
+            if let Err(error) = ring.await {
+                tracing::error!(%error, "denials of the kernel programs are no longer recorded");
+            }
+        });
         Ok(daemon)
     }
 
@@ -176,7 +183,7 @@ impl Daemon {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
-        let mut sweep = tokio::time::interval(SWEEP);
+        let sweeper = tokio::spawn(Arc::clone(self).keep_tidy());
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
         tracing::info!(instance = %self.options.instance, "ready");
@@ -184,14 +191,29 @@ impl Daemon {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hang_up.recv() => self.reload_on_signal().await,
-                _ = sweep.tick() => self.sweep().await,
+                _ = hang_up.recv() => {
+                    let daemon = Arc::clone(self);
+                    tokio::spawn(async move { daemon.reload_on_signal().await });
+                }
             }
         }
+        sweeper.abort();
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
         self.feed.close();
         self.shutdown.cancel();
         server.await.context("control server")
+    }
+
+    /// Ends agents that are gone, and now and then removes what expired.
+    async fn keep_tidy(self: Arc<Self>) {
+        let mut reap = tokio::time::interval(REAP);
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            tokio::select! {
+                _ = reap.tick() => self.reap().await,
+                _ = sweep.tick() => tokio::task::block_in_place(|| self.fence.sweep()),
+            }
+        }
     }
 
     /// Leaves the fence closed, or nothing at all.
@@ -203,7 +225,6 @@ impl Daemon {
                 self.remove_everything();
             }
         }
-        self.scribe.abort();
     }
 
     fn remove_everything(&self) {
@@ -254,8 +275,27 @@ fn loader<'a>(config: &'a DaemonConfig, registries: &'a Installed) -> Loader<'a>
 
 /// Only root may look into it, and only a folder of root's is taken.
 fn make_private_folder(folder: &Path) -> Result<()> {
-    let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(folder);
-    made.with_context(|| format!("failed to create `{}`", folder.display()))
+    let named = || format!("failed to make `{}` a folder of ours", folder.display());
+    fs::DirBuilder::new().mode(0o700).recursive(true).create(folder).with_context(named)?;
+    let owner = fs::metadata(folder).with_context(named)?.uid();
+    anyhow::ensure!(
+        owner == 0,
+        "`{}` belongs to user {owner}: give egressd a folder of root's",
+        folder.display()
+    );
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).with_context(named)
+}
+
+/// One daemon a run folder: a second one would take the agents of the first.
+fn lock(run_dir: &Path) -> Result<fs::File> {
+    let path = run_dir.join("lock");
+    let file = fs::File::create(&path).with_context(|| format!("failed to create `{}`", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            anyhow::bail!("another daemon holds `{}` ({error}): stop it, or use --run-dir", path.display())
+        }
+    }
 }
 
 fn cgroup_name(instance: &str) -> String {

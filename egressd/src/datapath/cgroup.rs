@@ -37,14 +37,18 @@ impl Hierarchy {
         Cgroup::create(self.mount.join(name))
     }
 
-    /// Whether the process `pid` is in `cgroup` or below it.
+    /// Whether the process `pid` is in `cgroup` or below it, or in the cgroup of agents of another
+    /// daemon. True where that cannot be told: whoever asks wants to keep such a process out.
     #[must_use]
     pub fn holds(&self, cgroup: &Cgroup, pid: u32) -> bool {
-        let Ok(memberships) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
-        let Some(own) = memberships.lines().find_map(|line| line.strip_prefix("0::/")) else { return false };
-        self.mount.join(own).starts_with(&cgroup.path)
+        let Ok(memberships) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return true };
+        let Some(own) = memberships.lines().find_map(|line| line.strip_prefix("0::/")) else { return true };
+        own.starts_with(ROOT_PREFIX) || self.mount.join(own).starts_with(&cgroup.path)
     }
 }
+
+/// What the cgroups that carry programs of ours are called, right below the root of the hierarchy.
+const ROOT_PREFIX: &str = "egressd";
 
 /// One cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +64,18 @@ impl Cgroup {
     /// The kernel refuses to make it.
     pub fn child(&self, name: &str) -> Result<Self, CgroupError> {
         Self::create(self.path.join(name))
+    }
+
+    /// Bounds what an agent that finds a writable hierarchy can build below this cgroup: whoever
+    /// removes it has to walk all of it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn bound_descendants(&self) -> Result<(), CgroupError> {
+        let write = |file: &str, bound: &str| fs::write(self.path.join(file), bound);
+        write("cgroup.max.depth", "8")
+            .and_then(|()| write("cgroup.max.descendants", "256"))
+            .map_err(|error| CgroupError::Create(self.path.clone(), error))
     }
 
     /// Opens a cgroup that exists.

@@ -69,7 +69,7 @@ impl Ebpf {
         let folder = cgroup.file().map_err(|error| EbpfError::Cgroup(error.to_string()))?;
         for (hook, kind) in HOOKS {
             let program = object.program_mut(hook).ok_or(EbpfError::Missing(hook))?;
-            attach(program, hook, kind, pins, &folder)?;
+            attach(program, hook, kind, pins, cgroup, &folder)?;
         }
         let events = object.take_map("EVENTS").ok_or(EbpfError::Missing("EVENTS"))?;
         Ok(Self {
@@ -94,6 +94,8 @@ pub enum EbpfError {
     Pin { hook: &'static str, error: String },
     #[error("failed to replace the program behind `{hook}`: {error}")]
     Replace { hook: &'static str, error: io::Error },
+    #[error("the pinned `{0}` is attached to another cgroup: give each instance a run folder of its own")]
+    Elsewhere(&'static str),
     #[error("{0}")]
     Cgroup(String),
     #[error("failed to use map `{map}`: {error}")]
@@ -107,16 +109,24 @@ fn attach(
     hook: &'static str,
     kind: AttachType,
     pins: &Pins,
-    cgroup: &File,
+    cgroup: &Cgroup,
+    folder: &File,
 ) -> Result<(), EbpfError> {
     let refused = |error: ProgramError| EbpfError::Refused { hook, error: chain(&error) };
     load(program).map_err(refused)?;
     let loaded = program.fd().map_err(refused)?;
     let pinned = pins.links().join(hook);
-    match links::open(&pinned).map_err(|error| EbpfError::Replace { hook, error })? {
-        Some(link) => links::replace(link, loaded).map_err(|error| EbpfError::Replace { hook, error })?,
-        None => {
-            links::create(loaded, cgroup, kind, &pinned).map_err(|error| EbpfError::Attach { hook, error })?
+    let replace = |error| EbpfError::Replace { hook, error };
+    let link = links::open(&pinned).map_err(replace)?;
+    let attached_to = link.as_ref().map(links::cgroup_of).transpose().map_err(replace)?;
+    match (link, attached_to) {
+        (Some(link), Some(id)) if id == cgroup.id() => links::replace(link, loaded).map_err(replace)?,
+        (_, Some(id)) if id != 0 => return Err(EbpfError::Elsewhere(hook)),
+        // No link, or one that went with its cgroup.
+        _ => {
+            let _ = std::fs::remove_file(&pinned);
+            links::create(loaded, folder, kind, &pinned)
+                .map_err(|error| EbpfError::Attach { hook, error })?;
         }
     }
     let path = pins.programs().join(hook);

@@ -4,21 +4,23 @@ use super::{
     cgroup::Cgroup,
     clock::now,
     ebpf::chain,
+    leave::{self, Direct},
     nft::{Nft, NftError},
     ruleset::{Listeners, Share},
-    tables::{NetworkEntry, NetworkList, Tables, transport_of},
+    tables::{NetworkList, Tables},
 };
 use crate::policy::{
-    Agent, AgentId, Grant, GrantError, GrantSink, Origin, OriginLookup, Policy, Process, Protocol, Rule,
-    RuleId, Subject, Transport,
+    Agent, AgentId, Grant, GrantError, GrantSink, Moment, Origin, OriginLookup, Policy, Process, Transport,
 };
 use aya::maps::MapError;
-use egress_common::{DropReason, TCP, UDP};
+use egress_common::MAX_NETWORKS_PER_AGENT;
 use std::{
+    collections::BTreeSet,
     future::Future,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     pin::Pin,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 /// What the kernel enforces, for all agents of this daemon.
@@ -39,36 +41,40 @@ impl Fence {
     /// # Errors
     /// [`FenceError::TooManyNetworks`].
     pub fn holds(policy: &Policy) -> Result<(), FenceError> {
-        let count = networks(policy.allow()).len().max(denied_networks(policy.deny()).len());
-        if count <= MAX_NETWORKS { Ok(()) } else { Err(FenceError::TooManyNetworks(count)) }
+        leave::fits(policy).map_err(FenceError::TooManyNetworks)
     }
 
     /// Lets `agent`, whose processes are in `cgroup`, out by its policy.
     ///
     /// # Errors
-    /// Names what could not be written; then the agent is unknown and everything is denied.
+    /// Names what could not be written; then the agent is to be dismissed.
     pub fn admit(&self, agent: &Agent, cgroup: &Cgroup, listeners: Listeners) -> Result<(), FenceError> {
+        self.announce(agent, cgroup, listeners)?;
+        self.apply_table()?;
+        self.open(agent, cgroup, listeners)
+    }
+
+    /// Writes down what `agent` may do, for the next [`Fence::apply_table`]: so that agents that are
+    /// taken over together come into the table together, and the flows of none are cut.
+    ///
+    /// # Errors
+    /// The cgroup is where nft does not look.
+    pub fn announce(&self, agent: &Agent, cgroup: &Cgroup, listeners: Listeners) -> Result<(), FenceError> {
         let policy = agent.policy();
         let (path, level) = Nft::locate(cgroup)?;
-        {
-            let mut nft = self.nft();
-            nft.set(Share {
-                agent: agent.id().0,
-                cgroup: path,
-                level,
-                listeners,
-                networks: networks(policy.allow()),
-                direct: direct(&agent.live_grants(now())).into_iter().collect(),
-            });
-            nft.apply()?;
-        }
-        let mut tables = self.tables();
-        write_policy(&mut tables, agent.id(), &policy)?;
-        tables.add_agent(agent.id(), cgroup.id(), with_flags(listeners, &policy))?;
+        let share = Share {
+            agent: agent.id().0,
+            cgroup: path,
+            level,
+            listeners,
+            networks: leave::networks(policy.allow()),
+            direct: self.direct_of(agent.id(), &policy),
+        };
+        self.nft().set(share);
         Ok(())
     }
 
-    /// Writes down what `admit` of several agents needs, without applying the table each time.
+    /// Puts the table in force as it was announced, in one transaction.
     ///
     /// # Errors
     /// `nft` refuses.
@@ -76,12 +82,23 @@ impl Fence {
         Ok(self.nft().apply()?)
     }
 
-    /// Closes the fence around an agent that is gone.
+    /// Writes the policy of `agent` to the maps: what is no longer allowed is removed first.
+    ///
+    /// # Errors
+    /// Names what could not be written.
+    pub fn open(&self, agent: &Agent, cgroup: &Cgroup, listeners: Listeners) -> Result<(), FenceError> {
+        let policy = agent.policy();
+        let mut tables = self.tables();
+        write_policy(&mut tables, agent.id(), &policy)?;
+        Ok(tables.add_agent(agent.id(), cgroup.id(), leave::with_policy(listeners, &policy))?)
+    }
+
+    /// Closes the fence around an agent that is gone, or cannot be served.
     ///
     /// # Errors
     /// The table cannot be applied; the programs deny all the same.
-    pub fn dismiss(&self, agent: AgentId, cgroup: &Cgroup) -> Result<(), FenceError> {
-        self.tables().remove_agent(agent, cgroup.id());
+    pub fn dismiss(&self, agent: AgentId, cgroup_id: u64) -> Result<(), FenceError> {
+        self.tables().remove_agent(agent, cgroup_id);
         let mut nft = self.nft();
         nft.remove(agent.0);
         Ok(nft.apply()?)
@@ -95,15 +112,15 @@ impl Fence {
         let policy = agent.policy();
         {
             let mut tables = self.tables();
-            tables.retain_grants(agent.id(), now(), |grant| policy.opens(grant))?;
             write_policy(&mut tables, agent.id(), &policy)?;
-            tables.configure(agent.id(), with_flags(listeners, &policy))?;
+            // Last: from here on open flows are judged again, by maps that are complete.
+            tables.configure(agent.id(), leave::with_policy(listeners, &policy))?;
         }
+        let direct = self.direct_of(agent.id(), &policy);
         let mut nft = self.nft();
-        let live = direct(&agent.live_grants(now()));
         if let Some(share) = nft.share(agent.id().0) {
-            share.networks = networks(policy.allow());
-            share.direct = live.into_iter().collect();
+            share.networks = leave::networks(policy.allow());
+            share.direct = direct;
         }
         Ok(nft.apply()?)
     }
@@ -116,16 +133,14 @@ impl Fence {
 
     /// Removes what expired so long ago that no message needs it.
     pub fn sweep(&self) {
-        let keep = KEEP_EXPIRED.as_nanos();
-        let before = now().0.saturating_sub(u64::try_from(keep).unwrap_or(u64::MAX));
-        self.tables().sweep(crate::policy::Moment(before));
+        let keep = u64::try_from(KEEP_EXPIRED.as_nanos()).unwrap_or(u64::MAX);
+        self.tables().sweep(Moment(now().0.saturating_sub(keep)));
     }
 
-    /// The exact deny counters of `agent`, and how many of its events were lost.
+    /// How many denials of `agent` found the kernel's ring buffer full.
     #[must_use]
-    pub fn counters(&self, agent: AgentId) -> (Vec<(DropReason, u64)>, u64) {
-        let tables = self.tables();
-        (tables.counters(agent), tables.lost_events(agent))
+    pub fn lost_events(&self, agent: AgentId) -> u64 {
+        self.tables().lost_events(agent)
     }
 
     /// Looks whether the second deny is in force.
@@ -155,9 +170,34 @@ impl Fence {
             tables.grant(agent.id(), grant, moment)?;
         }
         drop(tables);
-        let direct = direct(&grants);
+        let direct = leave::direct(&grants);
         // What the proxy dials needs no leave of the table, and does not wait for it.
-        if direct.is_empty() { Ok(()) } else { Ok(self.nft().add_direct(agent.id().0, &direct)?) }
+        if direct.is_empty() { Ok(()) } else { self.open_directly(agent, &policy, &direct) }
+    }
+
+    fn open_directly(&self, agent: &Agent, policy: &Policy, direct: &[Direct]) -> Result<(), FenceError> {
+        let id = agent.id();
+        let mut nft = self.nft();
+        nft.add_direct(id.0, direct)?;
+        let is_full = |nft: &mut Nft| nft.share(id.0).is_some_and(|share| share.direct.len() > MAX_DIRECT);
+        if !is_full(&mut nft) {
+            return Ok(());
+        }
+        drop(nft);
+        self.tables().retire_direct(id, MAX_DIRECT / 2);
+        let direct = self.direct_of(id, policy);
+        let mut nft = self.nft();
+        if let Some(share) = nft.share(id.0) {
+            share.direct = direct;
+        }
+        Ok(nft.apply()?)
+    }
+
+    /// What names earned an agent for direct flows, also where new ones may no longer start.
+    fn direct_of(&self, agent: AgentId, policy: &Policy) -> BTreeSet<Direct> {
+        let mut grants = self.tables().grants_of(agent);
+        grants.retain(|grant| policy.opens(grant));
+        leave::direct(&grants).into_iter().collect()
     }
 
     // Maps are changed entry by entry, each whole: a panic in between leaves nothing half done.
@@ -179,7 +219,7 @@ impl GrantSink for Fence {
         Box::pin(async move {
             // Writing maps takes microseconds; only direct grants wait for nft, some milliseconds.
             let write = || self.grant(agent, grants).map_err(|error| GrantError::Kernel(error.to_string()));
-            if direct(grants).is_empty() { write() } else { tokio::task::block_in_place(write) }
+            if leave::direct(grants).is_empty() { write() } else { tokio::task::block_in_place(write) }
         })
     }
 }
@@ -214,61 +254,23 @@ pub enum FenceError {
     Map(#[from] MapError),
     #[error(transparent)]
     Nft(#[from] NftError),
-    #[error("policy lists {0} networks by port, {MAX_NETWORKS} are allowed")]
+    #[error("policy lists {0} networks by port, {MAX_NETWORKS_PER_AGENT} are allowed")]
     TooManyNetworks(usize),
 }
 
-/// Entries that one agent may have in each of the two network tries.
-const MAX_NETWORKS: usize = egress_common::MAX_NETWORKS_PER_AGENT as usize;
-
 /// How long an expired grant stays, so that a late flow is told that it expired.
-const KEEP_EXPIRED: std::time::Duration = std::time::Duration::from_secs(600);
+const KEEP_EXPIRED: Duration = Duration::from_secs(60);
+
+/// Addresses that one agent may hold open for direct flows, live or not. At the bound the half
+/// that expired first is given up, with the flows that are still open by it.
+const MAX_DIRECT: usize = 4096;
 
 /// Octets of a command line that a record keeps.
 const MAX_COMMAND: usize = 512;
 
 fn write_policy(tables: &mut Tables, agent: AgentId, policy: &Policy) -> Result<(), FenceError> {
-    tables.set_networks(NetworkList::Denied, agent, &denied_networks(policy.deny()))?;
-    tables.set_networks(NetworkList::Allowed, agent, &networks(policy.allow()))?;
-    let rules: Vec<RuleId> = policy.allow().iter().map(|rule| rule.id).collect();
-    Ok(tables.set_rules(agent, &rules)?)
-}
-
-fn with_flags(listeners: Listeners, policy: &Policy) -> Listeners {
-    let denies_networks = u8::from(!denied_networks(policy.deny()).is_empty());
-    Listeners { denies_networks, ..listeners }
-}
-
-fn networks(rules: &[Rule]) -> Vec<NetworkEntry> {
-    let entries = |rule: &Rule| {
-        let Subject::Network(network) = rule.subject else { return Vec::new() };
-        let transport = rule.protocol.map_or(TCP, transport_of);
-        rule.ports
-            .iter()
-            .map(|port| NetworkEntry { network, port: *port, transport, rule: rule.id })
-            .collect()
-    };
-    rules.iter().flat_map(entries).collect()
-}
-
-fn denied_networks(rules: &[Rule]) -> Vec<NetworkEntry> {
-    let entries = |rule: &Rule| {
-        let Subject::Network(network) = rule.subject else { return Vec::new() };
-        let transport = rule.protocol.map_or(0, transport_of);
-        let ports: &[u16] = if rule.ports.is_empty() { &[0] } else { &rule.ports };
-        ports.iter().map(|port| NetworkEntry { network, port: *port, transport, rule: rule.id }).collect()
-    };
-    rules.iter().flat_map(entries).collect()
-}
-
-/// The grants that need no proxy: what nft must let pass to their addresses.
-fn direct(grants: &[Grant]) -> Vec<(u8, IpAddr, u16)> {
-    grants
-        .iter()
-        .filter_map(|grant| match grant.protocol {
-            Protocol::Tcp => Some((TCP, grant.address, grant.port)),
-            Protocol::Udp => Some((UDP, grant.address, grant.port)),
-            Protocol::Tls | Protocol::Http => None,
-        })
-        .collect()
+    tables.retain_grants(agent, now(), |grant| policy.opens(grant))?;
+    tables.set_networks(NetworkList::Denied, agent, &leave::denied_networks(policy.deny()))?;
+    tables.set_networks(NetworkList::Allowed, agent, &leave::networks(policy.allow()))?;
+    Ok(tables.set_rules(agent, &leave::rules(policy))?)
 }

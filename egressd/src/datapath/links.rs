@@ -69,6 +69,36 @@ pub enum AttachType {
     SocketRelease = 34,
 }
 
+/// The id of the cgroup that `link` is attached to; 0 if it is gone.
+///
+/// # Errors
+/// The kernel does not say.
+pub fn cgroup_of(link: impl AsFd) -> io::Result<u64> {
+    // include/uapi/linux/bpf.h, struct bpf_link_info, for cgroup links.
+    #[repr(C)]
+    #[derive(Default)]
+    struct LinkInfo {
+        kind: u32,
+        id: u32,
+        program: u32,
+        zero: u32,
+        cgroup: u64,
+        attach_type: u32,
+        end: u32,
+    }
+    #[repr(C)]
+    struct ObjectInfo {
+        descriptor: u32,
+        length: u32,
+        info: u64,
+    }
+    let mut info = LinkInfo::default();
+    let length = u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?;
+    let attributes = ObjectInfo { descriptor: number(&link)?, length, info: (&raw mut info) as u64 };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes)?;
+    Ok(info.cgroup)
+}
+
 /// Puts `program` behind `link`: from one packet to the next, without a moment without either.
 ///
 /// # Errors
@@ -107,6 +137,7 @@ fn number(descriptor: &impl AsFd) -> io::Result<u32> {
 // include/uapi/linux/bpf.h, enum bpf_cmd.
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 

@@ -7,6 +7,7 @@ mod ebpf;
 mod events;
 mod fence;
 pub mod launch;
+mod leave;
 mod links;
 mod nft;
 mod ruleset;

@@ -96,8 +96,11 @@ fn chain(text: &mut String, share: &Share) {
     for network in &share.networks {
         let (word, transport) = (word(network.network.addr()), transport(network.transport));
         let (net, port) = (network.network, network.port);
-        line(text, format_args!("\t\t{word} daddr {net} {transport} dport {port} accept"));
-        if network.network.addr().is_loopback() {
+        let is_loopback = network.network.addr().is_loopback();
+        // A socket chooses its device: what is for this host must not be put on a wire.
+        let device = if is_loopback { "oif lo " } else { "" };
+        line(text, format_args!("\t\t{device}{word} daddr {net} {transport} dport {port} accept"));
+        if is_loopback {
             // A listener of the agent's own answers from there.
             line(text, format_args!("\t\toif lo {word} saddr {net} {transport} sport {port} accept"));
         }
@@ -112,10 +115,10 @@ fn chain(text: &mut String, share: &Share) {
 fn listeners(text: &mut String, address: IpAddr, dns: u16, tcp: [u16; 2]) {
     let word = word(address);
     if dns != 0 {
-        line(text, format_args!("\t\t{word} daddr {address} udp dport {dns} accept"));
+        line(text, format_args!("\t\toif lo {word} daddr {address} udp dport {dns} accept"));
     }
     for port in [dns, tcp[0], tcp[1]].into_iter().filter(|port| *port != 0) {
-        line(text, format_args!("\t\t{word} daddr {address} tcp dport {port} accept"));
+        line(text, format_args!("\t\toif lo {word} daddr {address} tcp dport {port} accept"));
     }
 }
 

@@ -8,10 +8,7 @@ use egress_common::{
     NetworkKey, NetworkValue, OriginKey, OriginValue, RuleKey,
 };
 use ipnet::IpNet;
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    net::{IpAddr, Ipv6Addr, SocketAddr},
-};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// The maps of the kernel programs.
 #[derive(Debug)]
@@ -161,23 +158,34 @@ impl Tables {
         kept.iter().try_for_each(|grant| self.grant(agent, grant, now))
     }
 
-    /// Removes, for all agents, what expired before `moment`.
+    /// Removes, for all agents, what the proxy guards and expired before `moment`. Direct grants
+    /// stay: flows that are open by them are judged again when the policy changes.
     pub fn sweep(&mut self, moment: Moment) {
-        let expired = |value: &NameValue| Moment(value.expires) < moment;
-        let stale: Vec<NameKey> =
-            self.names.iter().flatten().filter(|(_, value)| expired(value)).map(|(key, _)| key).collect();
+        let is_stale =
+            |(key, value): &(NameKey, NameValue)| is_guarded(key) && Moment(value.expires) < moment;
+        let stale: Vec<NameKey> = self.names.iter().flatten().filter(is_stale).map(|(key, _)| key).collect();
         for key in stale {
             let _ = self.names.remove(&key);
         }
-        let stale: Vec<GrantKey> = self
-            .grants
-            .iter()
-            .flatten()
-            .filter(|(_, value)| Moment(value.expires) < moment)
-            .map(|(key, _)| key)
-            .collect();
+        let is_stale = |(_, value): &(GrantKey, GrantValue)| {
+            value.gate == Gate::Proxy as u32 && Moment(value.expires) < moment
+        };
+        let stale: Vec<GrantKey> =
+            self.grants.iter().flatten().filter(is_stale).map(|(key, _)| key).collect();
         for key in stale {
             let _ = self.grants.remove(&key);
+        }
+    }
+
+    /// Removes the direct grants of `agent` that expired first, until `keep` are left.
+    pub fn retire_direct(&mut self, agent: AgentId, keep: usize) {
+        let mut direct = self.names_of(agent);
+        direct.retain(|(key, _)| !is_guarded(key));
+        direct.sort_by_key(|(_, value)| value.expires);
+        let surplus = direct.len().saturating_sub(keep);
+        for (key, _) in direct.into_iter().take(surplus) {
+            let _ = self.names.remove(&key);
+            let _ = self.grants.remove(&grant_key(&key));
         }
     }
 
@@ -218,14 +226,6 @@ impl Tables {
             command: command(value.command),
             original: (value.port != 0).then_some(OriginalDestination(original)),
         })
-    }
-
-    /// The exact deny counters of `agent`.
-    #[must_use]
-    pub fn counters(&self, agent: AgentId) -> Vec<(DropReason, u64)> {
-        let count =
-            |reason: DropReason| self.counters.get(&CounterKey { agent: agent.0, reason: reason as u32 }, 0);
-        DropReason::ALL.iter().map(|reason| (*reason, count(*reason).unwrap_or(0))).collect()
     }
 
     /// How many events of `agent` found the ring buffer full.
@@ -322,8 +322,6 @@ fn name_entry(agent: AgentId, grant: &Grant) -> (NameKey, NameValue) {
     let mut name = [0; 256];
     // A HostName has at most 253 octets.
     name.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
     let protocol = PROTOCOLS.iter().position(|protocol| *protocol == grant.protocol).unwrap_or(0);
     let key = NameKey {
         agent: agent.0,
@@ -331,7 +329,7 @@ fn name_entry(agent: AgentId, grant: &Grant) -> (NameKey, NameValue) {
         protocol: u8::try_from(protocol).unwrap_or(0),
         zero: 0,
         address: octets(grant.address),
-        name: hasher.finish(),
+        name: egress_common::fnv1a(text.iter().copied()),
     };
     let length = u32::try_from(text.len()).unwrap_or(0);
     (key, NameValue { expires: grant.expires.0, rule: grant.rule.0, length, name })
@@ -347,6 +345,11 @@ fn read_name(key: &NameKey, value: &NameValue) -> Option<Grant> {
         rule: RuleId(value.rule),
         expires: Moment(value.expires),
     })
+}
+
+/// Whether flows by this grant pass through the proxy.
+fn is_guarded(key: &NameKey) -> bool {
+    PROTOCOLS.get(usize::from(key.protocol)).is_none_or(|protocol| gate(*protocol) == Gate::Proxy)
 }
 
 fn grant_key(key: &NameKey) -> GrantKey {

@@ -10,22 +10,36 @@ mod status;
 mod summary;
 mod tail;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use egressd::control::{Client, DEFAULT_SOCKET};
 use output::Format;
 use std::{path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let trouble = if matches!(cli.verb, Verb::Run(_)) { run::OURS } else { TROUBLE };
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(usage(&error)),
+    };
+    let is_run = matches!(cli.verb, Verb::Run(_));
     match cli.act() {
         Ok(code) => code,
         // Whoever read our output has had enough of it.
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if output::is_broken_pipe(&error) && !is_run => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&error);
-            ExitCode::from(trouble)
+            ExitCode::from(if is_run { run::OURS } else { TROUBLE })
         }
+    }
+}
+
+/// Shows help, or what is wrong with the command line; returns the exit code.
+fn usage(error: &clap::Error) -> u8 {
+    // Where the output is closed, nobody is left to tell.
+    let _ = error.print();
+    match error.exit_code() {
+        0 => 0,
+        _ if run::is_asked_for(Cli::command()) => run::OURS,
+        _ => TROUBLE,
     }
 }
 

@@ -1,9 +1,10 @@
 //! `egressctl run`: a program as an agent, from its first instruction to its last.
 
+mod foreground;
 mod own_daemon;
 
 use crate::{
-    output::{Colour, Format, json},
+    output::{Colour, Format, complain, json},
     summary::Summary,
 };
 use anyhow::Context;
@@ -14,6 +15,7 @@ use egressd::{
     },
     datapath::launch::{self, Launch, Reap, Signals},
 };
+use foreground::Foreground;
 use nix::unistd::{Uid, User};
 use own_daemon::OwnDaemon;
 use std::{
@@ -73,16 +75,19 @@ impl Run {
         let stopped = client.stop_agent(agent.id);
         let summary = Summary::read(client, &records_of(&agent));
         let code = status?;
-        match summary {
-            Ok(summary) => print(&summary, format)?,
-            Err(error) => eprintln!("egressctl: what was denied is not known: {error}"),
+        // From here on, nothing may take the place of the program's own exit code.
+        let told =
+            summary.context("what was denied is not known").and_then(|summary| print(&summary, format));
+        let ended = stopped.or_else(ignore_unknown).context("failed to end the agent");
+        for error in [told.err(), ended.err()].into_iter().flatten() {
+            complain(&error);
         }
-        stopped.or_else(ignore_unknown).context("failed to end the agent")?;
         Ok(ExitCode::from(code))
     }
 
     fn run_fenced(&self, agent: &StartedAgent, user: Option<User>) -> anyhow::Result<u8> {
         let signals = Signals::block()?;
+        let _foreground = Foreground::keep();
         let child = launch::launch(&Launch {
             cgroup: agent.cgroup.clone(),
             command: self.command.clone(),
@@ -92,6 +97,12 @@ impl Run {
         })?;
         Ok(signals.forward_until_exit(child, Reap::Child)?)
     }
+}
+
+/// Whether the command line, which has an error somewhere, is one of `run`.
+pub fn is_asked_for(egressctl: clap::Command) -> bool {
+    let matches = egressctl.ignore_errors(true).try_get_matches();
+    matches.is_ok_and(|matches| matches.subcommand_name() == Some("run"))
 }
 
 fn find_user(text: &str) -> anyhow::Result<User> {

@@ -3,39 +3,123 @@
 use super::LaunchError;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    sock_filter,
 };
 use std::collections::BTreeMap;
 
 /// Socket families other than Unix, IP and route netlink, io_uring (which makes sockets that no
-/// filter sees), and bpf(2) end with EPERM.
+/// filter sees), bpf(2), typing into the terminal, and every call of the x32 ABI end with EPERM.
+/// Calls of another architecture end the agent.
 pub fn filter() -> Result<BpfProgram, LaunchError> {
     let failed = |error: seccompiler::BackendError| LaunchError::Filter(error.to_string());
-    let is_not = |argument, value: i32| {
-        let value = u64::try_from(value).unwrap_or(0);
-        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value).map_err(failed)
-    };
-    let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK]
-        .into_iter()
-        .map(|family| is_not(0, family))
-        .collect::<Result<Vec<_>, _>>()?;
-    let is_netlink = SeccompCondition::new(
-        0,
-        SeccompCmpArgLen::Dword,
-        SeccompCmpOp::Eq,
-        u64::from(libc::AF_NETLINK.unsigned_abs()),
-    )
-    .map_err(failed)?;
-    let netlink = vec![is_netlink, is_not(2, libc::NETLINK_ROUTE)?];
-    let sockets =
-        vec![SeccompRule::new(families).map_err(failed)?, SeccompRule::new(netlink).map_err(failed)?];
-    let mut rules = BTreeMap::from([(libc::SYS_socket, sockets)]);
+    let mut rules = BTreeMap::from([
+        (libc::SYS_socket, sockets().map_err(failed)?),
+        (libc::SYS_ioctl, terminals().map_err(failed)?),
+    ]);
     for call in
         [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_bpf]
     {
         rules.insert(call, Vec::new());
     }
     let architecture = std::env::consts::ARCH.try_into().map_err(failed)?;
-    let errno = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let errno = SeccompAction::Errno(EPERM);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, errno, architecture).map_err(failed)?;
-    filter.try_into().map_err(failed)
+    let program: BpfProgram = filter.try_into().map_err(failed)?;
+    Ok(DENY_X32.into_iter().chain(program).collect())
+}
+
+const EPERM: u32 = libc::EPERM.unsigned_abs();
+
+type Rules = Result<Vec<SeccompRule>, seccompiler::BackendError>;
+
+/// The sockets that are denied.
+fn sockets() -> Rules {
+    let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK]
+        .map(|family| argument(0, SeccompCmpOp::Ne, family.unsigned_abs()));
+    let netlink = [
+        argument(0, SeccompCmpOp::Eq, libc::AF_NETLINK.unsigned_abs()),
+        argument(2, SeccompCmpOp::Ne, libc::NETLINK_ROUTE.unsigned_abs()),
+    ];
+    Ok(vec![
+        SeccompRule::new(families.into_iter().collect::<Result<_, _>>()?)?,
+        SeccompRule::new(netlink.into_iter().collect::<Result<_, _>>()?)?,
+    ])
+}
+
+/// The requests by which an agent would type into the terminal that it shares with a shell outside
+/// (ioctl_tty(2), ioctl_console(2)). The kernel reads the lower half of the argument alone.
+fn terminals() -> Rules {
+    const TIOCSTI: u32 = 0x5412;
+    const TIOCLINUX: u32 = 0x541C;
+    let request = |request| SeccompRule::new(vec![argument(1, SeccompCmpOp::Eq, request)?]);
+    Ok(vec![request(TIOCSTI)?, request(TIOCLINUX)?])
+}
+
+fn argument(index: u8, is: SeccompCmpOp, value: u32) -> Result<SeccompCondition, seccompiler::BackendError> {
+    SeccompCondition::new(index, SeccompCmpArgLen::Dword, is, u64::from(value))
+}
+
+/// The x32 ABI reports the architecture x86_64 and its own numbers, which no rule above names
+/// (seccomp(2), "Caveats"). Other architectures have no call there.
+const DENY_X32: [sock_filter; 3] = {
+    const X32_SYSCALL_BIT: u32 = 0x4000_0000;
+    /// The offset of `nr` in struct seccomp_data.
+    const NUMBER: u32 = 0;
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    [
+        sock_filter { code: LOAD, jt: 0, jf: 0, k: NUMBER },
+        sock_filter { code: IF_AT_LEAST, jt: 0, jf: 1, k: X32_SYSCALL_BIT },
+        sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ERRNO | EPERM },
+    ]
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::errno::Errno;
+
+    #[test]
+    fn an_agent_cannot_type_into_its_terminal() {
+        const TCGETS: libc::c_long = 0x5401;
+        const HIGHER_HALF: libc::c_long = 1 << 32;
+        for request in [0x5412, 0x541C, 0x5412 | HIGHER_HALF] {
+            assert_eq!(call(libc::SYS_ioctl, [-1, request, 0]), Errno::EBADF, "without the filter");
+            assert_eq!(filtered(libc::SYS_ioctl, [-1, request, 0]), Errno::EPERM);
+        }
+        assert_eq!(filtered(libc::SYS_ioctl, [-1, TCGETS, 0]), Errno::EBADF, "others pass");
+    }
+
+    #[test]
+    fn an_agent_makes_no_socket_but_of_unix_ip_and_route_netlink() {
+        let socket = |family: i32, protocol: i32| {
+            filtered(libc::SYS_socket, [family.into(), libc::SOCK_RAW.into(), protocol.into()])
+        };
+        assert_eq!(socket(libc::AF_PACKET, 0), Errno::EPERM);
+        assert_eq!(socket(libc::AF_NETLINK, libc::NETLINK_NETFILTER), Errno::EPERM);
+        assert_eq!(filtered(libc::SYS_socket, [libc::AF_UNIX.into(), -1, 0]), Errno::EINVAL);
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn an_agent_cannot_call_by_the_numbers_of_x32() {
+        const GETPID: libc::c_long = 0x4000_0000 | libc::SYS_getpid;
+        assert_eq!(filtered(GETPID, [0; 3]), Errno::EPERM);
+    }
+
+    /// Calls in a thread with the filter, which ends with the thread.
+    fn filtered(number: libc::c_long, arguments: [libc::c_long; 3]) -> Errno {
+        let thread = std::thread::spawn(move || {
+            seccompiler::apply_filter(&filter().unwrap()).unwrap();
+            call(number, arguments)
+        });
+        thread.join().unwrap()
+    }
+
+    fn call(number: libc::c_long, [first, second, third]: [libc::c_long; 3]) -> Errno {
+        // SAFETY: the calls of these tests take no pointers.
+        let result = unsafe { libc::syscall(number, first, second, third) };
+        if result == -1 { Errno::last() } else { Errno::from_raw(0) }
+    }
 }

@@ -21,7 +21,8 @@ use nix::{
 use seccompiler::BpfProgram;
 use std::{
     ffi::{CString, OsString},
-    fs, io,
+    fs,
+    io::{self, Write},
     os::{fd::AsRawFd, unix::ffi::OsStringExt},
     path::PathBuf,
 };
@@ -66,7 +67,7 @@ pub fn launch(launch: &Launch) -> Result<Pid, LaunchError> {
             let status = confine(launch, &filter)
                 .and_then(|()| be_init(&program, &arguments))
                 .unwrap_or_else(|failure| {
-                    eprintln!("egressctl: {failure}");
+                    complain(&failure);
                     STATUS_OURS
                 });
             // SAFETY: ends the child without running what the parent registered for its own end.
@@ -179,6 +180,11 @@ fn execute(program: &CString, arguments: &[CString]) -> i32 {
         Ok(never) => match never {},
         Err(error) => error,
     };
-    eprintln!("egressctl: failed to run `{}`: {}", program.to_string_lossy(), error.desc());
+    complain(&format!("failed to run `{}`: {}", program.to_string_lossy(), error.desc()));
     if error == Errno::ENOENT { STATUS_NOT_FOUND } else { STATUS_NOT_EXECUTABLE }
+}
+
+fn complain(failure: &str) {
+    // Where stderr is closed, nobody is left to tell; a panic here would unwind into the launcher's code.
+    let _ = writeln!(io::stderr(), "egressctl: {failure}");
 }

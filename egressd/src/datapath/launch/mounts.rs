@@ -1,63 +1,124 @@
-//! What an agent sees of the file system: cgroups that it cannot change, and nothing of ours.
+//! What an agent sees of the file system: kernel settings that it cannot change, and nothing of ours.
 
 use nix::{
     errno::Errno,
     mount::{MsFlags, mount},
 };
 use std::{
-    fs, io,
+    ffi::{CString, OsString},
+    fs,
+    io::{self, ErrorKind::NotFound},
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::FileTypeExt,
+    },
     path::{Path, PathBuf},
 };
 
 /// Fences the mount namespace that this process was cloned into: cgroups and kernel settings become
-/// read-only, `hidden` and the sockets of [`DEPUTIES`] empty.
+/// read-only with all that is mounted below them, `hidden` and the sockets of deputies empty.
 ///
 /// # Errors
 /// Names the mount that failed.
 pub fn fence(hidden: &[PathBuf]) -> Result<(), String> {
-    let named = |act: &'static str, path: &Path| {
-        let path = path.display().to_string();
-        move |error: Errno| format!("failed to {act} `{path}`: {}", error.desc())
-    };
     let root = Path::new("/");
     // Mounts of the host still arrive; ours do not leave.
     mount_with(None, root, MsFlags::MS_SLAVE | MsFlags::MS_REC)
         .map_err(named("detach mounts below", root))?;
     // Of this process id namespace: processes outside can be neither seen nor traced.
     let proc = Path::new("/proc");
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), proc, Some("proc"), flags, None::<&str>).map_err(named("mount", proc))?;
+    mount(Some("proc"), proc, Some("proc"), INERT, None::<&str>).map_err(named("mount", proc))?;
     for path in KERNEL_SETTINGS.map(Path::new).into_iter().filter(|path| path.exists()) {
         mount_with(Some(path), path, MsFlags::MS_BIND | MsFlags::MS_REC).map_err(named("bind", path))?;
-        let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | flags;
-        mount_with(None, path, read_only).map_err(named("make read-only", path))?;
+        make_read_only(path).map_err(named("make read-only", path))?;
     }
-    for path in cgroup_mounts().map_err(|error| format!("failed to read mountinfo: {error}"))? {
-        let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | flags;
-        mount_with(None, &path, read_only).map_err(named("make read-only", &path))?;
+    for path in kernel_mounts().map_err(|error| format!("failed to read mountinfo: {error}"))? {
+        match make_read_only(&path) {
+            // Another mount covers this one, from the agent as well: nothing is there, or no mount.
+            Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EINVAL) => {}
+            Err(error) => return Err(named("make read-only", &path)(error)),
+        }
     }
-    for path in hidden.iter().filter(|path| path.is_dir()) {
-        mount(Some("egressd"), path, Some("tmpfs"), flags | MsFlags::MS_RDONLY, Some("mode=0,size=4k"))
-            .map_err(named("hide", path))?;
-    }
-    let files = hidden.iter().map(PathBuf::as_path).filter(|path| path.is_file());
-    for path in files.chain(DEPUTIES.map(Path::new).into_iter().filter(|path| path.exists())) {
-        mount_with(Some(Path::new("/dev/null")), path, MsFlags::MS_BIND).map_err(named("hide", path))?;
-    }
-    Ok(())
+    hidden.iter().try_for_each(|path| hide(path))?;
+    deputies().iter().try_for_each(|path| hide(path))
+}
+
+const INERT: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
+
+fn named(act: &'static str, path: &Path) -> impl Fn(Errno) -> String {
+    let path = path.display().to_string();
+    move |error| format!("failed to {act} `{path}`: {}", error.desc())
+}
+
+/// Makes a folder or a file look empty; what is not there stays so.
+fn hide(path: &Path) -> Result<(), String> {
+    let hidden = match fs::metadata(path) {
+        Ok(found) if found.is_dir() => {
+            let flags = INERT | MsFlags::MS_RDONLY;
+            mount(Some("egressd"), path, Some("tmpfs"), flags, Some("mode=0,size=4k"))
+        }
+        Ok(_) => mount_with(Some(Path::new("/dev/null")), path, MsFlags::MS_BIND),
+        Err(error) if error.kind() == NotFound => Ok(()),
+        Err(error) => return Err(format!("failed to look at `{}`: {error}", path.display())),
+    };
+    hidden.map_err(named("hide", path))
 }
 
 fn mount_with(source: Option<&Path>, path: &Path, flags: MsFlags) -> nix::Result<()> {
     mount(source, path, None::<&str>, flags, None::<&str>)
 }
 
+/// Makes a mount and all below it read-only: mount_setattr(2), Linux 5.12.
+fn make_read_only(path: &Path) -> nix::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: all zeroes is a valid mount_attr, which changes nothing.
+    let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };
+    attributes.attr_set =
+        libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+    // SAFETY: path and attributes outlive the call, and the size is theirs.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
 /// Where root changes the host without a capability: a core pattern or an uevent helper names a
 /// program that the kernel starts outside every cgroup of ours.
 const KERNEL_SETTINGS: [&str; 3] = ["/proc/sys", "/proc/sysrq-trigger", "/sys"];
 
-/// Sockets of programs that would resolve names or start processes for an agent, outside its
-/// cgroup.
-const DEPUTIES: [&str; 12] = [
+/// File systems that are views of the kernel, wherever they are mounted.
+const KERNEL_FILE_SYSTEMS: [&str; 8] =
+    ["cgroup", "cgroup2", "sysfs", "bpf", "debugfs", "tracefs", "securityfs", "configfs"];
+
+/// What is there of [`DEPUTIES`], of those below the folder of every user, and of tmux.
+fn deputies() -> Vec<PathBuf> {
+    // Users choose what these paths lead to. Only sockets and real folders are hidden, lest a link
+    // hides from other agents what they need.
+    let is_socket = |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let is_folder = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+    let is_tmux = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"tmux-"));
+    let of_users = entries("/run/user")
+        .flat_map(|user| DEPUTIES_OF_USERS.map(|deputy| user.join(deputy)))
+        .filter(is_socket);
+    let of_tmux = entries("/tmp").filter(is_tmux).filter(is_folder);
+    DEPUTIES.map(PathBuf::from).into_iter().chain(of_users).chain(of_tmux).collect()
+}
+
+/// The entries of a folder; none where it cannot be read.
+fn entries(folder: &str) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// Sockets, and folders of sockets, of programs that would resolve names, start processes or type
+/// into a shell for an agent, outside its cgroup.
+const DEPUTIES: [&str; 14] = [
     "/run/systemd/resolve/io.systemd.Resolve",
     "/run/systemd/resolve/io.systemd.Resolve.Monitor",
     "/run/systemd/private",
@@ -70,15 +131,62 @@ const DEPUTIES: [&str; 12] = [
     "/run/crio/crio.sock",
     "/run/libvirt/libvirt-sock",
     "/run/snapd.socket",
+    "/run/screen",
+    "/var/run/screen",
 ];
 
-/// Mount points of every cgroup hierarchy, of either version.
-fn cgroup_mounts() -> io::Result<Vec<PathBuf>> {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
-    let point = |line: &str| {
-        let (left, right) = line.split_once(" - ")?;
-        let is_cgroup = matches!(right.split(' ').next()?, "cgroup" | "cgroup2");
-        is_cgroup.then(|| left.split(' ').nth(4).map(PathBuf::from))?
-    };
-    Ok(mountinfo.lines().filter_map(point).collect())
+/// The same below `/run/user/<uid>`.
+const DEPUTIES_OF_USERS: [&str; 4] = ["bus", "systemd/private", "docker.sock", "podman/podman.sock"];
+
+/// Mount points of every file system of [`KERNEL_FILE_SYSTEMS`].
+fn kernel_mounts() -> io::Result<Vec<PathBuf>> {
+    let mountinfo = fs::read("/proc/self/mountinfo")?;
+    Ok(mountinfo.split(|octet| *octet == b'\n').filter_map(kernel_mount).collect())
+}
+
+/// The mount point of a line of mountinfo, if it is a view of the kernel (proc(5)).
+fn kernel_mount(line: &[u8]) -> Option<PathBuf> {
+    let mut fields = line.split(|octet| *octet == b' ');
+    let point = fields.nth(4)?;
+    let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+    let is_kernel = KERNEL_FILE_SYSTEMS.iter().any(|name| name.as_bytes() == kind);
+    is_kernel.then(|| PathBuf::from(OsString::from_vec(unescape(point))))
+}
+
+/// Decodes `\040` and its like: proc(5) writes space, tab, newline and backslash as three octal digits.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&octet, after)) = rest.split_first() {
+        let escaped = (octet == b'\\').then(|| after.get(..3).and_then(octal)).flatten();
+        decoded.push(escaped.unwrap_or(octet));
+        rest = if escaped.is_some() { after.get(3..).unwrap_or_default() } else { after };
+    }
+    decoded
+}
+
+fn octal(digits: &[u8]) -> Option<u8> {
+    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_of_the_kernel_is_found_wherever_it_is_mounted() {
+        let found = |line: &str| kernel_mount(line.as_bytes());
+        let tracing = "36 24 0:31 / /opt/my\\040trace\\134x rw shared:1 - tracefs none rw";
+        assert_eq!(found(tracing), Some(PathBuf::from("/opt/my trace\\x")));
+        assert_eq!(found("41 31 0:38 / /cg rw - cgroup2 cgroup2 rw"), Some(PathBuf::from("/cg")));
+        assert_eq!(found("27 1 254:0 / / rw - ext4 /dev/vda rw"), None);
+        assert_eq!(found("27 1 254:0"), None);
+    }
+
+    #[test]
+    fn what_is_no_escape_stays_as_it_is() {
+        for (field, decoded) in [("\\", "\\"), ("\\04", "\\04"), ("\\999", "\\999"), ("a\\011", "a\t")] {
+            assert_eq!(unescape(field.as_bytes()), decoded.as_bytes());
+        }
+    }
 }

@@ -3,17 +3,20 @@
 use nix::{
     errno::Errno,
     sys::{
-        signal::{SigSet, Signal, kill},
+        signal::{SigSet, SigmaskHow, Signal, kill},
         signalfd::{SfdFlags, SignalFd},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::Pid,
 };
 
-/// Signals that we take for a program. Blocked before it starts, so that none is lost in between.
+/// Signals that we take for a program. Blocked before it starts, so that none is lost in between;
+/// ours again when dropped.
 #[derive(Debug)]
 pub struct Signals {
     queue: SignalFd,
+    /// What was blocked before.
+    before: SigSet,
 }
 
 /// Whose ends are taken note of.
@@ -50,9 +53,9 @@ impl Signals {
     /// The kernel has no descriptor left for the queue.
     pub fn block() -> Result<Self, SuperviseError> {
         let set: SigSet = TAKEN.into_iter().collect();
-        set.thread_block().map_err(SuperviseError::Block)?;
         let queue = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC).map_err(SuperviseError::Block)?;
-        Ok(Self { queue })
+        let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(SuperviseError::Block)?;
+        Ok(Self { queue, before })
     }
 
     /// Forwards signals to `child` until it ends; returns its exit code, as shells count it.
@@ -85,6 +88,18 @@ impl Signals {
     }
 }
 
+impl Drop for Signals {
+    fn drop(&mut self) {
+        // What came for a program that had ended must not end us before its exit code is told.
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        if let Ok(left) = SignalFd::with_flags(&TAKEN.into_iter().collect(), flags) {
+            while let Ok(Some(_)) = left.read_signal() {}
+        }
+        // The mask was in force before, so the kernel takes it.
+        let _ = self.before.thread_set_mask();
+    }
+}
+
 /// include/uapi/asm-generic/siginfo.h: sent by the kernel.
 const SI_KERNEL: i32 = 0x80;
 
@@ -108,5 +123,22 @@ fn exit_code(child: Pid, reap: Reap) -> Result<Option<u8>, SuperviseError> {
         if pid == child {
             return Ok(Some(u8::try_from(code).unwrap_or(u8::MAX)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::signal::raise;
+
+    #[test]
+    fn a_signal_that_comes_after_the_program_ended_is_forgotten_and_the_next_one_is_ours() {
+        let before = SigSet::thread_get_mask().unwrap();
+        let signals = Signals::block().unwrap();
+        assert!(SigSet::thread_get_mask().unwrap().contains(Signal::SIGUSR1));
+        // To this thread alone, as the mask is.
+        raise(Signal::SIGUSR1).unwrap();
+        drop(signals);
+        assert_eq!(SigSet::thread_get_mask().unwrap(), before);
     }
 }

@@ -1,12 +1,18 @@
 //! A daemon for the life of one command, where none answers.
 
-use anyhow::{Context, bail};
+use crate::output::complain;
+use anyhow::{Context, anyhow, bail};
 use egressd::control::{Client, ClientError};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use std::{
+    collections::BTreeMap,
     os::unix::process::CommandExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// Ends the daemon when dropped. It leaves nothing behind but its log.
@@ -23,7 +29,14 @@ impl OwnDaemon {
     /// Starts a daemon, unless one answers `client`.
     pub fn unless_one_answers(client: &Client, upstream: &[String]) -> anyhow::Result<Option<Self>> {
         match client.status() {
-            Ok(_) => Ok(None),
+            Ok(_) => {
+                if !upstream.is_empty() {
+                    complain(&anyhow!(
+                        "a daemon answers already and has its own resolvers: `--upstream` is not used"
+                    ));
+                }
+                Ok(None)
+            }
             Err(ClientError::NoDaemon { .. }) => Self::start(upstream).map(Some),
             Err(error) => Err(error.into()),
         }
@@ -35,7 +48,8 @@ impl OwnDaemon {
         }
         let instance = format!("run-{}", std::process::id());
         forget_old_logs();
-        let run_dir = PathBuf::from(format!("/run/egressd-{instance}"));
+        // Below the folder that no agent of any daemon sees.
+        let run_dir = PathBuf::from("/run/egressd").join(&instance);
         let program = beside_us("egressd");
         let mut command = Command::new(&program);
         command
@@ -51,8 +65,8 @@ impl OwnDaemon {
             .stdout(Stdio::null())
             // Signals of the terminal are for the program; we end the daemon after it.
             .process_group(0);
-        let daemon = command.spawn().with_context(|| format!("failed to start `{}`", program.display()))?;
         let client = Client::new(run_dir.join("control.sock"))?;
+        let daemon = command.spawn().with_context(|| format!("failed to start `{}`", program.display()))?;
         let mut own = Self { client, daemon };
         own.wait_until_ready()?;
         Ok(own)
@@ -70,22 +84,42 @@ impl OwnDaemon {
             if Instant::now() > deadline {
                 bail!("the daemon for this command was not ready within {} seconds", START.as_secs());
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(POLL);
         }
+    }
+
+    /// Asks the daemon to end and waits for it; false if it does not end in time.
+    fn ends_when_asked(&mut self) -> bool {
+        let Ok(pid) = i32::try_from(self.daemon.id()).map(Pid::from_raw) else { return false };
+        let deadline = Instant::now() + STOP;
+        // Looked at first: who has been waited for has lost its number, maybe to another process.
+        let mut ended = self.daemon.try_wait();
+        if matches!(ended, Ok(None)) && kill(pid, Signal::SIGTERM).is_err() {
+            return false;
+        }
+        while matches!(ended, Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(POLL);
+            ended = self.daemon.try_wait();
+        }
+        matches!(ended, Ok(Some(_)))
     }
 }
 
 impl Drop for OwnDaemon {
     fn drop(&mut self) {
-        let pid = i32::try_from(self.daemon.id()).map(nix::unistd::Pid::from_raw);
-        let asked =
-            pid.is_ok_and(|pid| nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).is_ok());
-        if asked {
-            // It removes what it made; if it cannot be waited for, there is nothing to wait for.
+        if !self.ends_when_asked() {
+            complain(&anyhow!("the daemon for this command did not end by itself: it is killed"));
+            // It may end meanwhile. What its programs pinned stays closed.
+            let _ = self.daemon.kill();
             let _ = self.daemon.wait();
         }
     }
 }
+
+/// How long a daemon may take to end its agents and to remove what it made.
+const STOP: Duration = Duration::from_secs(20);
+
+const POLL: Duration = Duration::from_millis(5);
 
 /// Where a daemon for one command leaves its log.
 const LOGS: &str = "/var/log/egressd";
@@ -94,23 +128,66 @@ const LOGS: &str = "/var/log/egressd";
 const KEPT_LOGS: usize = 50;
 
 fn forget_old_logs() {
-    let Ok(entries) = std::fs::read_dir(LOGS) else { return };
-    let is_ours = |name: &str| name.starts_with("run-") && name.ends_with(".jsonl");
-    let mut logs: Vec<_> = entries
-        .flatten()
-        .filter(|entry| entry.file_name().to_str().is_some_and(is_ours))
-        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
-        .collect();
-    logs.sort();
-    let surplus = logs.len().saturating_sub(KEPT_LOGS);
-    for (_, path) in logs.into_iter().take(surplus) {
+    for path in surplus_logs(Path::new(LOGS)) {
         // It may be gone already: another command forgets at the same time.
         let _ = std::fs::remove_file(path);
     }
+}
+
+/// The logs of commands before the last [`KEPT_LOGS`], with what was rotated away from them.
+fn surplus_logs(folder: &Path) -> Vec<PathBuf> {
+    let mut commands: BTreeMap<String, (SystemTime, Vec<PathBuf>)> = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Some(command) = entry.file_name().to_str().and_then(command_of) else { continue };
+        let Ok(modified) = entry.metadata().and_then(|metadata| metadata.modified()) else { continue };
+        let (latest, paths) = commands.entry(command).or_insert((modified, Vec::new()));
+        *latest = modified.max(*latest);
+        paths.push(entry.path());
+    }
+    let mut commands: Vec<_> = commands.into_values().collect();
+    commands.sort();
+    let surplus = commands.len().saturating_sub(KEPT_LOGS);
+    commands.into_iter().take(surplus).flat_map(|(_, paths)| paths).collect()
+}
+
+/// The command whose log a file is: `run-42` of `run-42.jsonl` and `run-42.jsonl.1`.
+fn command_of(file: &str) -> Option<String> {
+    let (command, rest) = file.split_once(".jsonl")?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
+    let is_log = rest.is_empty() || rest.strip_prefix('.').is_some_and(is_number);
+    (is_log && command.strip_prefix("run-").is_some_and(is_number)).then(|| command.to_owned())
 }
 
 /// The program `name` in our own folder, else wherever PATH has it.
 fn beside_us(name: &str) -> PathBuf {
     let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(name)));
     beside.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{File, write};
+
+    #[test]
+    fn logs_are_forgotten_by_the_command_with_what_was_rotated_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        for number in 0..=KEPT_LOGS as u64 {
+            for name in [format!("run-{number}.jsonl"), format!("run-{number}.jsonl.1")] {
+                File::create(path(&name)).unwrap().set_modified(at(1000 + number)).unwrap();
+            }
+        }
+        for other in ["audit.jsonl", "run-.jsonl", "run-1.jsonl.next", "run-x.jsonl"] {
+            write(path(other), "").unwrap();
+        }
+        let mut surplus = surplus_logs(folder.path());
+        surplus.sort();
+        assert_eq!(surplus, [path("run-0.jsonl"), path("run-0.jsonl.1")]);
+        // A file that was rotated away is as old as its last record; the command is not.
+        File::options().write(true).open(path("run-0.jsonl")).unwrap().set_modified(at(5000)).unwrap();
+        assert!(surplus_logs(folder.path()).contains(&path("run-1.jsonl")));
+        assert!(!surplus_logs(folder.path()).contains(&path("run-0.jsonl.1")));
+    }
 }

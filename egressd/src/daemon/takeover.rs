@@ -1,0 +1,76 @@
+//! The agents that an earlier daemon left fenced.
+
+use super::{Daemon, listeners, listeners::Bound, memory::Remembered};
+use crate::{
+    control::protocol::PolicyText,
+    datapath::{self, Cgroup, Fence},
+    policy::{Agent, AgentId, AgentName},
+};
+use anyhow::Context;
+use std::sync::Arc;
+
+/// An agent of an earlier daemon, known again and not yet served.
+struct Recognised {
+    agent: Arc<Agent>,
+    cgroup: Cgroup,
+    bound: Bound,
+    own_policy: Option<PolicyText>,
+}
+
+impl Daemon {
+    /// Serves again the agents that an earlier daemon left fenced. Together: their flows are open,
+    /// and the table is replaced whole.
+    pub(super) fn take_over(&self) -> anyhow::Result<()> {
+        let mut recognised = Vec::new();
+        for remembered in self.memory().read_all() {
+            let (id, cgroup_id, name) =
+                (AgentId(remembered.id), remembered.cgroup_id, remembered.name.clone());
+            match self.recognise(remembered) {
+                Ok(agent) => recognised.push(agent),
+                Err(error) => {
+                    tracing::error!(agent = %name, "stays denied: {error:#}");
+                    self.deny_all(id, cgroup_id);
+                }
+            }
+        }
+        self.fence.apply_table().context("failed to apply the nft table")?;
+        for Recognised { agent, cgroup, bound, own_policy } in recognised {
+            let name = agent.name().clone();
+            match self.fence.open(&agent, &cgroup, bound.ports) {
+                Ok(()) => {
+                    self.serve_agent(agent, cgroup, bound, own_policy);
+                    tracing::info!(agent = %name, "taken over");
+                }
+                Err(error) => {
+                    tracing::error!(agent = %name, "stays denied: {error:#}");
+                    self.deny_all(agent.id(), cgroup.id());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn recognise(&self, remembered: Remembered) -> anyhow::Result<Recognised> {
+        let id = AgentId(remembered.id);
+        if !remembered.cgroup.is_dir() {
+            self.memory().forget(id);
+            anyhow::bail!("its cgroup is gone");
+        }
+        let name = AgentName::parse(&remembered.name)?;
+        let policy = match &remembered.own_policy {
+            Some(text) => self.compile(text)?.for_agent(&name),
+            None => self.policies.load().policies.for_agent(&name),
+        };
+        Fence::holds(&policy)?;
+        let agent = Arc::new(Agent::new(id, name, Arc::clone(&policy)));
+        let now = datapath::now();
+        let mut grants = self.fence.remembered_grants(id);
+        // The policy may be another than the one that earned them.
+        grants.retain(|grant| grant.expires > now && policy.opens(grant));
+        agent.remember(&grants, now)?;
+        let bound = Bound::again(listeners::recall(remembered.listeners))?;
+        let cgroup = Cgroup::open(remembered.cgroup)?;
+        self.fence.announce(&agent, &cgroup, bound.ports)?;
+        Ok(Recognised { agent, cgroup, bound, own_policy: remembered.own_policy })
+    }
+}

@@ -1,0 +1,74 @@
+//! What a policy means to the kernel: networks, direct grants, and a mark of which policy it was.
+
+use super::{
+    ruleset::Listeners,
+    tables::{NetworkEntry, transport_of},
+};
+use crate::policy::{Grant, Policy, Protocol, Rule, RuleId, Subject};
+use egress_common::{MAX_NETWORKS_PER_AGENT, TCP, UDP};
+use std::net::IpAddr;
+
+/// An address that a name earned for direct flows: IANA protocol number, address, port.
+pub type Direct = (u8, IpAddr, u16);
+
+/// Whether the kernel's share of one agent holds `policy`; else how many networks it lists.
+pub fn fits(policy: &Policy) -> Result<(), usize> {
+    let count = networks(policy.allow()).len().max(denied_networks(policy.deny()).len());
+    let bound = usize::try_from(MAX_NETWORKS_PER_AGENT).unwrap_or(usize::MAX);
+    if count <= bound { Ok(()) } else { Err(count) }
+}
+
+/// The networks that `rules` allow, by port.
+pub fn networks(rules: &[Rule]) -> Vec<NetworkEntry> {
+    let entries = |rule: &Rule| {
+        let Subject::Network(network) = rule.subject else { return Vec::new() };
+        let transport = rule.protocol.map_or(TCP, transport_of);
+        rule.ports
+            .iter()
+            .map(|port| NetworkEntry { network, port: *port, transport, rule: rule.id })
+            .collect()
+    };
+    rules.iter().flat_map(entries).collect()
+}
+
+/// The networks that `rules` deny, by port; 0 for every port or transport.
+pub fn denied_networks(rules: &[Rule]) -> Vec<NetworkEntry> {
+    let entries = |rule: &Rule| {
+        let Subject::Network(network) = rule.subject else { return Vec::new() };
+        let transport = rule.protocol.map_or(0, transport_of);
+        let ports: &[u16] = if rule.ports.is_empty() { &[0] } else { &rule.ports };
+        ports.iter().map(|port| NetworkEntry { network, port: *port, transport, rule: rule.id }).collect()
+    };
+    rules.iter().flat_map(entries).collect()
+}
+
+/// The grants that need no proxy: what nft must let pass to their addresses.
+pub fn direct(grants: &[Grant]) -> Vec<Direct> {
+    grants
+        .iter()
+        .filter_map(|grant| match grant.protocol {
+            Protocol::Tcp => Some((TCP, grant.address, grant.port)),
+            Protocol::Udp => Some((UDP, grant.address, grant.port)),
+            Protocol::Tls | Protocol::Http => None,
+        })
+        .collect()
+}
+
+/// `listeners` with what the programs must know of `policy`.
+pub fn with_policy(listeners: Listeners, policy: &Policy) -> Listeners {
+    let denies_networks = u8::from(!denied_networks(policy.deny()).is_empty());
+    Listeners { denies_networks, generation: generation(policy), ..listeners }
+}
+
+/// Ids of the rules that are in force.
+pub fn rules(policy: &Policy) -> Vec<RuleId> {
+    policy.allow().iter().map(|rule| rule.id).collect()
+}
+
+/// The same for the same rules, over reloads and restarts: flows are judged again when it changes.
+fn generation(policy: &Policy) -> u32 {
+    let ids = policy.allow().iter().chain(policy.deny()).flat_map(|rule| rule.id.0.to_be_bytes());
+    let hash = egress_common::fnv1a(ids);
+    // Both halves count; 0 is what a socket without a flow has.
+    ((hash ^ (hash >> 32)) as u32).max(1)
+}
