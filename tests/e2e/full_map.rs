@@ -12,9 +12,10 @@ fn a_grant_that_the_kernel_has_no_room_for_is_not_answered() {
     let filling = fill(&mut grants);
     let position = fence.lab().sniffer().position();
     // With patience: a million grants are much to sweep.
-    let outcome = fence.agent(AGENT).run("dig +time=20 +tries=1 ok.test");
+    let asker = fence.agent("asker");
+    let outcome = asker.run("dig +time=20 +tries=1 ok.test");
     assert!(outcome.says("status: SERVFAIL"), "an answer without a grant: {outcome:#?}");
-    fence.agent(AGENT).denial("the lookup", |record| record["reason"] == "grant-not-installed");
+    asker.denial("the lookup", |record| record["reason"] == "grant-not-installed");
     for trick in ["fetch https://ok.test/", "fetch http://ok.test/", "tcp_send_only 10.99.0.10 443 early"] {
         talker.fails(trick);
     }
