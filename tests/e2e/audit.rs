@@ -5,6 +5,7 @@ use crate::{
     fence::Fence,
     policies::{self, COMMON},
     program::{self, Program, poll_for},
+    talker::Talker,
 };
 use serde_json::Value;
 use std::{fs, time::Duration};
@@ -88,6 +89,37 @@ fn every_denial_is_in_the_log_with_a_number_that_only_grows() {
 }
 
 #[test]
+fn what_is_denied_while_the_daemon_is_dead_is_recorded_when_it_is_back() {
+    let mut fence = fence(COMMON);
+    let mut talkers = ["left", "right"].map(|name| Talker::start(&fence.agent(name)));
+    for talker in &mut talkers {
+        talker.fails("tcp 10.99.0.66 9000 before");
+    }
+    for name in ["left", "right"] {
+        fence.agent(name).denial("what was denied before", |record| goes_to(record, 9000));
+    }
+    fence.kill();
+    for talker in &mut talkers {
+        talker.fails("tcp 10.99.0.66 5432 meanwhile");
+        talker.fails("udp_connected fd99::66 5432 meanwhile");
+    }
+    fence.restart();
+    for name in ["left", "right"] {
+        let agent = fence.agent(name);
+        let record = agent.denial("the connect", |record| {
+            goes_to(record, 5432) && record["destination"]["address"] == "10.99.0.66"
+        });
+        assert_eq!(record["reason"], "address-not-granted", "{record:#}");
+        assert!(names(&record, "python"), "{record:#}");
+        agent.denial("the datagram", |record| {
+            goes_to(record, 5432) && record["destination"]["address"] == "fd99::66"
+        });
+        let earlier = agent.denials().iter().filter(|record| goes_to(record, 9000)).count();
+        assert_eq!(earlier, 1, "what was recorded is recorded once: {:#?}", agent.denials());
+    }
+}
+
+#[test]
 fn explain_says_what_enforcement_does() {
     let fence = fence(&policies::with(&[
         "{host: ok.test, private: true}",
@@ -140,6 +172,10 @@ fn agents_and_status_tell_who_is_fenced() {
     assert!(agents.succeeded() && agents.says("listed"), "{agents:#?}");
     drop(agent);
     assert!(fence.ctl(&["status"]).succeeded());
+}
+
+fn goes_to(record: &Value, port: u16) -> bool {
+    record["destination"]["port"] == port
 }
 
 /// Whether the process of `record` shows `program` as its executable or command.

@@ -31,6 +31,7 @@ mod reload;
 mod rules;
 mod server_names;
 mod sockets;
+mod terminal;
 
 use fence::{Fence, Programs};
 

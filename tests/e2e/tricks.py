@@ -6,6 +6,7 @@ its input and answers `ok` or `error: ...`; what a trick keeps open stays open u
 """
 
 import ctypes
+import errno
 import fcntl
 import os
 import select
@@ -13,6 +14,7 @@ import socket
 import ssl
 import struct
 import sys
+import termios
 import time
 from urllib.request import urlopen
 
@@ -323,6 +325,31 @@ def receive(path, mark):
     door.connect(path)
     _, descriptors, _, _ = socket.recv_fds(door, 16, 1)
     socket.socket(fileno=descriptors[0]).send(mark)
+
+
+# The terminal, whose other end a shell outside reads.
+
+
+def type_keys(mark):
+    """Types a line for whoever reads the terminal next: ioctl_tty(2)."""
+    type_line(termios.TIOCSTI, mark)
+
+
+def type_keys_wide(mark):
+    """The same with a bit that the kernel cuts off, but a filter of 64 bits does not."""
+    type_line(termios.TIOCSTI | 1 << 32, mark)
+
+
+def type_line(request, line):
+    for byte in line + b"\n":
+        check(LIBC.ioctl(0, ctypes.c_ulong(request), ctypes.byref(ctypes.c_char(byte))))
+
+
+def paste():
+    """Pastes the selection of a console. On another terminal there is none: ENOTTY."""
+    for request in (0x541C, 0x541C | 1 << 32):  # TIOCLINUX
+        result = LIBC.ioctl(0, ctypes.c_ulong(request), ctypes.byref(ctypes.c_char(3)))
+        expect(result < 0 and ctypes.get_errno() == errno.EPERM, b"the kernel itself was asked")
 
 
 # What comes in.
