@@ -20,16 +20,15 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(usage(&error)),
     };
-    let is_run = matches!(cli.verb, Verb::Run(_));
-    match cli.act() {
-        Ok(code) => code,
+    let trouble = if matches!(cli.verb, Verb::Run(_)) { run::OURS } else { TROUBLE };
+    cli.act().unwrap_or_else(|error| match output::is_broken_pipe(&error) && trouble == TROUBLE {
         // Whoever read our output has had enough of it.
-        Err(error) if output::is_broken_pipe(&error) && !is_run => ExitCode::SUCCESS,
-        Err(error) => {
+        true => ExitCode::SUCCESS,
+        false => {
             output::complain(&error);
-            ExitCode::from(if is_run { run::OURS } else { TROUBLE })
+            ExitCode::from(trouble)
         }
-    }
+    })
 }
 
 /// Shows help, or what is wrong with the command line; returns the exit code.
