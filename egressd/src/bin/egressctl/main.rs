@@ -18,7 +18,7 @@ use std::{path::PathBuf, process::ExitCode};
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return ExitCode::from(usage(&error)),
+        Err(error) => return run::usage::explain(&error, Cli::command()),
     };
     let is_run = matches!(cli.verb, Verb::Run(_));
     match cli.act() {
@@ -29,17 +29,6 @@ fn main() -> ExitCode {
             output::complain(&error);
             ExitCode::from(if is_run { run::OURS } else { TROUBLE })
         }
-    }
-}
-
-/// Shows help, or what is wrong with the command line; returns the exit code.
-fn usage(error: &clap::Error) -> u8 {
-    // Where the output is closed, nobody is left to tell.
-    let _ = error.print();
-    match error.exit_code() {
-        0 => 0,
-        _ if run::is_asked_for(Cli::command()) => run::OURS,
-        _ => TROUBLE,
     }
 }
 
