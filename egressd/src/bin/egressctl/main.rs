@@ -18,7 +18,7 @@ use std::{path::PathBuf, process::ExitCode};
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return ExitCode::from(usage(&error)),
+        Err(error) => return run::usage::explain(&error, Cli::command()),
     };
     let trouble = if matches!(cli.verb, Verb::Run(_)) { run::OURS } else { TROUBLE };
     cli.act().unwrap_or_else(|error| match output::is_broken_pipe(&error) && trouble == TROUBLE {
@@ -29,17 +29,6 @@ fn main() -> ExitCode {
             ExitCode::from(trouble)
         }
     })
-}
-
-/// Shows help, or what is wrong with the command line; returns the exit code.
-fn usage(error: &clap::Error) -> u8 {
-    // Where the output is closed, nobody is left to tell.
-    let _ = error.print();
-    match error.exit_code() {
-        0 => 0,
-        _ if run::is_asked_for(Cli::command()) => run::OURS,
-        _ => TROUBLE,
-    }
 }
 
 /// Exit code of every verb that could not do what it was asked, and of wrong usage.

@@ -2,6 +2,7 @@
 
 mod foreground;
 mod own_daemon;
+pub mod usage;
 
 use crate::{
     output::{Colour, Format, complain, json},
@@ -97,12 +98,6 @@ impl Run {
         })?;
         Ok(signals.forward_until_exit(child, Reap::Child)?)
     }
-}
-
-/// Whether the command line, which has an error somewhere, is one of `run`.
-pub fn is_asked_for(egressctl: clap::Command) -> bool {
-    let matches = egressctl.ignore_errors(true).try_get_matches();
-    matches.is_ok_and(|matches| matches.subcommand_name() == Some("run"))
 }
 
 fn find_user(text: &str) -> anyhow::Result<User> {
