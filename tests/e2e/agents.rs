@@ -53,6 +53,35 @@ fn agents_run_beside_each_other_under_one_name() {
 }
 
 #[test]
+fn agents_under_one_name_have_one_policy_and_denials_of_their_own() {
+    let fence = fence(TWO);
+    let script = |denied: &str| {
+        format!(
+            "curl -sSf -m 5 https://www.ok.test/ || exit 9; dig +time=1 +tries=1 {denied}.evil.test; \
+             curl -s -m 2 https://www.alt.test/; echo waiting; read -r; exit 0"
+        )
+    };
+    let names = ["one", "other"];
+    let mut both = names.map(|denied| fence.agent("left").spawn(&["bash", "-c", &script(denied)]));
+    for agent in &mut both {
+        program::poll("the denials", || {
+            (agent.stdout().contains("waiting\n") || agent.has_ended()).then_some(())
+        });
+    }
+    for agent in &mut both {
+        use std::io::Write;
+        writeln!(agent.stdin()).expect("the agent reads");
+    }
+    for (agent, (own, of_the_other)) in both.into_iter().zip([(names[0], names[1]), (names[1], names[0])]) {
+        let outcome = agent.finish();
+        let tells = |name: &str| outcome.stderr.contains(&format!("{name}.evil.test"));
+        assert!(outcome.succeeded(), "the policy of its name serves each: {outcome:#?}");
+        assert!(tells(own), "the summary should say what was denied: {outcome:#?}");
+        assert!(!tells(of_the_other), "the summary says what another agent was denied: {outcome:#?}");
+    }
+}
+
+#[test]
 fn the_resolver_and_proxy_of_one_agent_serve_no_other() {
     let fence = fence(TWO);
     let holder = fence.agent("left").spawn(&["bash", "-c", "curl -s https://www.ok.test/; read -r"]);
