@@ -1,6 +1,9 @@
 //! Which agent a socket or a process belongs to: its cgroup, or the nearest one above it.
 
-use crate::{error::Denied, maps::CGROUPS};
+use crate::{
+    error::Denied,
+    maps::{CGROUPS, Socket},
+};
 use aya_ebpf::{
     helpers::generated::{
         bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_skb_ancestor_cgroup_id,
@@ -16,9 +19,13 @@ pub fn of_current() -> Result<u32, Denied> {
     find(unsafe { bpf_get_current_cgroup_id() }, |level| unsafe { bpf_get_current_ancestor_cgroup_id(level) })
 }
 
-/// The agent of the socket that a packet belongs to.
+/// The agent of a packet: its socket's maker, or the cgroup of a socket that nobody noted, as one
+/// that was accepted.
 #[inline(always)]
-pub fn of_packet(ctx: &SkBuffContext) -> Result<u32, Denied> {
+pub fn of_packet(ctx: &SkBuffContext, socket: Option<&Socket>) -> Result<u32, Denied> {
+    if let Some(socket) = socket {
+        return Ok(socket.agent);
+    }
     let skb = ctx.skb.skb;
     find(unsafe { bpf_skb_cgroup_id(skb) }, |level| unsafe { bpf_skb_ancestor_cgroup_id(skb, level) })
 }

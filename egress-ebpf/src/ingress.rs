@@ -17,11 +17,7 @@ use egress_common::{DropReason, Hook, TCP};
 #[inline(always)]
 pub fn judge(ctx: &SkBuffContext) -> i32 {
     let socket = socket_of(ctx);
-    let agent = match &socket {
-        Some(socket) => Ok(socket.agent),
-        None => agent::of_packet(ctx),
-    };
-    let agent = match agent {
+    let agent = match agent::of_packet(ctx, socket.as_deref()) {
         Ok(agent) => agent,
         Err(denied) => return report::packet(ctx, 0, None, Hook::Ingress, &denied),
     };

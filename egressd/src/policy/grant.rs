@@ -97,16 +97,10 @@ impl Grants {
 
     /// The grants that are live at `now`.
     pub fn live(&self, now: Moment) -> impl Iterator<Item = Grant> + '_ {
-        self.expires.iter().filter(move |(_, (_, expires))| *expires > now).map(
-            |((address, port, protocol, name), (rule, expires))| Grant {
-                name: name.clone(),
-                address: *address,
-                port: *port,
-                protocol: *protocol,
-                rule: *rule,
-                expires: *expires,
-            },
-        )
+        self.expires
+            .iter()
+            .filter(move |(_, (_, expires))| *expires > now)
+            .map(|(key, held)| grant(key, *held))
     }
 
     /// A name that earned a grant for `address`, live or not.
@@ -117,17 +111,12 @@ impl Grants {
 
     /// Forgets the grants for which `keep` is false.
     pub fn retain(&mut self, keep: impl Fn(&Grant) -> bool) {
-        self.expires.retain(|(address, port, protocol, name), (rule, expires)| {
-            keep(&Grant {
-                name: name.clone(),
-                address: *address,
-                port: *port,
-                protocol: *protocol,
-                rule: *rule,
-                expires: *expires,
-            })
-        });
+        self.expires.retain(|key, held| keep(&grant(key, *held)));
     }
+}
+
+fn grant((address, port, protocol, name): &Key, (rule, expires): (RuleId, Moment)) -> Grant {
+    Grant { name: name.clone(), address: *address, port: *port, protocol: *protocol, rule, expires }
 }
 
 fn key(grant: &Grant) -> Key {
