@@ -24,6 +24,7 @@ mod crash;
 mod explicit_proxy;
 mod fetch;
 mod full_map;
+mod host;
 mod inbound;
 mod launch;
 mod names;
