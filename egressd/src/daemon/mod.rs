@@ -93,7 +93,7 @@ struct Loaded {
 /// How often agents without processes are looked for.
 const REAP: Duration = Duration::from_secs(2);
 
-/// How often expired grants are removed: that walks the maps of all agents.
+/// How often expired grants are removed.
 const SWEEP: Duration = Duration::from_secs(30);
 
 /// Events that may wait for the log. A record takes some 400 octets: 8 MiB at the most.
@@ -216,7 +216,9 @@ impl Daemon {
         loop {
             tokio::select! {
                 _ = reap.tick() => self.reap().await,
-                _ = sweep.tick() => tokio::task::block_in_place(|| self.fence.sweep()),
+                _ = sweep.tick() => {
+                    self.agents.all().iter().for_each(|running| self.fence.sweep(&running.agent));
+                }
             }
         }
     }

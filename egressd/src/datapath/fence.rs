@@ -131,10 +131,15 @@ impl Fence {
         self.tables().grants_of(agent)
     }
 
-    /// Removes what expired so long ago that no message needs it.
-    pub fn sweep(&self) {
+    /// Removes what `agent` was granted and what expired so long ago that no message needs it. Asks
+    /// the agent what that is: walking the maps would hold up everybody's grants.
+    pub fn sweep(&self, agent: &Agent) {
         let keep = u64::try_from(KEEP_EXPIRED.as_nanos()).unwrap_or(u64::MAX);
-        self.tables().sweep(Moment(now().0.saturating_sub(keep)));
+        let before = Moment(now().0.saturating_sub(keep));
+        let expired = agent.take_expired(before);
+        if !expired.is_empty() {
+            self.tables().forget_expired(agent.id(), &expired, before);
+        }
     }
 
     /// How many denials of `agent` found the kernel's ring buffer full.
@@ -269,7 +274,11 @@ const MAX_DIRECT: usize = 4096;
 const MAX_COMMAND: usize = 512;
 
 fn write_policy(tables: &mut Tables, agent: AgentId, policy: &Policy) -> Result<(), FenceError> {
-    tables.retain_grants(agent, now(), |grant| policy.opens(grant))?;
+    let moment = now();
+    // Of what expired, only direct grants matter still: to flows that are open by them.
+    let matters =
+        |grant: &Grant| grant.expires > moment || !leave::direct(std::slice::from_ref(grant)).is_empty();
+    tables.retain_grants(agent, moment, |grant| policy.opens(grant) && matters(grant))?;
     tables.set_networks(NetworkList::Denied, agent, &leave::denied_networks(policy.deny()))?;
     tables.set_networks(NetworkList::Allowed, agent, &leave::networks(policy.allow()))?;
     Ok(tables.set_rules(agent, &leave::rules(policy))?)

@@ -158,22 +158,19 @@ impl Tables {
         kept.iter().try_for_each(|grant| self.grant(agent, grant, now))
     }
 
-    /// Removes, for all agents, what the proxy guards and expired before `moment`. Direct grants
-    /// stay: flows that are open by them are judged again when the policy changes.
-    pub fn sweep(&mut self, moment: Moment) {
-        let is_stale =
-            |(key, value): &(NameKey, NameValue)| is_guarded(key) && Moment(value.expires) < moment;
-        let stale: Vec<NameKey> = self.names.iter().flatten().filter(is_stale).map(|(key, _)| key).collect();
-        for key in stale {
-            let _ = self.names.remove(&key);
-        }
-        let is_stale = |(_, value): &(GrantKey, GrantValue)| {
-            value.gate == Gate::Proxy as u32 && Moment(value.expires) < moment
-        };
-        let stale: Vec<GrantKey> =
-            self.grants.iter().flatten().filter(is_stale).map(|(key, _)| key).collect();
-        for key in stale {
-            let _ = self.grants.remove(&key);
+    /// Removes `grants` of `agent`, which have expired, from the kernel, but for what was earned again
+    /// and for direct ones: flows that are open by those are judged again when the policy changes.
+    pub fn forget_expired(&mut self, agent: AgentId, grants: &[Grant], now: Moment) {
+        let guarded = grants.iter().filter(|grant| gate(grant.protocol) == Gate::Proxy);
+        for (key, _) in guarded.map(|grant| name_entry(agent, grant)) {
+            let is_stale = |expires: u64| Moment(expires) < now;
+            if self.names.get(&key, 0).is_ok_and(|value| is_stale(value.expires)) {
+                let _ = self.names.remove(&key);
+            }
+            let key = grant_key(&key);
+            if self.grants.get(&key, 0).is_ok_and(|value| is_stale(value.expires)) {
+                let _ = self.grants.remove(&key);
+            }
         }
     }
 

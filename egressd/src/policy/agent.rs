@@ -89,6 +89,12 @@ impl Agent {
         self.grants().live(now).collect()
     }
 
+    /// Forgets what expired before `moment`, and returns it: whoever wrote it elsewhere removes it.
+    #[must_use]
+    pub fn take_expired(&self, moment: Moment) -> Vec<Grant> {
+        self.grants().take_expired(moment)
+    }
+
     /// A name that earned this agent a grant for `address`, live or not, to make a denial readable.
     #[must_use]
     pub fn name_granted_at(&self, address: IpAddr) -> Option<HostName> {

@@ -49,6 +49,9 @@ pub enum GrantError {
 #[derive(Debug, Default)]
 pub struct Grants {
     expires: HashMap<Key, (RuleId, Moment)>,
+    /// What was forgotten to make room, for the next [`Grants::take_expired`]. No more than a few
+    /// times [`MAX_GRANTS`]: a grant lives longer than the time between two takings.
+    made_room: Vec<Grant>,
 }
 
 type Key = (IpAddr, u16, Protocol, HostName);
@@ -61,7 +64,7 @@ impl Grants {
     pub fn insert(&mut self, grants: &[Grant], now: Moment) -> Result<(), GrantError> {
         let fresh = |held: &Self| grants.iter().filter(|g| !held.expires.contains_key(&key(g))).count();
         if self.expires.len() + fresh(self) > MAX_GRANTS {
-            self.expires.retain(|_, (_, expires)| *expires > now);
+            self.made_room = self.take_expired(now);
             if self.expires.len() + fresh(self) > MAX_GRANTS {
                 return Err(GrantError::Quota);
             }
@@ -101,6 +104,14 @@ impl Grants {
             .iter()
             .filter(move |(_, (_, expires))| *expires > now)
             .map(|(key, held)| grant(key, *held))
+    }
+
+    /// Forgets what expired before `moment`, and returns it: whoever wrote it elsewhere removes it.
+    pub fn take_expired(&mut self, moment: Moment) -> Vec<Grant> {
+        let mut expired = std::mem::take(&mut self.made_room);
+        let gone = self.expires.extract_if(|_, (_, expires)| *expires <= moment);
+        expired.extend(gone.map(|(key, held)| grant(&key, held)));
+        expired
     }
 
     /// A name that earned a grant for `address`, live or not.
