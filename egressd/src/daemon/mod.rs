@@ -55,7 +55,11 @@ pub enum Lifetime {
 /// # Errors
 /// Names what could not be put in force; what an earlier daemon had put in force stays.
 pub async fn run(options: Options) -> Result<()> {
-    let daemon = Daemon::start(options).await?;
+    let started = Daemon::start(options.clone()).await;
+    if started.is_err() && options.lifetime == Lifetime::Command {
+        remove_everything(&options);
+    }
+    let daemon = started?;
     let outcome = daemon.serve().await;
     daemon.end().await;
     outcome
@@ -229,22 +233,7 @@ impl Daemon {
             Lifetime::Service => self.recorder.settled().await,
             Lifetime::Command => {
                 self.stop_all().await;
-                self.remove_everything();
-            }
-        }
-    }
-
-    fn remove_everything(&self) {
-        let run_dir = &self.options.config.run_dir;
-        let outcomes = [
-            ("nft table", self.fence.delete_table().map_err(anyhow::Error::from)),
-            ("pins", self.pins.clone().remove().map_err(anyhow::Error::from)),
-            ("cgroup", self.root.remove().map_err(anyhow::Error::from)),
-            ("run folder", fs::remove_dir_all(run_dir).map_err(anyhow::Error::from)),
-        ];
-        for (what, outcome) in outcomes {
-            if let Err(error) = outcome {
-                tracing::warn!(%error, what, "failed to remove");
+                remove_everything(&self.options);
             }
         }
     }
@@ -253,6 +242,23 @@ impl Daemon {
         match self.replace_policies().await {
             Ok(summary) => tracing::info!(policies = summary.policies.len(), "reloaded"),
             Err(error) => tracing::error!("reload changed nothing\n{error}"),
+        }
+    }
+}
+
+/// Removes what a daemon for one command made, as far as it came.
+fn remove_everything(options: &Options) {
+    let run_dir = &options.config.run_dir;
+    let root = || anyhow::Ok(Hierarchy::find()?.create(&cgroup_name(&options.instance))?);
+    let outcomes = [
+        ("nft table", root().and_then(|root| Ok(Nft::open(&options.instance, &root)?.delete()?))),
+        ("pins", Pins::open(&run_dir.join("bpf")).and_then(Pins::remove).map_err(anyhow::Error::from)),
+        ("cgroup", root().and_then(|root| Ok(root.remove()?))),
+        ("run folder", fs::remove_dir_all(run_dir).map_err(anyhow::Error::from)),
+    ];
+    for (what, outcome) in outcomes {
+        if let Err(error) = outcome {
+            tracing::warn!(%error, what, "failed to remove");
         }
     }
 }

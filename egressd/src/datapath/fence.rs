@@ -156,14 +156,6 @@ impl Fence {
         Ok(self.nft().check()?)
     }
 
-    /// Removes the table; the programs go with their pins.
-    ///
-    /// # Errors
-    /// `nft` refuses.
-    pub fn delete_table(&self) -> Result<(), FenceError> {
-        Ok(self.nft().delete()?)
-    }
-
     fn grant(&self, agent: &Agent, grants: &[Grant]) -> Result<(), FenceError> {
         let mut tables = self.tables();
         // Looked at under the lock: a reload replaces the policy first and takes the lock second, so
