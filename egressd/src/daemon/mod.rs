@@ -27,7 +27,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// How a daemon runs.
@@ -55,12 +55,14 @@ pub enum Lifetime {
 /// # Errors
 /// Names what could not be put in force; what an earlier daemon had put in force stays.
 pub async fn run(options: Options) -> Result<()> {
+    // Taken before anything is made: from here on an early end is a clean one.
+    let ends = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     let started = Daemon::start(options.clone()).await;
     if started.is_err() && options.lifetime == Lifetime::Command {
         remove_everything(&options);
     }
     let daemon = started?;
-    let outcome = daemon.serve().await;
+    let outcome = daemon.serve(ends).await;
     daemon.end().await;
     outcome
 }
@@ -179,7 +181,7 @@ impl Daemon {
         Ok(daemon)
     }
 
-    async fn serve(self: &Arc<Self>) -> Result<()> {
+    async fn serve(self: &Arc<Self>, [mut terminate, mut interrupt]: [Signal; 2]) -> Result<()> {
         let listener = control::bind(&self.options.config.run_dir.join("control.sock"))?;
         let guard = Arc::clone(self);
         let is_agent = Arc::new(move |pid| guard.hierarchy.holds(&guard.root, pid));
@@ -189,8 +191,6 @@ impl Daemon {
             is_agent,
             self.shutdown.clone(),
         ));
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
         let sweeper = tokio::spawn(Arc::clone(self).keep_tidy());
         // Without a service manager there is nobody to tell.
