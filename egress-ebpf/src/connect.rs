@@ -52,7 +52,8 @@ pub fn send(ctx: &SockAddrContext, family: Family) -> i32 {
 pub fn hide_redirect(ctx: &SockAddrContext, family: Family) {
     let Some(socket) = socket(sk(ctx)) else { return };
     let peer = destination(ctx, family);
-    let Ok(Some(service)) = service::at(socket.agent, &peer.address, peer.port) else { return };
+    let Ok(config) = service::config(socket.agent) else { return };
+    let Some(service) = service::at(config, &peer.address, peer.port) else { return };
     if service != Service::Explicit && socket.redirects & service as u32 != 0 && socket.original_port != 0 {
         rewrite(ctx, family, &socket.original_address, socket.original_port);
     }
@@ -95,7 +96,7 @@ fn choose(
     if to.port == DNS_PORT {
         return redirect(ctx, family, to, socket, Service::Dns);
     }
-    if let Some(Service::Explicit) = service::at(agent, &to.address, to.port)? {
+    if let Some(Service::Explicit) = service::at(service::config(agent)?, &to.address, to.port) {
         socket.original_port = 0;
         return service::claim(socket, Service::Explicit);
     }

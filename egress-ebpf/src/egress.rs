@@ -58,11 +58,13 @@ pub fn is_loopback(packet: &Packet) -> bool {
 fn may_leave(agent: u32, socket: Option<&mut Socket>, packet: &Packet) -> Result<(), Denied> {
     let (to, port) = (&packet.destination, packet.destination_port);
     if let Some(socket) = socket {
-        if let Some(service) = service::at(agent, to, port)? {
+        let config = service::config(agent)?;
+        if let Some(service) = service::at(config, to, port) {
             return to_service(socket, service, packet);
         }
         if is_flow(socket, packet) {
-            let generation = service::config(agent)?.generation;
+            // Read once: a reload may replace it between the judgement and the note of it.
+            let generation = config.generation;
             if socket.flow_generation != generation {
                 verdict::judge_again(agent, packet.transport, to, port, socket.flow_rule)?;
                 socket.flow_generation = generation;

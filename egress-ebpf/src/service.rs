@@ -17,24 +17,23 @@ pub enum Service {
     Explicit = 4,
 }
 
-/// The listener of `agent` that (`address`, `port`) is, if it is one.
+/// The listener of an agent that (`address`, `port`) is, if it is one.
 #[inline(always)]
-pub fn at(agent: u32, address: &Address, port: u16) -> Result<Option<Service>, Denied> {
-    let config = config(agent)?;
+pub fn at(config: &AgentConfig, address: &Address, port: u16) -> Option<Service> {
     let (dns, proxy, explicit) = if *address == loopback_v4() {
         (config.dns_v4, config.proxy_v4, config.explicit_v4)
     } else if *address == loopback_v6() {
         (config.dns_v6, config.proxy_v6, config.explicit_v6)
     } else {
-        return Ok(None);
+        return None;
     };
-    Ok(match port {
+    match port {
         0 => None,
         _ if port == dns => Some(Service::Dns),
         _ if port == proxy => Some(Service::Proxy),
         _ if port == explicit => Some(Service::Explicit),
         _ => None,
-    })
+    }
 }
 
 /// The listeners of `agent`.
