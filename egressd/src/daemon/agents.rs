@@ -1,7 +1,7 @@
 //! The agents that run: how each starts, is taken over, changes its policy, and ends.
 
 use super::{
-    Daemon, hidden, listeners,
+    Daemon, hidden,
     listeners::Bound,
     memory::{Memory, Remembered},
 };
@@ -117,15 +117,8 @@ impl Daemon {
         let bound = Bound::fresh(request.explicit_proxy)?;
         let cgroup = self.root.child(&format!("{name}.{id}"))?;
         cgroup.bound_descendants()?;
-        let remembered = Remembered {
-            id: id.0,
-            name: name.to_string(),
-            cgroup: cgroup.path().to_owned(),
-            cgroup_id: cgroup.id(),
-            listeners: listeners::remember(bound.ports),
-            own_policy: request.policy.clone(),
-        };
         let agent = Arc::new(Agent::new(id, name, policy));
+        let remembered = Remembered::of(&agent, &cgroup, bound.ports, request.policy.clone());
         let admitted = self
             .memory()
             .write(&remembered)

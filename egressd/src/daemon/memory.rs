@@ -1,7 +1,11 @@
 //! What the next daemon must know of the agents of this one.
 
-use super::listeners::RememberedPorts;
-use crate::{control::protocol::PolicyText, policy::AgentId};
+use super::listeners::{self, RememberedPorts};
+use crate::{
+    control::protocol::PolicyText,
+    datapath::{Cgroup, Listeners},
+    policy::{Agent, AgentId},
+};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -24,6 +28,19 @@ pub struct Remembered {
     pub cgroup_id: u64,
     pub listeners: RememberedPorts,
     pub own_policy: Option<PolicyText>,
+}
+
+impl Remembered {
+    pub fn of(agent: &Agent, cgroup: &Cgroup, ports: Listeners, own_policy: Option<PolicyText>) -> Self {
+        Self {
+            id: agent.id().0,
+            name: agent.name().to_string(),
+            cgroup: cgroup.path().to_owned(),
+            cgroup_id: cgroup.id(),
+            listeners: listeners::remember(ports),
+            own_policy,
+        }
+    }
 }
 
 impl Memory {

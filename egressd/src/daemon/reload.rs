@@ -1,6 +1,6 @@
 //! Policies: compiled, and replaced all at once or not at all.
 
-use super::{Daemon, agents::Running, listeners, load, loader, memory::Remembered};
+use super::{Daemon, agents::Running, load, loader, memory::Remembered};
 use crate::{
     config::{self, Installed, Policies},
     control::protocol::{PolicyText, Refusal, RefusalKind, ReloadSummary},
@@ -73,14 +73,8 @@ impl Daemon {
     fn put_in_force(&self, new: Replacement) -> anyhow::Result<()> {
         let Replacement { running, policy, own_policy } = new;
         // First what the next daemon is to obey, should this one be killed.
-        self.memory().write(&Remembered {
-            id: running.agent.id().0,
-            name: running.agent.name().to_string(),
-            cgroup: running.cgroup.path().to_owned(),
-            cgroup_id: running.cgroup.id(),
-            listeners: listeners::remember(running.listeners),
-            own_policy: own_policy.clone(),
-        })?;
+        let (agent, cgroup, ports) = (&running.agent, &running.cgroup, running.listeners);
+        self.memory().write(&Remembered::of(agent, cgroup, ports, own_policy.clone()))?;
         *running.own_policy.lock().unwrap_or_else(PoisonError::into_inner) = own_policy;
         running.agent.replace_policy(policy);
         self.fence.replace_policy(&running.agent, running.listeners)?;

@@ -57,10 +57,7 @@ impl Daemon {
             anyhow::bail!("its cgroup is gone");
         }
         let name = AgentName::parse(&remembered.name)?;
-        let policy = match &remembered.own_policy {
-            Some(text) => self.compile(text)?.for_agent(&name),
-            None => self.policies.load().policies.for_agent(&name),
-        };
+        let policy = self.policy_for(&name, remembered.own_policy.as_ref())?;
         Fence::holds(&policy)?;
         let agent = Arc::new(Agent::new(id, name, Arc::clone(&policy)));
         let now = datapath::now();
