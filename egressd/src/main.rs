@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use egressd::{
-    config::DaemonConfig,
+    config::{DaemonConfig, parse_upstream},
     daemon::{self, Lifetime, Options},
 };
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
@@ -78,9 +78,7 @@ fn options(arguments: Arguments) -> Result<Options> {
 }
 
 fn upstream(text: &str) -> Result<SocketAddr> {
-    let bare = text.parse().map(|ip| SocketAddr::new(ip, 53));
-    bare.or_else(|_| text.parse())
-        .with_context(|| format!("`{text}` is not an address of an upstream resolver"))
+    parse_upstream(text).with_context(|| format!("`{text}` is not an address of an upstream resolver"))
 }
 
 /// A part of a cgroup's name and of a table's name.

@@ -100,7 +100,9 @@ const MAX_UPSTREAMS: usize = 8;
 
 const DNS_PORT: u16 = 53;
 
-fn parse_upstream(text: &str) -> Option<SocketAddr> {
+/// Parses `ADDRESS` or `ADDRESS:PORT` of an upstream resolver; port 53 where none is given.
+#[must_use]
+pub fn parse_upstream(text: &str) -> Option<SocketAddr> {
     let bare = || text.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, DNS_PORT));
     text.parse().ok().or_else(bare).filter(|address: &SocketAddr| address.port() != 0)
 }

@@ -11,7 +11,7 @@ mod packages;
 mod rule;
 
 pub use compile::Policies;
-pub use daemon::DaemonConfig;
+pub use daemon::{DaemonConfig, parse_upstream};
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use load::{Loader, MAX_FILE, load, load_dir, load_str};
 pub use packages::{Ask, Child, Installed, Manager, Registries, Run, Scheme, Site, ToolError};
