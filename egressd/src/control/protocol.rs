@@ -273,8 +273,6 @@ pub enum RefusalKind {
     Forbidden,
     /// There is no such agent or path (404).
     Unknown,
-    /// It would contradict what is (409).
-    Conflict,
     /// A bound is reached; later it may work (503).
     Busy,
     /// The daemon tried and failed (500).

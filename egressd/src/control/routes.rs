@@ -96,7 +96,6 @@ impl IntoResponse for Refusal {
             RefusalKind::Invalid => StatusCode::BAD_REQUEST,
             RefusalKind::Forbidden => StatusCode::FORBIDDEN,
             RefusalKind::Unknown => StatusCode::NOT_FOUND,
-            RefusalKind::Conflict => StatusCode::CONFLICT,
             RefusalKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
             RefusalKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         };
