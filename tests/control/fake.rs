@@ -5,8 +5,8 @@ use egressd::{
     control::{
         Asked, BoxFuture, Daemon, explain,
         protocol::{
-            AgentStatus, Check, ExplainRequest, Explanation, Flows, LogStatus, Refusal, RefusalKind,
-            ReloadSummary, StartAgent, StartedAgent, Status,
+            AgentStatus, Boundary, Check, ExplainRequest, Explanation, Flows, LogStatus, Refusal,
+            RefusalKind, ReloadSummary, StartAgent, StartedAgent, Status,
         },
     },
     policy::{Pattern, Policy, Protocol, Rule, RuleId, Source, Subject},
@@ -84,6 +84,7 @@ impl Daemon for Fake {
             id: 1,
             name: "build".to_owned(),
             started: time(),
+            boundary: Boundary::Cgroup,
             cgroup: "/sys/fs/cgroup/egressd/build".into(),
             policy: "default".to_owned(),
             processes: 3,

@@ -8,7 +8,7 @@ use egressd::{
     audit::{Line, RING, Recovered},
     control::{
         Client, ClientError,
-        protocol::{ExplainRequest, Frame, PolicyText, RecordsRequest, RefusalKind, StartAgent},
+        protocol::{Boundary, ExplainRequest, Frame, PolicyText, RecordsRequest, RefusalKind, StartAgent},
     },
 };
 use events::denial;
@@ -154,7 +154,12 @@ fn socket() -> (tempfile::TempDir, PathBuf) {
 
 fn start(text: &str) -> StartAgent {
     let policy = PolicyText { file: "p.yaml".to_owned(), text: text.to_owned(), base_dir: "/".into() };
-    StartAgent { name: Some("build".to_owned()), policy: Some(policy), explicit_proxy: false }
+    StartAgent {
+        name: Some("build".to_owned()),
+        policy: Some(policy),
+        explicit_proxy: false,
+        boundary: Boundary::Cgroup,
+    }
 }
 
 fn after(seq: u64) -> RecordsRequest {

@@ -100,6 +100,9 @@ pub struct AgentStatus {
     pub id: u32,
     pub name: String,
     pub started: Time,
+    /// What its frames have to get past.
+    #[serde(default)]
+    pub boundary: Boundary,
     pub cgroup: PathBuf,
     /// Where its policy comes from: the agent's own name, `default`, a file, or `none`.
     pub policy: String,
@@ -121,6 +124,19 @@ pub struct StartAgent {
     /// Whether the agent is to be given an HTTP proxy beside the transparent one.
     #[serde(default)]
     pub explicit_proxy: bool,
+    #[serde(default)]
+    pub boundary: Boundary,
+}
+
+/// What stands between an agent and the network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Boundary {
+    /// The programs on its cgroup, and what its launcher took away from it.
+    #[default]
+    Cgroup,
+    /// The same, in namespaces of its own behind a link whose other end judges every frame.
+    Sealed,
 }
 
 /// A policy that the asker read, so that the daemon opens no file on somebody's word.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     audit::Time,
-    control::protocol::{PolicyText, Refusal, RefusalKind, StartAgent, StartedAgent},
+    control::protocol::{Boundary, PolicyText, Refusal, RefusalKind, StartAgent, StartedAgent},
     datapath::{Cgroup, Fence, Listeners, Names},
     dns,
     policy::{Agent, AgentId, AgentName, Policy},
@@ -35,6 +35,7 @@ pub struct Agents {
 pub struct Running {
     pub agent: Arc<Agent>,
     pub cgroup: Cgroup,
+    pub boundary: Boundary,
     pub listeners: Listeners,
     pub started: Time,
     /// A policy that came with the request to start it; else the daemon's own files.
@@ -82,6 +83,15 @@ impl Names for Agents {
     }
 }
 
+/// An agent that the kernel knows, and that is not served yet.
+pub struct Prepared {
+    pub agent: Arc<Agent>,
+    pub cgroup: Cgroup,
+    pub boundary: Boundary,
+    pub bound: Bound,
+    pub own_policy: Option<PolicyText>,
+}
+
 /// How long a killed agent may take to be gone: what its processes do in the kernel ends first.
 const LAST_BREATH: Duration = Duration::from_secs(5);
 
@@ -97,6 +107,9 @@ impl Daemon {
         let name = AgentName::parse(name).map_err(|error| invalid(&error))?;
         let policy = self.policy_for(&name, request.policy.as_ref()).map_err(|error| invalid(&error))?;
         Fence::holds(&policy).map_err(|error| invalid(&error))?;
+        if request.boundary == Boundary::Sealed {
+            return Err(Refusal::new(RefusalKind::Invalid, "sealed agents cannot be started yet"));
+        }
         if self.agents.all().len() >= usize::try_from(egress_common::MAX_AGENTS).unwrap_or(0) {
             return Err(Refusal::new(RefusalKind::Busy, "the daemon serves as many agents as it can"));
         }
@@ -118,17 +131,20 @@ impl Daemon {
         let cgroup = self.root.child(&format!("{name}.{id}"))?;
         cgroup.bound_descendants()?;
         let agent = Arc::new(Agent::new(id, name, policy));
-        let remembered = Remembered::of(&agent, &cgroup, bound.ports, request.policy.clone());
+        let prepared =
+            Prepared { agent, cgroup, boundary: request.boundary, bound, own_policy: request.policy };
+        let Prepared { agent, cgroup, boundary, bound, own_policy } = &prepared;
+        let remembered = Remembered::of(agent, cgroup, *boundary, bound.ports, own_policy.clone());
         let admitted = self
             .memory()
             .write(&remembered)
-            .and_then(|()| Ok(self.fence.admit(&agent, &cgroup, bound.ports)?));
+            .and_then(|()| Ok(self.fence.admit(agent, cgroup, bound.ports)?));
         match admitted {
-            Ok(()) => Ok(self.serve_agent(agent, cgroup, bound, request.policy)),
+            Ok(()) => Ok(self.serve_agent(prepared)),
             Err(error) => {
-                self.deny_all(id, cgroup.id());
+                self.deny_all(id, prepared.cgroup.id());
                 self.memory().forget(id);
-                let _ = cgroup.remove();
+                let _ = prepared.cgroup.remove();
                 Err(error)
             }
         }
@@ -185,13 +201,8 @@ impl Daemon {
         }
     }
 
-    pub(super) fn serve_agent(
-        &self,
-        agent: Arc<Agent>,
-        cgroup: Cgroup,
-        bound: Bound,
-        own_policy: Option<PolicyText>,
-    ) -> Arc<Running> {
+    pub(super) fn serve_agent(&self, prepared: Prepared) -> Arc<Running> {
+        let Prepared { agent, cgroup, boundary, bound, own_policy } = prepared;
         let mut serving = JoinSet::new();
         let names = Arc::clone(&self.names);
         serving.spawn(dns::serve(Arc::clone(&agent), bound.dns, names, Arc::clone(&self.fence) as _));
@@ -199,6 +210,7 @@ impl Daemon {
         let running = Arc::new(Running {
             agent,
             cgroup,
+            boundary,
             listeners: bound.ports,
             started: Time::now(),
             own_policy: Mutex::new(own_policy),

@@ -103,6 +103,7 @@ impl Daemon {
             id: running.agent.id().0,
             name: name.to_string(),
             started: running.started,
+            boundary: running.boundary,
             cgroup: running.cgroup.path().to_owned(),
             policy,
             processes: running.cgroup.processes(),

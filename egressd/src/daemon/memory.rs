@@ -2,7 +2,7 @@
 
 use super::listeners::{self, RememberedPorts};
 use crate::{
-    control::protocol::PolicyText,
+    control::protocol::{Boundary, PolicyText},
     datapath::{Cgroup, Listeners},
     policy::{Agent, AgentId},
 };
@@ -26,17 +26,26 @@ pub struct Remembered {
     pub cgroup: PathBuf,
     /// By which the kernel's maps know it, also when the folder is gone.
     pub cgroup_id: u64,
+    #[serde(default)]
+    pub boundary: Boundary,
     pub listeners: RememberedPorts,
     pub own_policy: Option<PolicyText>,
 }
 
 impl Remembered {
-    pub fn of(agent: &Agent, cgroup: &Cgroup, ports: Listeners, own_policy: Option<PolicyText>) -> Self {
+    pub fn of(
+        agent: &Agent,
+        cgroup: &Cgroup,
+        boundary: Boundary,
+        ports: Listeners,
+        own_policy: Option<PolicyText>,
+    ) -> Self {
         Self {
             id: agent.id().0,
             name: agent.name().to_string(),
             cgroup: cgroup.path().to_owned(),
             cgroup_id: cgroup.id(),
+            boundary,
             listeners: listeners::remember(ports),
             own_policy,
         }

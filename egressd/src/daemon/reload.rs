@@ -74,7 +74,8 @@ impl Daemon {
         let Replacement { running, policy, own_policy } = new;
         // First what the next daemon is to obey, should this one be killed.
         let (agent, cgroup, ports) = (&running.agent, &running.cgroup, running.listeners);
-        self.memory().write(&Remembered::of(agent, cgroup, ports, own_policy.clone()))?;
+        let boundary = running.boundary;
+        self.memory().write(&Remembered::of(agent, cgroup, boundary, ports, own_policy.clone()))?;
         *running.own_policy.lock().unwrap_or_else(PoisonError::into_inner) = own_policy;
         running.agent.replace_policy(policy);
         self.fence.replace_policy(&running.agent, running.listeners)?;

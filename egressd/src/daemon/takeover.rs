@@ -1,27 +1,18 @@
 //! The agents that an earlier daemon left fenced.
 
-use super::{Daemon, listeners, listeners::Bound, memory::Remembered};
+use super::{Daemon, agents::Prepared, listeners, listeners::Bound, memory::Remembered};
 use crate::{
-    control::protocol::PolicyText,
     datapath::{self, Cgroup, Fence},
     policy::{Agent, AgentId, AgentName},
 };
 use anyhow::Context;
 use std::sync::Arc;
 
-/// An agent of an earlier daemon, known again and not yet served.
-struct Recognised {
-    agent: Arc<Agent>,
-    cgroup: Cgroup,
-    bound: Bound,
-    own_policy: Option<PolicyText>,
-}
-
 impl Daemon {
     /// Serves again the agents that an earlier daemon left fenced. Together: their flows are open,
     /// and the table is replaced whole.
     pub(super) fn take_over(&self) -> anyhow::Result<()> {
-        let mut recognised = Vec::new();
+        let mut recognised: Vec<Prepared> = Vec::new();
         for remembered in self.memory().read_all() {
             let (id, cgroup_id, name) =
                 (AgentId(remembered.id), remembered.cgroup_id, remembered.name.clone());
@@ -34,23 +25,24 @@ impl Daemon {
             }
         }
         self.fence.apply_table().context("failed to apply the nft table")?;
-        for Recognised { agent, cgroup, bound, own_policy } in recognised {
-            let name = agent.name().clone();
-            match self.fence.open(&agent, &cgroup, bound.ports) {
+        for prepared in recognised {
+            let Prepared { agent, cgroup, bound, .. } = &prepared;
+            let (id, cgroup_id, name) = (agent.id(), cgroup.id(), agent.name().clone());
+            match self.fence.open(agent, cgroup, bound.ports) {
                 Ok(()) => {
-                    self.serve_agent(agent, cgroup, bound, own_policy);
+                    self.serve_agent(prepared);
                     tracing::info!(agent = %name, "taken over");
                 }
                 Err(error) => {
                     tracing::error!(agent = %name, "stays denied: {error:#}");
-                    self.deny_all(agent.id(), cgroup.id());
+                    self.deny_all(id, cgroup_id);
                 }
             }
         }
         Ok(())
     }
 
-    fn recognise(&self, remembered: Remembered) -> anyhow::Result<Recognised> {
+    fn recognise(&self, remembered: Remembered) -> anyhow::Result<Prepared> {
         let id = AgentId(remembered.id);
         if !remembered.cgroup.is_dir() {
             self.memory().forget(id);
@@ -66,8 +58,9 @@ impl Daemon {
         grants.retain(|grant| grant.expires > now && policy.opens(grant));
         agent.remember(&grants, now)?;
         let bound = Bound::again(listeners::recall(remembered.listeners))?;
-        let cgroup = Cgroup::open(remembered.cgroup)?;
+        let cgroup = Cgroup::open(remembered.cgroup.clone())?;
         self.fence.announce(&agent, &cgroup, bound.ports)?;
-        Ok(Recognised { agent, cgroup, bound, own_policy: remembered.own_policy })
+        let Remembered { boundary, own_policy, .. } = remembered;
+        Ok(Prepared { agent, cgroup, boundary, bound, own_policy })
     }
 }

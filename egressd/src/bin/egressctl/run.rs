@@ -12,7 +12,7 @@ use anyhow::Context;
 use egressd::{
     control::{
         Client, ClientError,
-        protocol::{PolicyText, RecordsRequest, StartAgent, StartedAgent},
+        protocol::{Boundary, PolicyText, RecordsRequest, StartAgent, StartedAgent},
     },
     datapath::launch::{self, Launch, Reap, Signals},
 };
@@ -40,6 +40,10 @@ pub struct Run {
     #[arg(long, value_name = "NAME", default_value = "agent")]
     agent: String,
 
+    /// What stands between the agent and the network
+    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
+    mode: Mode,
+
     /// Set HTTP_PROXY and its kin, for programs that speak to proxies better than to the network
     #[arg(long)]
     proxy_env: bool,
@@ -57,6 +61,25 @@ pub struct Run {
     command: Vec<OsString>,
 }
 
+/// [`Boundary`], as the command line says it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Mode {
+    /// Programs on its cgroup, and the launcher's precautions
+    #[default]
+    Cgroup,
+    /// The same, in namespaces of its own behind a link whose other end judges every frame
+    Sealed,
+}
+
+impl From<Mode> for Boundary {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Cgroup => Self::Cgroup,
+            Mode::Sealed => Self::Sealed,
+        }
+    }
+}
+
 /// Exit code of what is our fault and not the program's.
 pub const OURS: u8 = 125;
 
@@ -70,6 +93,7 @@ impl Run {
             name: Some(self.agent.clone()),
             policy,
             explicit_proxy: self.proxy_env,
+            boundary: self.mode.into(),
         })?;
         let status = self.run_fenced(&agent, user);
         // The program is gone or never was; what it left in the background goes with it.
