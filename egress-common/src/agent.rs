@@ -26,6 +26,15 @@ pub struct AgentConfig {
     pub zero: [u8; 3],
     /// Changes with the policy: then open flows are judged again. Never 0.
     pub generation: u32,
+    /// [`Self::RAW_FRAMES`], [`Self::SEALED`].
+    pub flags: u32,
+}
+
+impl AgentConfig {
+    /// The agent may make sockets of any layer in its own network namespace.
+    pub const RAW_FRAMES: u32 = 1;
+    /// The agent has a network namespace of its own: what stays on its loopback stays with it.
+    pub const SEALED: u32 = 2;
 }
 
 /// Key of the exact deny counters.
@@ -37,7 +46,7 @@ pub struct CounterKey {
     pub reason: u32,
 }
 
-const _: () = assert!(size_of::<AgentConfig>() == 20);
+const _: () = assert!(size_of::<AgentConfig>() == 24);
 const _: () = assert!(size_of::<CounterKey>() == 8);
 
 #[cfg(feature = "user")]

@@ -37,6 +37,7 @@ pub enum Hook {
     SendMessage = 4,
     Egress = 5,
     Ingress = 6,
+    Frame = 7,
 }
 
 impl Hook {
@@ -50,6 +51,7 @@ impl Hook {
             4 => Some(Self::SendMessage),
             5 => Some(Self::Egress),
             6 => Some(Self::Ingress),
+            7 => Some(Self::Frame),
             _ => None,
         }
     }

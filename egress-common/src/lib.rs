@@ -9,6 +9,7 @@ mod agent;
 mod event;
 mod flow;
 mod grant;
+mod link;
 mod verdict;
 
 pub use agent::{AgentConfig, CounterKey, LOST_EVENTS, MAX_AGENTS, MAX_SOCKETS_PER_AGENT};
@@ -17,5 +18,8 @@ pub use flow::{Address, OriginKey, OriginValue, TCP, UDP, fnv1a, loopback_v4, lo
 pub use grant::{
     Gate, GrantKey, GrantValue, MAX_GRANTS_PER_AGENT, MAX_NETWORKS_PER_AGENT, NameKey, NameValue, NetworkKey,
     NetworkValue, RuleKey,
+};
+pub use link::{
+    AGENT_MAC, FLOWS_PER_LINK, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, KnownFlow, LinkConfig, MAX_FLOWS,
 };
 pub use verdict::DropReason;

@@ -41,4 +41,6 @@ drop_reasons! {
     QuotaExceeded = 8,
     /// The rule behind a live flow is gone.
     RuleRemoved = 9,
+    /// The frame's source is not the agent's own.
+    SourceForged = 10,
 }

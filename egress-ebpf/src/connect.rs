@@ -2,6 +2,7 @@
 
 use crate::{
     DENY, PASS, agent,
+    egress::is_loopback_address,
     error::Denied,
     maps::{Socket, socket, socket_or_insert},
     report, service,
@@ -10,7 +11,7 @@ use crate::{
     verdict,
 };
 use aya_ebpf::programs::SockAddrContext;
-use egress_common::{Address, DropReason, Hook, TCP, UDP, loopback_v4, loopback_v6, v4_mapped};
+use egress_common::{Address, AgentConfig, DropReason, Hook, TCP, UDP, loopback_v4, loopback_v6, v4_mapped};
 
 /// Which of the two hooks of a pair runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -96,9 +97,16 @@ fn choose(
     if to.port == DNS_PORT {
         return redirect(ctx, family, to, socket, Service::Dns);
     }
-    if let Some(Service::Explicit) = service::at(service::config(agent)?, &to.address, to.port) {
-        socket.original_port = 0;
-        return service::claim(socket, Service::Explicit);
+    let config = service::config(agent)?;
+    match service::at(config, &to.address, to.port) {
+        Some(Service::Explicit) => {
+            socket.original_port = 0;
+            return service::claim(socket, Service::Explicit);
+        }
+        // Only who was sent there may speak to the others.
+        Some(_) => return Err(Denied::because(DropReason::AddressNotGranted)),
+        None if config.flags & AgentConfig::SEALED != 0 && is_loopback_address(&to.address) => return Ok(()),
+        None => {}
     }
     let pass = match verdict::judge(agent, to.transport, &to.address, to.port) {
         Err(_) if hook == Hook::Connect && only_asks_for_a_route(agent, to) => return Ok(()),
@@ -112,7 +120,7 @@ fn choose(
         socket.flow_port = to.port;
         socket.flow_transport = u32::from(to.transport);
         socket.flow_rule = pass.rule;
-        socket.flow_generation = service::config(agent)?.generation;
+        socket.flow_generation = config.generation;
     }
     Ok(())
 }

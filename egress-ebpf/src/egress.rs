@@ -4,13 +4,13 @@ use crate::{
     PASS, agent,
     error::Denied,
     maps::{Socket, socket},
-    packet::{self, Packet},
+    packet::{self, AT_START, Packet},
     report,
     service::{self, Service},
     verdict,
 };
 use aya_ebpf::{helpers::generated::bpf_sk_fullsock, programs::SkBuffContext};
-use egress_common::{Address, DropReason, Hook, TCP, UDP};
+use egress_common::{Address, AgentConfig, DropReason, Hook, TCP, UDP};
 
 /// Passes or drops one packet of an agent's socket.
 #[inline(always)]
@@ -18,20 +18,21 @@ pub fn judge(ctx: &SkBuffContext) -> i32 {
     let mut socket = socket_of(ctx);
     let agent = match agent::of_packet(ctx, socket.as_deref()) {
         Ok(agent) => agent,
-        Err(denied) => return report::packet(ctx, 0, None, Hook::Egress, &denied),
+        Err(denied) => return report::packet::<AT_START>(ctx.skb.skb, 0, None, Hook::Egress, &denied),
     };
-    let denied = match packet::read(ctx) {
+    let denied = match packet::read::<AT_START>(ctx.skb.skb) {
         // A socket chooses its device: what is for this host must not be put on a wire.
         Ok(packet) if is_loopback_address(&packet.destination) && !leaves_by_loopback(ctx) => {
             Denied::because(DropReason::PacketNotAllowed)
         }
+        Ok(packet) if stays_inside(ctx, agent, &packet) => return PASS,
         Ok(packet) => match may_leave(agent, socket.as_deref_mut(), &packet) {
             Ok(()) => return PASS,
             Err(denied) => denied,
         },
         Err(denied) => denied,
     };
-    report::packet(ctx, agent, socket.as_deref(), Hook::Egress, &denied)
+    report::packet::<AT_START>(ctx.skb.skb, agent, socket.as_deref(), Hook::Egress, &denied)
 }
 
 /// What is known of the full socket that a packet belongs to.
@@ -80,6 +81,16 @@ fn may_leave(agent: u32, socket: Option<&mut Socket>, packet: &Packet) -> Result
     }
 }
 
+/// Whether a packet goes from a sealed agent to itself, and not to a listener of ours: in a network
+/// namespace of its own, what leaves by loopback reaches nobody else.
+#[inline(always)]
+fn stays_inside(ctx: &SkBuffContext, agent: u32, packet: &Packet) -> bool {
+    let Ok(config) = service::config(agent) else { return false };
+    config.flags & AgentConfig::SEALED != 0
+        && leaves_by_loopback(ctx)
+        && service::at(config, &packet.destination, packet.destination_port).is_none()
+}
+
 #[inline(always)]
 fn to_service(socket: &mut Socket, service: Service, packet: &Packet) -> Result<(), Denied> {
     if socket.redirects & service as u32 == 0 {
@@ -118,7 +129,7 @@ fn leaves_by_loopback(ctx: &SkBuffContext) -> bool {
 }
 
 #[inline(always)]
-fn is_loopback_address(address: &Address) -> bool {
+pub fn is_loopback_address(address: &Address) -> bool {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
     if a | b | c | d | e | f | g | h | i | j != 0 {
         return false;

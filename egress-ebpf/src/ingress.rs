@@ -5,13 +5,13 @@ use crate::{
     egress::{is_loopback, socket_of},
     error::Denied,
     maps::Socket,
-    packet::{self, Packet},
+    packet::{self, AT_START, Packet},
     report,
     service::{self, Service},
     verdict,
 };
 use aya_ebpf::programs::SkBuffContext;
-use egress_common::{DropReason, Hook, TCP};
+use egress_common::{AgentConfig, DropReason, Hook, TCP};
 
 /// Passes or drops one packet that is about to reach an agent's socket.
 #[inline(always)]
@@ -19,16 +19,16 @@ pub fn judge(ctx: &SkBuffContext) -> i32 {
     let socket = socket_of(ctx);
     let agent = match agent::of_packet(ctx, socket.as_deref()) {
         Ok(agent) => agent,
-        Err(denied) => return report::packet(ctx, 0, None, Hook::Ingress, &denied),
+        Err(denied) => return report::packet::<AT_START>(ctx.skb.skb, 0, None, Hook::Ingress, &denied),
     };
-    let denied = match packet::read(ctx) {
+    let denied = match packet::read::<AT_START>(ctx.skb.skb) {
         Ok(packet) => match may_come(ctx, agent, socket.as_deref(), &packet) {
             Ok(()) => return PASS,
             Err(denied) => denied,
         },
         Err(denied) => denied,
     };
-    report::packet(ctx, agent, socket.as_deref(), Hook::Ingress, &denied)
+    report::packet::<AT_START>(ctx.skb.skb, agent, socket.as_deref(), Hook::Ingress, &denied)
 }
 
 #[inline(always)]
@@ -62,6 +62,9 @@ fn is_own_loopback(agent: u32, packet: &Packet) -> Result<(), Denied> {
     let denied = Denied::because(DropReason::InboundNotAllowed);
     if !is_loopback(packet) {
         return Err(denied);
+    }
+    if service::config(agent)?.flags & AgentConfig::SEALED != 0 {
+        return Ok(());
     }
     match verdict::judge(agent, packet.transport, &packet.destination, packet.destination_port) {
         Ok(pass) if !pass.through_proxy => Ok(()),

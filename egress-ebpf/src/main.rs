@@ -1,7 +1,8 @@
 //! The kernel half: one match per program, from what a module decided to what the kernel does.
 //!
-//! Every program is attached to the cgroup above all agents, so that a cgroup below it is denied
-//! from the moment it exists until the daemon has written its agent into the maps.
+//! Every program but one is attached to the cgroup above all agents, so that a cgroup below it is
+//! denied from the moment it exists until the daemon has written its agent into the maps. `frames`
+//! is attached to the host's end of each sealed agent's link.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -10,6 +11,7 @@ mod agent;
 mod connect;
 mod egress;
 mod error;
+mod frames;
 mod ingress;
 mod maps;
 mod packet;
@@ -19,14 +21,19 @@ mod sockets;
 mod verdict;
 
 use aya_ebpf::{
-    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt},
-    programs::{SkBuffContext, SockAddrContext, SockContext, SockoptContext},
+    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt, classifier},
+    programs::{SkBuffContext, SockAddrContext, SockContext, SockoptContext, TcContext},
 };
 use connect::Family;
 
 /// What a program returns to let the kernel go on, or to make it deny: EPERM for the caller.
 const PASS: i32 = 1;
 const DENY: i32 = 0;
+
+/// What a program on a link returns to let others judge too, or to drop the frame
+/// (include/uapi/linux/bpf.h, enum tcx_action_base).
+const GO_ON: i32 = -1;
+const DROP: i32 = 2;
 
 #[cgroup_sock(sock_create)]
 pub fn sock_create(ctx: SockContext) -> i32 {
@@ -104,6 +111,14 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
 #[cgroup_skb(ingress)]
 pub fn ingress(ctx: SkBuffContext) -> i32 {
     ingress::judge(&ctx)
+}
+
+#[classifier]
+pub fn frames(ctx: TcContext) -> i32 {
+    match frames::judge(&ctx) {
+        true => GO_ON,
+        false => DROP,
+    }
 }
 
 #[cfg(not(test))]

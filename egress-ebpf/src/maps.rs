@@ -6,13 +6,13 @@ use aya_ebpf::{
     btf_maps::SkStorage,
     helpers::generated::bpf_sk_storage_get,
     macros::{btf_map, map},
-    maps::{HashMap, LpmTrie, RingBuf},
+    maps::{Array, HashMap, LpmTrie, RingBuf},
 };
 use core::{ffi::c_void, ptr};
 use egress_common::{
-    Address, AgentConfig, CounterKey, GrantKey, GrantValue, MAX_AGENTS, MAX_GRANTS_PER_AGENT,
-    MAX_NETWORKS_PER_AGENT, MAX_SOCKETS_PER_AGENT, NameKey, NameValue, NetworkKey, NetworkValue, OriginKey,
-    OriginValue, RuleKey,
+    Address, AgentConfig, CounterKey, GrantKey, GrantValue, KnownFlow, LinkConfig, MAX_AGENTS, MAX_FLOWS,
+    MAX_GRANTS_PER_AGENT, MAX_NETWORKS_PER_AGENT, MAX_SOCKETS_PER_AGENT, NameKey, NameValue, NetworkKey,
+    NetworkValue, OriginKey, OriginValue, RuleKey,
 };
 
 /// Cgroup id to agent.
@@ -55,6 +55,14 @@ pub static RULES: HashMap<RuleKey, u8> = HashMap::with_max_entries(MAX_AGENTS * 
 #[map]
 pub static ORIGINS: HashMap<OriginKey, OriginValue> =
     HashMap::with_max_entries(MAX_AGENTS * MAX_SOCKETS_PER_AGENT, BPF_F_NO_PREALLOC);
+
+/// Index of the host's end of a link to the sealed agent behind it.
+#[map]
+pub static LINKS: HashMap<u32, LinkConfig> = HashMap::with_max_entries(MAX_AGENTS, 0);
+
+/// Known flows of sealed agents, in places of their own: an agent crowds out none but its own.
+#[map]
+pub static FLOWS: Array<KnownFlow> = Array::with_max_entries(MAX_FLOWS, 0);
 
 /// Exact counters of denials. The daemon makes the entries with the agent.
 #[map]

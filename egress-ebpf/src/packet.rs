@@ -1,7 +1,7 @@
 //! The only pointer arithmetic: what a packet's headers say.
 
 use crate::error::Denied;
-use aya_ebpf::programs::SkBuffContext;
+use aya_ebpf::bindings::__sk_buff;
 use egress_common::{Address, DropReason, TCP, UDP, v4_mapped};
 
 /// One plain TCP or UDP packet, as it will leave or as it came.
@@ -15,23 +15,44 @@ pub struct Packet {
     pub opens: bool,
 }
 
-/// Reads the headers. Everything that is not plain TCP or UDP is an error: IP options (RFC 791),
+/// Where the IP header of a packet is: what a cgroup's programs see begins with it.
+pub const AT_START: usize = 0;
+/// What a link's programs see begins with the Ethernet header.
+pub const BEHIND_ETHERNET: usize = 14;
+
+/// Reads the headers of a packet whose IP header is at `AT`. Everything that is not plain TCP or UDP is an error: IP options (RFC 791),
 /// extension headers (RFC 8200, section 4), fragments, other protocols, short packets.
 #[inline(always)]
-pub fn read(ctx: &SkBuffContext) -> Result<Packet, Denied> {
-    match u16::from_be(unsafe { (*ctx.skb.skb).protocol } as u16) {
-        ETH_P_IP => read_v4(ctx),
-        ETH_P_IPV6 => read_v6(ctx),
+pub fn read<const AT: usize>(skb: *const __sk_buff) -> Result<Packet, Denied> {
+    match ether_type(skb) {
+        ETH_P_IP => read_v4::<AT>(skb),
+        ETH_P_IPV6 => read_v6::<AT>(skb),
         _ => Err(NOT_PLAIN),
+    }
+}
+
+/// The EtherType of a packet, by which the kernel chooses who reads it.
+#[inline(always)]
+pub fn ether_type(skb: *const __sk_buff) -> u16 {
+    u16::from_be(unsafe { (*skb).protocol } as u16)
+}
+
+/// The `AF_` number of a packet's addresses; 0 where it is not IP.
+#[inline(always)]
+pub fn family(skb: *const __sk_buff) -> u16 {
+    match ether_type(skb) {
+        ETH_P_IP => 2,
+        ETH_P_IPV6 => 10,
+        _ => 0,
     }
 }
 
 /// The IP protocol number of a packet that [`read`] refused; 0 where not even that is readable.
 #[inline(always)]
-pub fn protocol(ctx: &SkBuffContext) -> u8 {
-    let next = match u16::from_be(unsafe { (*ctx.skb.skb).protocol } as u16) {
-        ETH_P_IP => at::<u8>(ctx, 9),
-        ETH_P_IPV6 => at::<u8>(ctx, 6),
+pub fn protocol<const AT: usize>(skb: *const __sk_buff) -> u8 {
+    let next = match ether_type(skb) {
+        ETH_P_IP => at::<u8>(skb, AT + 9),
+        ETH_P_IPV6 => at::<u8>(skb, AT + 6),
         _ => None,
     };
     match next {
@@ -42,13 +63,13 @@ pub fn protocol(ctx: &SkBuffContext) -> u8 {
 
 /// The destination of a packet that [`read`] refused; zero where it is not readable.
 #[inline(always)]
-pub fn destination(ctx: &SkBuffContext) -> Address {
-    match u16::from_be(unsafe { (*ctx.skb.skb).protocol } as u16) {
-        ETH_P_IP => match at::<Ipv4Header>(ctx, 0) {
+pub fn destination<const AT: usize>(skb: *const __sk_buff) -> Address {
+    match ether_type(skb) {
+        ETH_P_IP => match at::<Ipv4Header>(skb, AT) {
             Some(header) => v4_mapped(unsafe { (*header).destination }),
             None => [0; 16],
         },
-        ETH_P_IPV6 => match at::<Ipv6Header>(ctx, 0) {
+        ETH_P_IPV6 => match at::<Ipv6Header>(skb, AT) {
             Some(header) => unsafe { (*header).destination },
             None => [0; 16],
         },
@@ -56,8 +77,8 @@ pub fn destination(ctx: &SkBuffContext) -> Address {
     }
 }
 
-const ETH_P_IP: u16 = 0x0800;
-const ETH_P_IPV6: u16 = 0x86dd;
+pub const ETH_P_IP: u16 = 0x0800;
+pub const ETH_P_IPV6: u16 = 0x86dd;
 const NOT_PLAIN: Denied = Denied::because(DropReason::PacketNotAllowed);
 
 #[repr(C)]
@@ -105,38 +126,39 @@ const TCP_SYN: u8 = 0x02;
 const TCP_ACK: u8 = 0x10;
 
 #[inline(always)]
-fn read_v4(ctx: &SkBuffContext) -> Result<Packet, Denied> {
-    let header = unsafe { &*at::<Ipv4Header>(ctx, 0).ok_or(NOT_PLAIN)? };
+fn read_v4<const AT: usize>(skb: *const __sk_buff) -> Result<Packet, Denied> {
+    let header = unsafe { &*at::<Ipv4Header>(skb, AT).ok_or(NOT_PLAIN)? };
     let [high, low] = header.fragment;
     let is_fragment = (high & 0x3f) | low != 0;
     if header.version_and_length != 0x45 || is_fragment {
         return Err(NOT_PLAIN);
     }
     let addresses = (v4_mapped(header.source), v4_mapped(header.destination));
-    read_transport::<20>(ctx, header.protocol, addresses)
+    read_transport(skb, AT + 20, header.protocol, addresses)
 }
 
 #[inline(always)]
-fn read_v6(ctx: &SkBuffContext) -> Result<Packet, Denied> {
-    let header = unsafe { &*at::<Ipv6Header>(ctx, 0).ok_or(NOT_PLAIN)? };
+fn read_v6<const AT: usize>(skb: *const __sk_buff) -> Result<Packet, Denied> {
+    let header = unsafe { &*at::<Ipv6Header>(skb, AT).ok_or(NOT_PLAIN)? };
     if header.version_and_flow[0] >> 4 != 6 {
         return Err(NOT_PLAIN);
     }
-    read_transport::<40>(ctx, header.next_header, (header.source, header.destination))
+    read_transport(skb, AT + 40, header.next_header, (header.source, header.destination))
 }
 
 #[inline(always)]
-fn read_transport<const OFFSET: usize>(
-    ctx: &SkBuffContext,
+fn read_transport(
+    skb: *const __sk_buff,
+    offset: usize,
     transport: u8,
     (source, destination): (Address, Address),
 ) -> Result<Packet, Denied> {
     let (ports, opens) = match transport {
         TCP => {
-            let header = unsafe { &*at::<TcpHeader>(ctx, OFFSET).ok_or(NOT_PLAIN)? };
+            let header = unsafe { &*at::<TcpHeader>(skb, offset).ok_or(NOT_PLAIN)? };
             (header.ports, header.flags & (TCP_SYN | TCP_ACK) == TCP_SYN)
         }
-        UDP => (unsafe { *at::<Ports>(ctx, OFFSET).ok_or(NOT_PLAIN)? }, false),
+        UDP => (unsafe { *at::<Ports>(skb, offset).ok_or(NOT_PLAIN)? }, false),
         _ => return Err(NOT_PLAIN),
     };
     Ok(Packet {
@@ -151,8 +173,7 @@ fn read_transport<const OFFSET: usize>(
 
 /// A `T` at `offset` of the packet, if it is all there. `T` must have an alignment of 1.
 #[inline(always)]
-fn at<T>(ctx: &SkBuffContext, offset: usize) -> Option<*const T> {
-    let skb = ctx.skb.skb;
+pub fn at<T>(skb: *const __sk_buff, offset: usize) -> Option<*const T> {
     let (start, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
     if start + offset + size_of::<T>() > end {
         return None;

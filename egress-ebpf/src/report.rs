@@ -8,10 +8,11 @@ use crate::{
     packet,
 };
 use aya_ebpf::{
+    bindings::__sk_buff,
     helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
-    programs::{SkBuffContext, SockContext, SockoptContext},
+    programs::{SockContext, SockoptContext},
 };
-use egress_common::{Address, CounterKey, Event, Hook, LOST_EVENTS};
+use egress_common::{Address, CounterKey, DropReason, Event, Hook, LOST_EVENTS};
 
 /// A socket that may not be made.
 #[inline(always)]
@@ -45,13 +46,19 @@ pub fn address(agent: u32, to: &Destination, hook: Hook, denied: &Denied) {
 
 /// A packet that is dropped.
 #[inline(always)]
-pub fn packet(ctx: &SkBuffContext, agent: u32, socket: Option<&Socket>, hook: Hook, denied: &Denied) -> i32 {
+pub fn packet<const AT: usize>(
+    skb: *const __sk_buff,
+    agent: u32,
+    socket: Option<&Socket>,
+    hook: Hook,
+    denied: &Denied,
+) -> i32 {
     let (pid, command) = match socket {
         Some(socket) => (socket.pid, socket.command),
         None => (0, [0; 16]),
     };
-    let family = unsafe { (*ctx.skb.skb).family } as u16;
-    let what = match packet::read(ctx) {
+    let family = packet::family(skb);
+    let what = match packet::read::<AT>(skb) {
         Ok(packet) if hook == Hook::Ingress => {
             What { protocol: packet.transport, family, port: packet.source_port, address: packet.source }
         }
@@ -61,9 +68,16 @@ pub fn packet(ctx: &SkBuffContext, agent: u32, socket: Option<&Socket>, hook: Ho
             port: packet.destination_port,
             address: packet.destination,
         },
-        Err(_) => {
-            What { protocol: packet::protocol(ctx), family, port: 0, address: packet::destination(ctx) }
+        // A frame that is not IP: its EtherType stands where a port would.
+        Err(_) if family == 0 => {
+            What { protocol: 0, family, port: packet::ether_type(skb), address: [0; 16] }
         }
+        Err(_) => What {
+            protocol: packet::protocol::<AT>(skb),
+            family,
+            port: 0,
+            address: packet::destination::<AT>(skb),
+        },
     };
     submit(agent, pid, command, hook, what, denied);
     DENY
@@ -100,6 +114,12 @@ fn submit(agent: u32, pid: u32, command: [u8; 16], hook: Hook, what: What, denie
         command,
     });
     slot.submit(0);
+}
+
+/// A frame that is dropped without an event: link-local chatter that the kernel makes by itself.
+#[inline(always)]
+pub fn chatter(agent: u32) {
+    count(agent, DropReason::PacketNotAllowed as u32);
 }
 
 #[inline(always)]

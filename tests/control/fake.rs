@@ -109,6 +109,8 @@ impl Daemon for Fake {
                 dns_v4: None,
                 dns_v6: None,
                 next_seq: self.feed.next_seq(),
+                resolv_conf: None,
+                seal: None,
             })
         })
     }

@@ -8,7 +8,7 @@ use super::{
     load::Loader,
     rule,
 };
-use crate::policy::{AgentName, Policy, Rule, Source};
+use crate::policy::{AgentName, Capability, Policy, Rule, Source};
 use serde_saphyr::Spanned;
 use std::{
     collections::{BTreeMap, HashSet},
@@ -115,7 +115,25 @@ impl<'a> Compiler<'a> {
             );
         }
         let source = document.source(name.referenced);
-        self.agents.insert(agent, (source, Arc::new(Policy::new(allow, deny))));
+        let policy = Policy::new(allow, deny).keeping(self.capabilities(document, &section.capabilities));
+        self.agents.insert(agent, (source, Arc::new(policy)));
+    }
+
+    fn capabilities(&mut self, document: &Document, words: &[Spanned<String>]) -> Vec<Capability> {
+        let mut kept = Vec::new();
+        for word in words {
+            match Capability::parse(&word.value) {
+                Some(capability) if kept.contains(&capability) => {}
+                Some(capability) => kept.push(capability),
+                None => {
+                    let known = Capability::ALL.map(Capability::as_str).join("` or `");
+                    let title = format!("capability `{}` cannot be kept", word.value);
+                    self.wrong
+                        .push(document.error(word.referenced, title).label(format!("expected `{known}`")));
+                }
+            }
+        }
+        kept
     }
 
     fn include(&mut self, document: &Document, folder: &Path, include: &Spanned<String>) -> Vec<Rule> {

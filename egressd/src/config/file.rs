@@ -36,6 +36,8 @@ pub(super) struct AgentSection {
     pub(super) rules: Vec<Spanned<AllowRule>>,
     #[serde(default)]
     pub(super) deny: Vec<Spanned<DenyRule>>,
+    #[serde(default)]
+    pub(super) capabilities: Vec<Spanned<String>>,
 }
 
 /// A rule that allows.

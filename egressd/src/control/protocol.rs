@@ -164,8 +164,23 @@ pub struct StartedAgent {
     /// What the agent must not see: sockets, pins and logs of the daemon.
     #[serde(default)]
     pub hidden: Vec<PathBuf>,
+    /// What it is to see as `/etc/resolv.conf`.
+    #[serde(default)]
+    pub resolv_conf: Option<PathBuf>,
+    /// Of a sealed agent: the namespaces that it is to be in.
+    #[serde(default)]
+    pub seal: Option<Seal>,
     /// The number of the next record, so that the asker can read what concerns this run.
     pub next_seq: u64,
+}
+
+/// The namespaces of a sealed agent, as files to be entered (setns(2)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    pub network: PathBuf,
+    pub user: PathBuf,
+    /// Words of the capabilities that its policy leaves it there.
+    pub capabilities: Vec<String>,
 }
 
 /// The answer to `POST /v1/reload`, once every policy was replaced.

@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     audit::Time,
-    control::protocol::{Boundary, PolicyText, Refusal, RefusalKind, StartAgent, StartedAgent},
-    datapath::{Cgroup, Fence, Listeners, Names},
+    control::protocol::{Boundary, PolicyText, Refusal, RefusalKind, Seal, StartAgent, StartedAgent},
+    datapath::{Cell, Cgroup, Fence, Listeners, Names, Site},
     dns,
     policy::{Agent, AgentId, AgentName, Policy},
     proxy,
@@ -34,9 +34,7 @@ pub struct Agents {
 #[derive(Debug)]
 pub struct Running {
     pub agent: Arc<Agent>,
-    pub cgroup: Cgroup,
-    pub boundary: Boundary,
-    pub listeners: Listeners,
+    pub home: Home,
     pub started: Time,
     /// A policy that came with the request to start it; else the daemon's own files.
     pub own_policy: Mutex<Option<PolicyText>>,
@@ -83,11 +81,32 @@ impl Names for Agents {
     }
 }
 
+/// Where an agent lives, and which listeners serve it there.
+#[derive(Debug)]
+pub struct Home {
+    pub cgroup: Cgroup,
+    pub boundary: Boundary,
+    /// Of a sealed agent.
+    pub cell: Option<Cell>,
+    pub listeners: Listeners,
+}
+
+impl Home {
+    pub fn new(cgroup: Cgroup, boundary: Boundary, cell: Option<Cell>, ports: Listeners) -> Self {
+        let flags = if cell.is_some() { Listeners::SEALED } else { 0 };
+        Self { cgroup, boundary, cell, listeners: Listeners { flags, ..ports } }
+    }
+
+    pub fn site(&self) -> Site<'_> {
+        let link = self.cell.as_ref().map(Cell::link);
+        Site { cgroup: &self.cgroup, link, listeners: self.listeners }
+    }
+}
+
 /// An agent that the kernel knows, and that is not served yet.
 pub struct Prepared {
     pub agent: Arc<Agent>,
-    pub cgroup: Cgroup,
-    pub boundary: Boundary,
+    pub home: Home,
     pub bound: Bound,
     pub own_policy: Option<PolicyText>,
 }
@@ -107,8 +126,11 @@ impl Daemon {
         let name = AgentName::parse(name).map_err(|error| invalid(&error))?;
         let policy = self.policy_for(&name, request.policy.as_ref()).map_err(|error| invalid(&error))?;
         Fence::holds(&policy).map_err(|error| invalid(&error))?;
-        if request.boundary == Boundary::Sealed {
-            return Err(Refusal::new(RefusalKind::Invalid, "sealed agents cannot be started yet"));
+        if request.boundary != Boundary::Sealed && !policy.capabilities().is_empty() {
+            return Err(invalid(&format!(
+                "the policy of `{name}` keeps capabilities, which only a sealed agent may have: \
+                 start it with `--mode sealed`"
+            )));
         }
         if self.agents.all().len() >= usize::try_from(egress_common::MAX_AGENTS).unwrap_or(0) {
             return Err(Refusal::new(RefusalKind::Busy, "the daemon serves as many agents as it can"));
@@ -127,27 +149,54 @@ impl Daemon {
         request: StartAgent,
     ) -> anyhow::Result<Arc<Running>> {
         let id = self.memory().next_id()?;
-        let bound = Bound::fresh(request.explicit_proxy)?;
-        let cgroup = self.root.child(&format!("{name}.{id}"))?;
-        cgroup.bound_descendants()?;
+        let cell = match request.boundary {
+            Boundary::Sealed => Some(self.take_cell()?),
+            Boundary::Cgroup => None,
+        };
+        let housed = self.house(id, &name, cell.clone(), request.explicit_proxy);
+        let (home, bound) = match housed {
+            Ok(housed) => housed,
+            Err(error) => {
+                cell.iter().for_each(|cell| self.fence.demolish(cell));
+                return Err(error);
+            }
+        };
         let agent = Arc::new(Agent::new(id, name, policy));
-        let prepared =
-            Prepared { agent, cgroup, boundary: request.boundary, bound, own_policy: request.policy };
-        let Prepared { agent, cgroup, boundary, bound, own_policy } = &prepared;
-        let remembered = Remembered::of(agent, cgroup, *boundary, bound.ports, own_policy.clone());
+        let remembered = Remembered::of(&agent, &home, request.policy.clone());
+        let prepared = Prepared { agent, home, bound, own_policy: request.policy };
         let admitted = self
             .memory()
             .write(&remembered)
-            .and_then(|()| Ok(self.fence.admit(agent, cgroup, bound.ports)?));
+            .and_then(|()| Ok(self.fence.admit(&prepared.agent, prepared.home.site())?));
         match admitted {
             Ok(()) => Ok(self.serve_agent(prepared)),
             Err(error) => {
-                self.deny_all(id, prepared.cgroup.id());
+                self.deny_all(id, prepared.home.cgroup.id());
                 self.memory().forget(id);
-                let _ = prepared.cgroup.remove();
+                let _ = prepared.home.cgroup.remove();
+                prepared.home.cell.iter().for_each(|cell| self.fence.demolish(cell));
                 Err(error)
             }
         }
+    }
+
+    /// A cgroup for an agent, and its listeners: in its cell, if it has one.
+    fn house(
+        &self,
+        id: AgentId,
+        name: &AgentName,
+        cell: Option<Cell>,
+        explicit_proxy: bool,
+    ) -> anyhow::Result<(Home, Bound)> {
+        let boundary = if cell.is_some() { Boundary::Sealed } else { Boundary::Cgroup };
+        let bound = match &cell {
+            Some(cell) => Bound::inside(cell, explicit_proxy)?,
+            None => Bound::fresh(explicit_proxy)?,
+        };
+        let cgroup = self.root.child(&format!("{name}.{id}"))?;
+        cgroup.bound_descendants()?;
+        let ports = bound.ports;
+        Ok((Home::new(cgroup, boundary, cell, ports), bound))
     }
 
     /// `name`, or, where an agent of that name runs, the same with a number: records and summaries
@@ -192,7 +241,7 @@ impl Daemon {
         for running in self.agents.all() {
             let lost = self.fence.lost_events(running.agent.id());
             self.recorder.lose(lost.saturating_sub(running.lost_told.swap(lost, Ordering::Relaxed)));
-            let is_populated = running.cgroup.is_populated();
+            let is_populated = running.home.cgroup.is_populated();
             let lived = running.lived.fetch_or(is_populated, Ordering::Relaxed) || is_populated;
             let age = Time::now().timestamp().duration_since(running.started.timestamp()).unsigned_abs();
             if !is_populated && (lived || age > BIRTH) && self.put_down(&running).await.is_ok() {
@@ -202,16 +251,14 @@ impl Daemon {
     }
 
     pub(super) fn serve_agent(&self, prepared: Prepared) -> Arc<Running> {
-        let Prepared { agent, cgroup, boundary, bound, own_policy } = prepared;
+        let Prepared { agent, home, bound, own_policy } = prepared;
         let mut serving = JoinSet::new();
         let names = Arc::clone(&self.names);
         serving.spawn(dns::serve(Arc::clone(&agent), bound.dns, names, Arc::clone(&self.fence) as _));
         serving.spawn(proxy::serve(Arc::clone(&agent), bound.proxy, Arc::clone(&self.server_names)));
         let running = Arc::new(Running {
             agent,
-            cgroup,
-            boundary,
-            listeners: bound.ports,
+            home,
             started: Time::now(),
             own_policy: Mutex::new(own_policy),
             lived: AtomicBool::new(false),
@@ -225,15 +272,16 @@ impl Daemon {
     async fn put_down(&self, running: &Arc<Running>) -> anyhow::Result<()> {
         let id = running.agent.id();
         let deadline = tokio::time::Instant::now() + LAST_BREATH;
-        while running.cgroup.is_populated() && tokio::time::Instant::now() < deadline {
-            running.cgroup.kill()?;
+        while running.home.cgroup.is_populated() && tokio::time::Instant::now() < deadline {
+            running.home.cgroup.kill()?;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        if running.cgroup.path().is_dir() {
-            running.cgroup.remove()?;
+        if running.home.cgroup.path().is_dir() {
+            running.home.cgroup.remove()?;
         }
         let lost = self.fence.lost_events(id);
-        block_in_place(|| self.fence.dismiss(id, running.cgroup.id()))?;
+        block_in_place(|| self.fence.dismiss(id, running.home.cgroup.id()))?;
+        running.home.cell.iter().for_each(|cell| self.give_back(cell.clone()));
         self.recorder.lose(lost.saturating_sub(running.lost_told.load(Ordering::Relaxed)));
         // What it was denied last must be there for whoever asks after its end.
         self.recorder.settled().await;
@@ -244,23 +292,34 @@ impl Daemon {
     }
 
     fn describe(&self, running: &Running) -> StartedAgent {
-        let Listeners { dns_v4, dns_v6, explicit_v4, explicit_v6, .. } = running.listeners;
+        let Listeners { dns_v4, dns_v6, explicit_v4, explicit_v6, .. } = running.home.listeners;
         let at = |ip: IpAddr, port: u16| (port != 0).then(|| SocketAddr::new(ip, port));
         let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
         StartedAgent {
             id: running.agent.id().0,
             name: running.agent.name().to_string(),
-            cgroup: running.cgroup.path().to_owned(),
+            cgroup: running.home.cgroup.path().to_owned(),
             proxy_v4: at(v4, explicit_v4),
             proxy_v6: at(v6, explicit_v6),
             dns_v4: at(v4, dns_v4),
             dns_v6: at(v6, dns_v6),
             hidden: hidden(&self.options.config),
+            resolv_conf: Some(self.resolv_conf()),
+            seal: running.home.cell.as_ref().map(|cell| seal(cell, &running.agent.policy())),
             next_seq: self.feed.next_seq(),
         }
     }
 
     pub(super) fn memory(&self) -> Memory {
         Memory::at(&self.options.config.run_dir)
+    }
+}
+
+fn seal(cell: &Cell, policy: &Policy) -> Seal {
+    let namespaces = cell.namespaces();
+    Seal {
+        network: namespaces.network(),
+        user: namespaces.user(),
+        capabilities: policy.capabilities().iter().map(ToString::to_string).collect(),
     }
 }

@@ -6,8 +6,8 @@ use crate::{
     control::{
         self, Asked, BoxFuture,
         protocol::{
-            AgentStatus, ExplainRequest, Explanation, LogStatus, Refusal, RefusalKind, ReloadSummary,
-            StartAgent, StartedAgent, Status,
+            AgentStatus, Boundary, ExplainRequest, Explanation, LogStatus, Refusal, RefusalKind,
+            ReloadSummary, StartAgent, StartedAgent, Status,
         },
     },
     datapath,
@@ -29,7 +29,14 @@ impl control::Daemon for Answers {
 
     fn start_agent(&self, request: StartAgent) -> BoxFuture<'_, Result<StartedAgent, Refusal>> {
         let daemon = Arc::clone(&self.0);
-        Box::pin(finish(async move { daemon.start_agent_now(request).await }))
+        Box::pin(finish(async move {
+            let is_sealed = request.boundary == Boundary::Sealed;
+            let started = daemon.start_agent_now(request).await;
+            if is_sealed && started.is_ok() {
+                daemon.keep_spare_cell();
+            }
+            started
+        }))
     }
 
     fn stop_agent(&self, id: u32) -> BoxFuture<'_, Result<(), Refusal>> {
@@ -103,10 +110,10 @@ impl Daemon {
             id: running.agent.id().0,
             name: name.to_string(),
             started: running.started,
-            boundary: running.boundary,
-            cgroup: running.cgroup.path().to_owned(),
+            boundary: running.home.boundary,
+            cgroup: running.home.cgroup.path().to_owned(),
             policy,
-            processes: running.cgroup.processes(),
+            processes: running.home.cgroup.processes(),
             grants: running.agent.live_grants(datapath::now()).len(),
             flows: self.feed.totals_of(name.as_str()).into(),
         }

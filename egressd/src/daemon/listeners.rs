@@ -1,10 +1,16 @@
 //! The sockets that serve one agent: its redirected flows arrive there and nowhere else.
 
-use crate::{datapath::Listeners, dns, proxy};
+use crate::{
+    datapath::{Cell, Listeners},
+    dns, proxy,
+};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    runtime::Handle,
+};
 
 /// Sockets and their ports.
 pub struct Bound {
@@ -22,6 +28,17 @@ pub struct RememberedPorts {
 }
 
 impl Bound {
+    /// Binds inside a cell, names at the usual port: there it is nobody else's.
+    pub fn inside(cell: &Cell, explicit: bool) -> Result<Self> {
+        let usual = Listeners { dns_v4: DNS_PORT, dns_v6: DNS_PORT, ..Listeners::default() };
+        within(cell, || Self::bind(usual, explicit))
+    }
+
+    /// Binds the ports of an earlier life inside a cell.
+    pub fn inside_again(cell: &Cell, ports: Listeners) -> Result<Self> {
+        within(cell, || Self::again(ports))
+    }
+
     /// Binds whatever ports are free. IPv6 is left out where the host has none.
     pub fn fresh(explicit: bool) -> Result<Self> {
         Self::bind(Listeners::default(), explicit)
@@ -58,6 +75,19 @@ impl Bound {
         Ok(bound)
     }
 }
+
+/// Runs `act` in the network namespace of a cell. Sockets stay where they are made, whichever thread
+/// waits for them.
+fn within<T: Send>(cell: &Cell, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let runtime = Handle::current();
+    let inside = || {
+        let _runtime = runtime.enter();
+        act()
+    };
+    cell.namespaces().within(inside).context("failed to enter the network namespace of a cell")?
+}
+
+const DNS_PORT: u16 = 53;
 
 /// What to write down of `ports`.
 pub fn remember(ports: Listeners) -> RememberedPorts {

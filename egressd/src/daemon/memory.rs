@@ -1,9 +1,12 @@
 //! What the next daemon must know of the agents of this one.
 
-use super::listeners::{self, RememberedPorts};
+use super::{
+    agents::Home,
+    listeners::{self, RememberedPorts},
+};
 use crate::{
     control::protocol::{Boundary, PolicyText},
-    datapath::{Cgroup, Listeners},
+    datapath::Cell,
     policy::{Agent, AgentId},
 };
 use anyhow::{Context, Result};
@@ -28,25 +31,23 @@ pub struct Remembered {
     pub cgroup_id: u64,
     #[serde(default)]
     pub boundary: Boundary,
+    /// The number of its cell, if it is sealed.
+    #[serde(default)]
+    pub cell: Option<u32>,
     pub listeners: RememberedPorts,
     pub own_policy: Option<PolicyText>,
 }
 
 impl Remembered {
-    pub fn of(
-        agent: &Agent,
-        cgroup: &Cgroup,
-        boundary: Boundary,
-        ports: Listeners,
-        own_policy: Option<PolicyText>,
-    ) -> Self {
+    pub fn of(agent: &Agent, home: &Home, own_policy: Option<PolicyText>) -> Self {
         Self {
             id: agent.id().0,
             name: agent.name().to_string(),
-            cgroup: cgroup.path().to_owned(),
-            cgroup_id: cgroup.id(),
-            boundary,
-            listeners: listeners::remember(ports),
+            cgroup: home.cgroup.path().to_owned(),
+            cgroup_id: home.cgroup.id(),
+            boundary: home.boundary,
+            cell: home.cell.as_ref().map(Cell::number),
+            listeners: listeners::remember(home.listeners),
             own_policy,
         }
     }

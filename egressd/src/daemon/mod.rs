@@ -2,6 +2,7 @@
 
 mod agents;
 mod answers;
+mod cells;
 mod checks;
 mod listeners;
 mod memory;
@@ -12,7 +13,7 @@ use crate::{
     audit::{self, Feed, Log, Recorder},
     config::{self, DaemonConfig, Installed, Loader, Policies},
     control,
-    datapath::{self, Cgroup, Ebpf, Fence, Hierarchy, Nft, Pins},
+    datapath::{self, Cell, Cgroup, Ebpf, Fence, Forwarding, Frames, Hierarchy, Nft, Pins},
     dns::{self, Upstream},
     proxy,
 };
@@ -24,7 +25,7 @@ use std::{
     fs,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -84,6 +85,8 @@ pub struct Daemon {
     recorder: Recorder,
     feed: Arc<Feed>,
     log_health: Arc<audit::LogHealth>,
+    /// Ready for the next sealed agent.
+    spare_cell: Mutex<Option<Cell>>,
     /// A change of agents or policies at a time.
     changes: tokio::sync::Mutex<()>,
     shutdown: CancellationToken,
@@ -143,7 +146,8 @@ impl Daemon {
         }
         let Ebpf { tables, events } = Ebpf::load(&pins, &root)?;
         let nft = Nft::open(&options.instance, &root)?;
-        let fence = Arc::new(Fence::new(tables, nft));
+        let frames = Frames::open(&pins)?;
+        let fence = Arc::new(Fence::new(tables, nft, frames, forwarding()));
         let agents = Arc::new(Agents::default());
         let names = dns::Gate::new(upstream, Arc::clone(&fence) as _, recorder.clone(), datapath::now);
         let server_names = proxy::Gate::new(
@@ -165,11 +169,13 @@ impl Daemon {
             recorder,
             feed,
             log_health,
+            spare_cell: Mutex::default(),
             changes: tokio::sync::Mutex::default(),
             shutdown: CancellationToken::new(),
             options,
             _lock: lock,
         });
+        daemon.write_resolv_conf()?;
         daemon.take_over()?;
         // Not before: what was denied while no daemon ran waits in the ring for agents to be known.
         let ring = datapath::report(events, Arc::clone(&daemon.agents) as _, daemon.recorder.clone());
@@ -230,7 +236,11 @@ impl Daemon {
     /// Leaves the fence closed, or nothing at all.
     async fn end(&self) {
         match self.options.lifetime {
-            Lifetime::Service => self.recorder.settled().await,
+            Lifetime::Service => {
+                let spare = self.spare_cell.lock().unwrap_or_else(PoisonError::into_inner).take();
+                spare.iter().for_each(|cell| self.fence.demolish(cell));
+                self.recorder.settled().await;
+            }
             Lifetime::Command => {
                 self.stop_all().await;
                 remove_everything(&self.options);
@@ -250,7 +260,9 @@ impl Daemon {
 fn remove_everything(options: &Options) {
     let run_dir = &options.config.run_dir;
     let root = || anyhow::Ok(Hierarchy::find()?.create(&cgroup_name(&options.instance))?);
+    Cell::sweep(&run_dir.join("cells"), &options.instance, &[]);
     let outcomes = [
+        ("forwarding", forwarding().restore().map_err(anyhow::Error::from)),
         ("nft table", root().and_then(|root| Ok(Nft::open(&options.instance, &root)?.delete()?))),
         ("pins", Pins::open(&run_dir.join("bpf")).and_then(Pins::remove).map_err(anyhow::Error::from)),
         ("cgroup", root().and_then(|root| Ok(root.remove()?))),
@@ -261,6 +273,11 @@ fn remove_everything(options: &Options) {
             tracing::warn!(%error, what, "failed to remove");
         }
     }
+}
+
+/// All daemons of this host share what turns forwarding on.
+fn forwarding() -> Forwarding {
+    Forwarding::new(&DaemonConfig::default().run_dir)
 }
 
 /// Reads and compiles the policy files that `options` names.

@@ -73,12 +73,10 @@ impl Daemon {
     fn put_in_force(&self, new: Replacement) -> anyhow::Result<()> {
         let Replacement { running, policy, own_policy } = new;
         // First what the next daemon is to obey, should this one be killed.
-        let (agent, cgroup, ports) = (&running.agent, &running.cgroup, running.listeners);
-        let boundary = running.boundary;
-        self.memory().write(&Remembered::of(agent, cgroup, boundary, ports, own_policy.clone()))?;
+        self.memory().write(&Remembered::of(&running.agent, &running.home, own_policy.clone()))?;
         *running.own_policy.lock().unwrap_or_else(PoisonError::into_inner) = own_policy;
         running.agent.replace_policy(policy);
-        self.fence.replace_policy(&running.agent, running.listeners)?;
+        self.fence.replace_policy(&running.agent, running.home.site())?;
         self.server_names.rejudge(&running.agent, datapath::now());
         Ok(())
     }
@@ -88,7 +86,7 @@ impl Daemon {
         let running = Arc::clone(&old.running);
         if let Err(error) = self.put_in_force(old) {
             tracing::error!(agent = %running.agent.name(), "is denied everything: {error:#}");
-            self.deny_all(running.agent.id(), running.cgroup.id());
+            self.deny_all(running.agent.id(), running.home.cgroup.id());
         }
     }
 

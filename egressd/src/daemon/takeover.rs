@@ -1,8 +1,14 @@
 //! The agents that an earlier daemon left fenced.
 
-use super::{Daemon, agents::Prepared, listeners, listeners::Bound, memory::Remembered};
+use super::{
+    Daemon,
+    agents::{Home, Prepared},
+    listeners,
+    listeners::Bound,
+    memory::Remembered,
+};
 use crate::{
-    datapath::{self, Cgroup, Fence},
+    datapath::{self, Cell, Cgroup, Fence},
     policy::{Agent, AgentId, AgentName},
 };
 use anyhow::Context;
@@ -25,10 +31,14 @@ impl Daemon {
             }
         }
         self.fence.apply_table().context("failed to apply the nft table")?;
+        let cells: Vec<u32> =
+            recognised.iter().filter_map(|prepared| Some(prepared.home.cell.as_ref()?.number())).collect();
+        Cell::sweep(&self.cells_folder(), &self.options.instance, &cells);
         for prepared in recognised {
-            let Prepared { agent, cgroup, bound, .. } = &prepared;
-            let (id, cgroup_id, name) = (agent.id(), cgroup.id(), agent.name().clone());
-            match self.fence.open(agent, cgroup, bound.ports) {
+            let Prepared { agent, home, .. } = &prepared;
+            let (id, cgroup_id, name) = (agent.id(), home.cgroup.id(), agent.name().clone());
+            let share = home.cell.as_ref().map_or(Ok(()), |_| self.fence.apply_share(id));
+            match share.and_then(|()| self.fence.open(agent, home.site())) {
                 Ok(()) => {
                     self.serve_agent(prepared);
                     tracing::info!(agent = %name, "taken over");
@@ -57,10 +67,23 @@ impl Daemon {
         // The policy may be another than the one that earned them.
         grants.retain(|grant| grant.expires > now && policy.opens(grant));
         agent.remember(&grants, now)?;
-        let bound = Bound::again(listeners::recall(remembered.listeners))?;
-        let cgroup = Cgroup::open(remembered.cgroup.clone())?;
-        self.fence.announce(&agent, &cgroup, bound.ports)?;
-        let Remembered { boundary, own_policy, .. } = remembered;
-        Ok(Prepared { agent, cgroup, boundary, bound, own_policy })
+        let cell = self.cell_of(&remembered)?;
+        let ports = listeners::recall(remembered.listeners);
+        let bound = match &cell {
+            Some(cell) => Bound::inside_again(cell, ports)?,
+            None => Bound::again(ports)?,
+        };
+        let cgroup = Cgroup::open(remembered.cgroup)?;
+        let home = Home::new(cgroup, remembered.boundary, cell, bound.ports);
+        self.fence.announce(&agent, home.site())?;
+        Ok(Prepared { agent, home, bound, own_policy: remembered.own_policy })
+    }
+
+    /// The cell of an agent, with the program of this daemon on its link.
+    fn cell_of(&self, remembered: &Remembered) -> anyhow::Result<Option<Cell>> {
+        let Some(number) = remembered.cell else { return Ok(None) };
+        let cell = Cell::find(&self.cells_folder(), &self.options.instance, number)?;
+        self.fence.attach(&cell)?;
+        Ok(Some(cell))
     }
 }

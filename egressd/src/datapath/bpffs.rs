@@ -37,7 +37,7 @@ impl Pins {
             .map_err(|error| named(error, root))?;
         }
         let pins = Self { root: root.to_owned() };
-        for folder in [pins.maps(), pins.programs(), pins.links()] {
+        for folder in [pins.maps(), pins.programs(), pins.links(), pins.devices()] {
             match fs::create_dir(&folder) {
                 Ok(()) => fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -62,6 +62,12 @@ impl Pins {
         self.root.join("links")
     }
 
+    /// The links of programs on devices, by the devices' names.
+    #[must_use]
+    pub fn devices(&self) -> PathBuf {
+        self.root.join("devices")
+    }
+
     /// Whether the pins outlive this process: they do where the first process sees them too. In a
     /// mount namespace of our own they would go with us, and the programs with them.
     #[must_use]
@@ -76,7 +82,7 @@ impl Pins {
     /// # Errors
     /// The bpffs cannot be unmounted.
     pub fn remove(self) -> io::Result<()> {
-        for folder in [self.links(), self.programs(), self.maps()] {
+        for folder in [self.devices(), self.links(), self.programs(), self.maps()] {
             for pin in fs::read_dir(&folder)?.flatten() {
                 fs::remove_file(pin.path())?;
             }

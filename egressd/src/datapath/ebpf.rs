@@ -3,13 +3,16 @@
 use super::{
     bpffs::Pins,
     cgroup::Cgroup,
+    frames,
     links::{self, AttachType},
     tables::Tables,
 };
 use aya::{
     EbpfLoader,
     maps::{MapData, RingBuf},
-    programs::{CgroupSkb, CgroupSock, CgroupSockAddr, CgroupSockopt, Program, ProgramError},
+    programs::{
+        CgroupSkb, CgroupSock, CgroupSockAddr, CgroupSockopt, Program, ProgramError, SchedClassifier,
+    },
 };
 use std::{fs::File, io};
 
@@ -32,7 +35,7 @@ pub const HOOKS: [(&str, AttachType); 13] = [
 ];
 
 /// The maps that outlive the daemon.
-const MAPS: [&str; 12] = [
+const MAPS: [&str; 14] = [
     "CGROUPS",
     "AGENTS",
     "SOCKET_COUNTS",
@@ -42,6 +45,8 @@ const MAPS: [&str; 12] = [
     "DENIED_NETWORKS",
     "RULES",
     "ORIGINS",
+    "LINKS",
+    "FLOWS",
     "COUNTERS",
     "EVENTS",
     "SOCKETS",
@@ -71,6 +76,8 @@ impl Ebpf {
             let program = object.program_mut(hook).ok_or(EbpfError::Missing(hook))?;
             attach(program, hook, kind, pins, cgroup, &folder)?;
         }
+        let program = object.program_mut(frames::PROGRAM).ok_or(EbpfError::Missing(frames::PROGRAM))?;
+        load_and_pin(program, frames::PROGRAM, pins)?;
         let events = object.take_map("EVENTS").ok_or(EbpfError::Missing("EVENTS"))?;
         Ok(Self {
             events: RingBuf::try_from(events).map_err(|error| EbpfError::Load(chain(&error)))?,
@@ -113,7 +120,7 @@ fn attach(
     folder: &File,
 ) -> Result<(), EbpfError> {
     let refused = |error: ProgramError| EbpfError::Refused { hook, error: chain(&error) };
-    load(program).map_err(refused)?;
+    load_and_pin(program, hook, pins)?;
     let loaded = program.fd().map_err(refused)?;
     let pinned = pins.links().join(hook);
     let replace = |error| EbpfError::Replace { hook, error };
@@ -129,8 +136,13 @@ fn attach(
                 .map_err(|error| EbpfError::Attach { hook, error })?;
         }
     }
+    Ok(())
+}
+
+fn load_and_pin(program: &mut Program, hook: &'static str, pins: &Pins) -> Result<(), EbpfError> {
+    load(program).map_err(|error| EbpfError::Refused { hook, error: chain(&error) })?;
     let path = pins.programs().join(hook);
-    // A pin of the program that was just replaced.
+    // A pin of the program that is about to be replaced: its link keeps it meanwhile.
     let _ = std::fs::remove_file(&path);
     program.pin(&path).map_err(|error| EbpfError::Pin { hook, error: chain(&error) })
 }
@@ -141,6 +153,8 @@ fn load(program: &mut Program) -> Result<(), ProgramError> {
     } else if let Ok(program) = <&mut CgroupSock>::try_from(&mut *program) {
         program.load()
     } else if let Ok(program) = <&mut CgroupSockopt>::try_from(&mut *program) {
+        program.load()
+    } else if let Ok(program) = <&mut SchedClassifier>::try_from(&mut *program) {
         program.load()
     } else {
         <&mut CgroupSockAddr>::try_from(program)?.load()

@@ -66,6 +66,7 @@ fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event {
     let denied = DropReason::from_code(raw.reason);
     let has_address = raw.address != [0; 16];
     let is_option = hook == Some(Hook::SetSocketOption);
+    let is_alien_frame = hook == Some(Hook::Frame) && raw.family == 0;
     let policy = agent.map(Agent::policy).unwrap_or_default();
     let rule = policy.deny().iter().chain(policy.allow()).find(|rule| rule.id.0 == raw.rule && raw.rule != 0);
     let wire = has_address.then(|| address(raw.address));
@@ -77,11 +78,15 @@ fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event {
         process: (raw.pid != 0).then(|| process(raw.pid, command(raw.command))),
         destination: name.map(Destination::Name).or(wire.map(Destination::Address)),
         address: wire,
-        port: (raw.port != 0 && !is_option).then_some(raw.port),
+        port: (raw.port != 0 && !is_option && !is_alien_frame).then_some(raw.port),
         protocol: spoken(raw),
         reason: Some(denied.map_or(Reason::PacketNotAllowed, reason)),
         rule: rule.map(|rule| rule.source.clone()),
-        detail: is_option.then(|| format!("socket option {} of level {}", raw.port, raw.protocol)),
+        detail: match (is_option, is_alien_frame) {
+            (true, _) => Some(format!("socket option {} of level {}", raw.port, raw.protocol)),
+            (_, true) => Some(format!("frame of EtherType {:#06x}", raw.port)),
+            (false, false) => None,
+        },
         count: 1,
     }
 }
@@ -106,5 +111,6 @@ fn reason(denied: DropReason) -> Reason {
         DropReason::InboundNotAllowed => Reason::InboundNotAllowed,
         DropReason::QuotaExceeded => Reason::QuotaExceeded,
         DropReason::RuleRemoved => Reason::RuleRemoved,
+        DropReason::SourceForged => Reason::SourceForged,
     }
 }

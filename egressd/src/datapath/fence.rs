@@ -4,9 +4,11 @@ use super::{
     cgroup::Cgroup,
     clock::now,
     ebpf::chain,
+    frames::{Frames, FramesError},
     leave::{self, Direct},
     nft::{Nft, NftError},
-    ruleset::{Listeners, Share},
+    ruleset::{Listeners, Place, Share},
+    seal::{Cell, CellError, Forwarding, ForwardingError, Link},
     tables::{NetworkList, Tables},
 };
 use crate::policy::{
@@ -28,12 +30,58 @@ use std::{
 pub struct Fence {
     tables: Mutex<Tables>,
     nft: Mutex<Nft>,
+    frames: Mutex<Frames>,
+    forwarding: Forwarding,
+}
+
+/// Where an agent is met, and which listeners serve it.
+#[derive(Debug, Clone, Copy)]
+pub struct Site<'a> {
+    pub cgroup: &'a Cgroup,
+    /// Of a sealed agent.
+    pub link: Option<&'a Link>,
+    pub listeners: Listeners,
 }
 
 impl Fence {
     #[must_use]
-    pub fn new(tables: Tables, nft: Nft) -> Self {
-        Self { tables: Mutex::new(tables), nft: Mutex::new(nft) }
+    pub fn new(tables: Tables, nft: Nft, frames: Frames, forwarding: Forwarding) -> Self {
+        Self { tables: Mutex::new(tables), nft: Mutex::new(nft), frames: Mutex::new(frames), forwarding }
+    }
+
+    /// Has every frame of `cell` judged, and then takes its link up. Until an agent is admitted with
+    /// it, none passes.
+    ///
+    /// # Errors
+    /// Names what the kernel refuses.
+    pub fn guard(&self, cell: &Cell) -> Result<(), FenceError> {
+        self.attach(cell)?;
+        self.nft().close(cell.link())?;
+        Ok(cell.open()?)
+    }
+
+    /// Puts the program of this daemon on the link of a cell that is up already.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn attach(&self, cell: &Cell) -> Result<(), FenceError> {
+        Ok(self.frames.lock().unwrap_or_else(PoisonError::into_inner).attach(cell.link())?)
+    }
+
+    /// Removes a cell that no agent has, or has any more.
+    pub fn demolish(&self, cell: &Cell) {
+        // A chain goes with its device on some kernels; then there is none to be removed.
+        let _ = self.nft().forget(cell.link());
+        cell.remove();
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner).detach(&cell.link().name);
+    }
+
+    /// Has the host forward for sealed agents whose policy has direct flows.
+    fn forward_for(&self, link: Option<&Link>, policy: &Policy) -> Result<(), FenceError> {
+        match link {
+            Some(_) if leave::has_direct(policy) => Ok(self.forwarding.ensure()?),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Whether the kernel's share of one agent holds `policy`. To be asked before it is put in force.
@@ -44,14 +92,23 @@ impl Fence {
         leave::fits(policy).map_err(FenceError::TooManyNetworks)
     }
 
-    /// Lets `agent`, whose processes are in `cgroup`, out by its policy.
+    /// Lets `agent` out by its policy.
     ///
     /// # Errors
     /// Names what could not be written; then the agent is to be dismissed.
-    pub fn admit(&self, agent: &Agent, cgroup: &Cgroup, listeners: Listeners) -> Result<(), FenceError> {
-        self.announce(agent, cgroup, listeners)?;
-        self.apply_table()?;
-        self.open(agent, cgroup, listeners)
+    pub fn admit(&self, agent: &Agent, site: Site<'_>) -> Result<(), FenceError> {
+        self.announce(agent, site)?;
+        let has_share = {
+            let mut nft = self.nft();
+            let share = nft.share(agent.id().0);
+            share.is_some_and(|share| !share.networks.is_empty() || !share.direct.is_empty())
+        };
+        // The chain of a link is there, and lets nothing pass yet: it is right as it is for an agent
+        // that has nothing to pass.
+        if site.link.is_none() || has_share {
+            self.nft().apply_share(agent.id().0)?;
+        }
+        self.open(agent, site)
     }
 
     /// Writes down what `agent` may do, for the next [`Fence::apply_table`]: so that agents that are
@@ -59,14 +116,16 @@ impl Fence {
     ///
     /// # Errors
     /// The cgroup is where nft does not look.
-    pub fn announce(&self, agent: &Agent, cgroup: &Cgroup, listeners: Listeners) -> Result<(), FenceError> {
+    pub fn announce(&self, agent: &Agent, site: Site<'_>) -> Result<(), FenceError> {
         let policy = agent.policy();
-        let (path, level) = Nft::locate(cgroup)?;
+        let place = match site.link {
+            Some(link) => Place::Link(link.clone()),
+            None => Nft::locate(site.cgroup)?,
+        };
         let share = Share {
             agent: agent.id().0,
-            cgroup: path,
-            level,
-            listeners,
+            place,
+            listeners: site.listeners,
             networks: leave::networks(policy.allow()),
             direct: self.direct_of(agent.id(), &policy),
         };
@@ -82,15 +141,25 @@ impl Fence {
         Ok(self.nft().apply()?)
     }
 
+    /// Puts the share of one agent in force as it was announced.
+    ///
+    /// # Errors
+    /// `nft` refuses.
+    pub fn apply_share(&self, agent: AgentId) -> Result<(), FenceError> {
+        Ok(self.nft().apply_share(agent.0)?)
+    }
+
     /// Writes the policy of `agent` to the maps: what is no longer allowed is removed first.
     ///
     /// # Errors
     /// Names what could not be written.
-    pub fn open(&self, agent: &Agent, cgroup: &Cgroup, listeners: Listeners) -> Result<(), FenceError> {
+    pub fn open(&self, agent: &Agent, site: Site<'_>) -> Result<(), FenceError> {
         let policy = agent.policy();
+        self.forward_for(site.link, &policy)?;
         let mut tables = self.tables();
         write_policy(&mut tables, agent.id(), &policy)?;
-        Ok(tables.add_agent(agent.id(), cgroup.id(), leave::with_policy(listeners, &policy))?)
+        tables.add_agent(agent.id(), site.cgroup.id(), leave::with_policy(site.listeners, &policy))?;
+        Ok(site.link.map_or(Ok(()), |link| tables.add_link(agent.id(), link))?)
     }
 
     /// Closes the fence around an agent that is gone, or cannot be served.
@@ -100,21 +169,25 @@ impl Fence {
     pub fn dismiss(&self, agent: AgentId, cgroup_id: u64) -> Result<(), FenceError> {
         self.tables().remove_agent(agent, cgroup_id);
         let mut nft = self.nft();
-        nft.remove(agent.0);
-        Ok(nft.apply()?)
+        match nft.remove(agent.0).map(|share| share.place) {
+            // Its chain goes with its cell.
+            Some(Place::Link(_)) => Ok(()),
+            Some(Place::Cgroup { .. }) | None => Ok(nft.apply()?),
+        }
     }
 
     /// Makes the kernel obey the policy that `agent` has: what is no longer allowed is cut first.
     ///
     /// # Errors
     /// Names what could not be written.
-    pub fn replace_policy(&self, agent: &Agent, listeners: Listeners) -> Result<(), FenceError> {
+    pub fn replace_policy(&self, agent: &Agent, site: Site<'_>) -> Result<(), FenceError> {
         let policy = agent.policy();
+        self.forward_for(site.link, &policy)?;
         {
             let mut tables = self.tables();
             write_policy(&mut tables, agent.id(), &policy)?;
             // Last: from here on open flows are judged again, by maps that are complete.
-            tables.configure(agent.id(), leave::with_policy(listeners, &policy))?;
+            tables.configure(agent.id(), leave::with_policy(site.listeners, &policy))?;
         }
         let direct = self.direct_of(agent.id(), &policy);
         let mut nft = self.nft();
@@ -122,7 +195,7 @@ impl Fence {
             share.networks = leave::networks(policy.allow());
             share.direct = direct;
         }
-        Ok(nft.apply()?)
+        Ok(nft.apply_share(agent.id().0)?)
     }
 
     /// The grants of an earlier daemon's life, for an agent that is taken over.
@@ -146,6 +219,14 @@ impl Fence {
     #[must_use]
     pub fn lost_events(&self, agent: AgentId) -> u64 {
         self.tables().lost_events(agent)
+    }
+
+    /// Has the host forward no more than it did before there were agents, if none is left.
+    ///
+    /// # Errors
+    /// Names what could not be put back.
+    pub fn restore_forwarding(&self) -> Result<(), FenceError> {
+        Ok(self.forwarding.restore()?)
     }
 
     /// Looks whether the second deny is in force.
@@ -187,7 +268,7 @@ impl Fence {
         if let Some(share) = nft.share(id.0) {
             share.direct = direct;
         }
-        Ok(nft.apply()?)
+        Ok(nft.apply_share(id.0)?)
     }
 
     /// What names earned an agent for direct flows, also where new ones may no longer start.
@@ -251,6 +332,12 @@ pub enum FenceError {
     Map(#[from] MapError),
     #[error(transparent)]
     Nft(#[from] NftError),
+    #[error(transparent)]
+    Frames(#[from] FramesError),
+    #[error(transparent)]
+    Cell(#[from] CellError),
+    #[error(transparent)]
+    Forwarding(#[from] ForwardingError),
     #[error("policy lists {0} networks by port, {MAX_NETWORKS_PER_AGENT} are allowed")]
     TooManyNetworks(usize),
 }

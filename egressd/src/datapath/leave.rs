@@ -54,10 +54,23 @@ pub fn direct(grants: &[Grant]) -> Vec<Direct> {
         .collect()
 }
 
+/// Whether flows of `policy` may go straight to their addresses.
+pub fn has_direct(policy: &Policy) -> bool {
+    let is_direct = |rule: &Rule| match rule.protocol {
+        Some(Protocol::Tcp | Protocol::Udp) => true,
+        Some(Protocol::Tls | Protocol::Http) | None => matches!(rule.subject, Subject::Network(_)),
+    };
+    policy.allow().iter().any(is_direct)
+}
+
 /// `listeners` with what the programs must know of `policy`.
 pub fn with_policy(listeners: Listeners, policy: &Policy) -> Listeners {
     let denies_networks = u8::from(!denied_networks(policy.deny()).is_empty());
-    Listeners { denies_networks, generation: generation(policy), ..listeners }
+    // Raw frames leave no agent but by a link whose other end judges them.
+    let is_sealed = listeners.flags & Listeners::SEALED != 0;
+    let raw_frames = if is_sealed && !policy.capabilities().is_empty() { Listeners::RAW_FRAMES } else { 0 };
+    let flags = (listeners.flags & !Listeners::RAW_FRAMES) | raw_frames;
+    Listeners { denies_networks, generation: generation(policy), flags, ..listeners }
 }
 
 /// Ids of the rules that are in force.

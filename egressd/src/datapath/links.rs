@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-/// The link that is pinned at `path`, if there is one.
+/// The link, or program, that is pinned at `path`, if there is one.
 ///
 /// # Errors
 /// The pin is there but cannot be opened.
@@ -30,6 +30,10 @@ pub fn open(path: &Path) -> io::Result<Option<OwnedFd>> {
 /// # Errors
 /// The kernel refuses the hook, or the pin.
 pub fn create(program: impl AsFd, cgroup: impl AsFd, hook: AttachType, path: &Path) -> io::Result<()> {
+    create_link(number(&program)?, number(&cgroup)?, hook as u32, path)
+}
+
+fn create_link(program: u32, target: u32, attach_type: u32, path: &Path) -> io::Result<()> {
     // include/uapi/linux/bpf.h, union bpf_attr, BPF_LINK_CREATE.
     #[repr(C)]
     struct LinkCreate {
@@ -38,15 +42,18 @@ pub fn create(program: impl AsFd, cgroup: impl AsFd, hook: AttachType, path: &Pa
         attach_type: u32,
         flags: u32,
     }
-    let attributes = LinkCreate {
-        program: number(&program)?,
-        target: number(&cgroup)?,
-        attach_type: hook as u32,
-        flags: 0,
-    };
-    let descriptor = bpf(BPF_LINK_CREATE, &attributes)?;
+    let descriptor = bpf(BPF_LINK_CREATE, &LinkCreate { program, target, attach_type, flags: 0 })?;
     // SAFETY: the kernel just made this descriptor for us.
     pin(unsafe { OwnedFd::from_raw_fd(descriptor) }, path)
+}
+
+/// Attaches `program` to the ingress of the device `index` of this network namespace, and pins the
+/// link at `path`.
+///
+/// # Errors
+/// The kernel has no TCX (before 6.6), there is no such device, or the pin is refused.
+pub fn create_on_device(program: impl AsFd, index: u32, path: &Path) -> io::Result<()> {
+    create_link(number(&program)?, index, BPF_TCX_INGRESS, path)
 }
 
 /// The hooks that programs of ours are attached to (include/uapi/linux/bpf.h, enum
@@ -74,7 +81,22 @@ pub enum AttachType {
 /// # Errors
 /// The kernel does not say.
 pub fn cgroup_of(link: impl AsFd) -> io::Result<u64> {
-    // include/uapi/linux/bpf.h, struct bpf_link_info, for cgroup links.
+    let [low, high, ..] = target_of(link)?;
+    Ok(u64::from(high) << 32 | u64::from(low))
+}
+
+/// The index of the device that `link` is attached to; 0 if it is gone.
+///
+/// # Errors
+/// The kernel does not say.
+pub fn device_of(link: impl AsFd) -> io::Result<u32> {
+    target_of(link).map(|[index, ..]| index)
+}
+
+/// What a link is attached to, in the words of its kind.
+fn target_of(link: impl AsFd) -> io::Result<[u32; 4]> {
+    // include/uapi/linux/bpf.h, struct bpf_link_info. Behind the first four numbers is a union: for a
+    // cgroup its id in 64 bits, for TCX the index; then the attach type.
     #[repr(C)]
     #[derive(Default)]
     struct LinkInfo {
@@ -82,9 +104,7 @@ pub fn cgroup_of(link: impl AsFd) -> io::Result<u64> {
         id: u32,
         program: u32,
         zero: u32,
-        cgroup: u64,
-        attach_type: u32,
-        end: u32,
+        target: [u32; 4],
     }
     #[repr(C)]
     struct ObjectInfo {
@@ -96,7 +116,7 @@ pub fn cgroup_of(link: impl AsFd) -> io::Result<u64> {
     let length = u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?;
     let attributes = ObjectInfo { descriptor: number(&link)?, length, info: (&raw mut info) as u64 };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes)?;
-    Ok(info.cgroup)
+    Ok(info.target)
 }
 
 /// Puts `program` behind `link`: from one packet to the next, without a moment without either.
@@ -140,6 +160,8 @@ const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
+/// enum bpf_attach_type.
+const BPF_TCX_INGRESS: u32 = 46;
 
 fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<i32> {
     // SAFETY: `attributes` is a prefix of union bpf_attr that is as long as we say.

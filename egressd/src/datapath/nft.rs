@@ -6,7 +6,8 @@
 
 use super::{
     cgroup::{Cgroup, Hierarchy},
-    ruleset::{self, Share},
+    ruleset::{self, Place, Seals, Share},
+    seal::{self, Link},
 };
 use std::{
     collections::BTreeMap,
@@ -21,6 +22,7 @@ use std::{
 pub struct Nft {
     table: String,
     root: (String, usize),
+    seals: Seals,
     shares: BTreeMap<u32, Share>,
 }
 
@@ -34,7 +36,8 @@ impl Nft {
             .chars()
             .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' })
             .collect();
-        Ok(Self { table, root: location(root.path())?, shares: BTreeMap::new() })
+        let seals = seal::seals(instance);
+        Ok(Self { table, root: location(root.path())?, seals, shares: BTreeMap::new() })
     }
 
     /// Makes `share` the whole of what one agent may reach. Not applied before [`Self::apply`].
@@ -46,12 +49,14 @@ impl Nft {
     ///
     /// # Errors
     /// It is where `nft` does not look.
-    pub fn locate(cgroup: &Cgroup) -> Result<(String, usize), NftError> {
-        location(cgroup.path())
+    pub fn locate(cgroup: &Cgroup) -> Result<Place, NftError> {
+        let (path, level) = location(cgroup.path())?;
+        Ok(Place::Cgroup { path, level })
     }
 
-    pub fn remove(&mut self, agent: u32) {
-        self.shares.remove(&agent);
+    /// Takes the share of an agent away; not applied before [`Self::apply`].
+    pub fn remove(&mut self, agent: u32) -> Option<Share> {
+        self.shares.remove(&agent)
     }
 
     /// The share of an agent, to be changed.
@@ -65,7 +70,38 @@ impl Nft {
     /// Says what `nft` said.
     pub fn apply(&self) -> Result<(), NftError> {
         let shares: Vec<Share> = self.shares.values().cloned().collect();
-        run(&ruleset::ruleset(&self.table, (&self.root.0, self.root.1), &shares))
+        run(&ruleset::ruleset(&self.table, (&self.root.0, self.root.1), &self.seals, &shares))
+    }
+
+    /// Makes the table say what the share of `agent` says: all of it, or for a sealed agent the
+    /// chain of its link alone.
+    ///
+    /// # Errors
+    /// Says what `nft` said.
+    pub fn apply_share(&self, agent: u32) -> Result<(), NftError> {
+        match self.shares.get(&agent) {
+            Some(share) => match &share.place {
+                Place::Cgroup { .. } => self.apply(),
+                Place::Link(link) => run(&ruleset::frames(&self.table, link, Some(share))),
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// Has the chain of a link drop every frame until it has an agent.
+    ///
+    /// # Errors
+    /// Says what `nft` said.
+    pub fn close(&self, link: &Link) -> Result<(), NftError> {
+        run(&ruleset::frames(&self.table, link, None))
+    }
+
+    /// Removes the chain of a link.
+    ///
+    /// # Errors
+    /// Says what `nft` said, for example that there is none.
+    pub fn forget(&self, link: &Link) -> Result<(), NftError> {
+        run(&ruleset::frames_removal(&self.table, link.number))
     }
 
     /// Lets `agent` reach more addresses, in one transaction. No-op for those it can reach.
@@ -78,7 +114,7 @@ impl Nft {
         if fresh.is_empty() {
             return Ok(());
         }
-        run(&ruleset::additions(&self.table, agent, &fresh))?;
+        run(&ruleset::additions(&self.table, share, &fresh))?;
         share.direct.extend(fresh);
         Ok(())
     }
@@ -128,7 +164,20 @@ fn location(path: &Path) -> Result<(String, usize), NftError> {
     Ok((below.display().to_string(), depth))
 }
 
-fn run(ruleset: &str) -> Result<(), NftError> {
+/// Whether there is a table of that name.
+///
+/// # Errors
+/// `nft` cannot be run.
+pub fn has_table(family: &str, table: &str) -> Result<bool, NftError> {
+    let list = Command::new("nft").args(["list", "table", family, table]).output().map_err(NftError::Run)?;
+    Ok(list.status.success())
+}
+
+/// Applies a ruleset in one transaction.
+///
+/// # Errors
+/// Says what `nft` said.
+pub fn run(ruleset: &str) -> Result<(), NftError> {
     let mut nft = Command::new("nft")
         .args(["-f", "-"])
         .stdin(Stdio::piped())

@@ -1,6 +1,8 @@
 //! The nftables ruleset, as text: what the agents may do should the programs ever be missing.
 
-use super::tables::NetworkEntry;
+use super::{seal::Link, tables::NetworkEntry};
+use egress_common::{AGENT_MAC, GATEWAY_V4};
+use ipnet::IpNet;
 use std::{
     collections::BTreeSet,
     fmt::Write as _,
@@ -12,52 +14,148 @@ use std::{
 pub type Listeners = egress_common::AgentConfig;
 
 /// What one agent may reach, in nft's terms.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Share {
     pub agent: u32,
-    /// Path of the agent's cgroup below `/sys/fs/cgroup`, and its depth in the hierarchy.
-    pub cgroup: String,
-    pub level: usize,
+    pub place: Place,
     pub listeners: Listeners,
     pub networks: Vec<NetworkEntry>,
     /// Addresses that names earned directly: IANA protocol number, address, port.
     pub direct: BTreeSet<(u8, IpAddr, u16)>,
 }
 
+/// Where the packets of an agent are met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// As they leave its sockets: path of its cgroup below `/sys/fs/cgroup`, and its depth there.
+    Cgroup { path: String, level: usize },
+    /// As they come out of its link.
+    Link(Link),
+}
+
+/// Devices of sealed agents, as patterns of names, and the addresses behind them.
+#[derive(Debug, Clone)]
+pub struct Seals {
+    pub devices: String,
+    pub v4: IpNet,
+    pub v6: IpNet,
+}
+
 /// One transaction that makes `table` anew, with `root` (path and depth) as the cgroup above all
 /// agents. Rejects rather than drops, so that a caller hears of it at once.
 #[must_use]
-pub fn ruleset(table: &str, root: (&str, usize), shares: &[Share]) -> String {
+pub fn ruleset(table: &str, root: (&str, usize), seals: &Seals, shares: &[Share]) -> String {
     let mut text = format!("table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n");
-    for share in shares {
+    let in_cgroups = || {
+        shares.iter().filter_map(|share| match &share.place {
+            Place::Cgroup { path, level } => Some((share, path, level)),
+            Place::Link(_) => None,
+        })
+    };
+    for (share, ..) in in_cgroups() {
         sets(&mut text, share);
         chain(&mut text, share);
     }
     line(&mut text, format_args!("\tchain agents {{"));
-    for share in shares {
-        let Share { cgroup, level, agent, .. } = share;
-        line(&mut text, format_args!("\t\tsocket cgroupv2 level {level} \"{cgroup}\" goto agent_{agent}"));
+    for (Share { agent, .. }, path, level) in in_cgroups() {
+        line(&mut text, format_args!("\t\tsocket cgroupv2 level {level} \"{path}\" goto agent_{agent}"));
     }
     line(&mut text, format_args!("{DENY}\t}}"));
     line(&mut text, format_args!("\tchain output {{"));
     line(&mut text, format_args!("\t\ttype filter hook output priority filter; policy accept;"));
     line(&mut text, format_args!("\t\tsocket cgroupv2 level {} \"{}\" goto agents", root.1, root.0));
+    inbound(&mut text, &seals.devices);
+    text.push_str("\t}\n");
+    line(&mut text, format_args!("\tchain forward {{"));
+    line(&mut text, format_args!("\t\ttype filter hook forward priority filter; policy accept;"));
+    inbound(&mut text, &seals.devices);
+    text.push_str("\t}\n");
+    let Seals { devices, v4, v6 } = seals;
+    line(&mut text, format_args!("\tchain postrouting {{"));
+    line(&mut text, format_args!("\t\ttype nat hook postrouting priority srcnat; policy accept;"));
+    line(&mut text, format_args!("\t\tip saddr {v4} oifname != \"{devices}\" masquerade"));
+    line(&mut text, format_args!("\t\tip6 saddr {v6} oifname != \"{devices}\" masquerade"));
     text.push_str("\t}\n}\n");
     text
 }
 
-/// A transaction that adds addresses to the sets of `agent`.
+/// Nothing new goes to a sealed agent: answers only.
+fn inbound(text: &mut String, devices: &str) {
+    line(text, format_args!("\t\toifname \"{devices}\" ct state established,related accept"));
+    line(text, format_args!("\t\toifname \"{devices}\" counter drop"));
+}
+
+/// A transaction that makes the chain of a link anew, in `table` of the netdev family: it meets each
+/// frame before anything reads it. `share` is None for a link that no agent has yet.
 #[must_use]
-pub fn additions(table: &str, agent: u32, direct: &[(u8, IpAddr, u16)]) -> String {
+pub fn frames(table: &str, link: &Link, share: Option<&Share>) -> String {
+    let Link { name, number, v4, v6, .. } = link;
+    let chain = format!("netdev {table} frames_{number}");
+    let mut text = format!("table netdev {table}\n");
+    for (family, kind) in [(4, "ipv4_addr"), (6, "ipv6_addr")] {
+        let set = format!("netdev {table} direct{family}_{number}");
+        let kind = format!("{{ type {kind} . inet_proto . inet_service; }}");
+        line(&mut text, format_args!("add set {set} {kind}\nflush set {set}"));
+        let elements = share.map(|share| elements(share, family)).unwrap_or_default();
+        if !elements.is_empty() {
+            line(&mut text, format_args!("add element {set} {{ {} }}", elements.join(", ")));
+        }
+    }
+    line(
+        &mut text,
+        format_args!(
+            "add chain {chain} {{ type filter hook ingress device \"{name}\" priority -300; policy drop; }}"
+        ),
+    );
+    line(&mut text, format_args!("flush chain {chain}"));
+    let mut rule = |rule: std::fmt::Arguments<'_>| line(&mut text, format_args!("add rule {chain} {rule}"));
+    let gateway = Ipv4Addr::from(GATEWAY_V4);
+    rule(format_args!("ether saddr != {} counter drop", mac(AGENT_MAC)));
+    rule(format_args!("ether type arp arp saddr ip {v4} arp daddr ip {gateway} accept"));
+    rule(format_args!(
+        "ip6 saddr {v6} ip6 hoplimit 255 icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept"
+    ));
+    rule(format_args!("ip hdrlength != 5 counter drop"));
+    rule(format_args!("ip frag-off & 0x3fff != 0 counter drop"));
+    for network in share.iter().flat_map(|share| &share.networks) {
+        let (source, word) = match network.network.addr() {
+            IpAddr::V4(_) => (IpAddr::V4(*v4), "ip"),
+            IpAddr::V6(_) => (IpAddr::V6(*v6), "ip6"),
+        };
+        let (net, port, transport) = (network.network, network.port, transport(network.transport));
+        rule(format_args!("{word} saddr {source} {word} daddr {net} {transport} dport {port} accept"));
+    }
+    rule(format_args!("ip saddr {v4} ip daddr . meta l4proto . th dport @direct4_{number} accept"));
+    rule(format_args!("ip6 saddr {v6} ip6 daddr . meta l4proto . th dport @direct6_{number} accept"));
+    rule(format_args!("counter"));
+    text
+}
+
+/// A transaction that removes the chain of a link, which is there.
+#[must_use]
+pub fn frames_removal(table: &str, number: u32) -> String {
+    format!(
+        "delete chain netdev {table} frames_{number}\n\
+         delete set netdev {table} direct4_{number}\n\
+         delete set netdev {table} direct6_{number}\n"
+    )
+}
+
+fn mac([a, b, c, d, e, f]: [u8; 6]) -> String {
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}
+
+/// A transaction that adds addresses to the sets of `share`.
+#[must_use]
+pub fn additions(table: &str, share: &Share, direct: &[(u8, IpAddr, u16)]) -> String {
+    let (kind, number) = match &share.place {
+        Place::Cgroup { .. } => ("inet", share.agent),
+        Place::Link(link) => ("netdev", link.number),
+    };
     let mut text = String::new();
     for (transport, address, port) in direct {
-        let family = family(*address);
-        line(
-            &mut text,
-            format_args!(
-                "add element inet {table} direct{family}_{agent} {{ {address} . {transport} . {port} }}"
-            ),
-        );
+        let set = format!("{kind} {table} direct{}_{number}", family(*address));
+        line(&mut text, format_args!("add element {set} {{ {address} . {transport} . {port} }}"));
     }
     text
 }
@@ -65,7 +163,9 @@ pub fn additions(table: &str, agent: u32, direct: &[(u8, IpAddr, u16)]) -> Strin
 /// A transaction that removes `table`.
 #[must_use]
 pub fn removal(table: &str) -> String {
-    format!("table inet {table}\ndelete table inet {table}\n")
+    format!(
+        "table inet {table}\ndelete table inet {table}\ntable netdev {table}\ndelete table netdev {table}\n"
+    )
 }
 
 const DENY: &str =
@@ -75,17 +175,17 @@ fn sets(text: &mut String, share: &Share) {
     for (family, kind) in [(4, "ipv4_addr"), (6, "ipv6_addr")] {
         line(text, format_args!("\tset direct{family}_{} {{", share.agent));
         line(text, format_args!("\t\ttype {kind} . inet_proto . inet_service"));
-        let elements: Vec<String> = share
-            .direct
-            .iter()
-            .filter(|(_, address, _)| self::family(*address) == family)
-            .map(|(transport, address, port)| format!("{address} . {transport} . {port}"))
-            .collect();
+        let elements = elements(share, family);
         if !elements.is_empty() {
             line(text, format_args!("\t\telements = {{ {} }}", elements.join(", ")));
         }
         line(text, format_args!("\t}}"));
     }
+}
+
+fn elements(share: &Share, family: u8) -> Vec<String> {
+    let direct = share.direct.iter().filter(|(_, address, _)| self::family(*address) == family);
+    direct.map(|(transport, address, port)| format!("{address} . {transport} . {port}")).collect()
 }
 
 fn chain(text: &mut String, share: &Share) {

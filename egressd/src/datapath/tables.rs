@@ -1,11 +1,14 @@
 //! The maps, with the daemon's types at the door.
 
-use super::ebpf::{EbpfError, chain};
+use super::{
+    ebpf::{EbpfError, chain},
+    seal::Link,
+};
 use crate::policy::{AgentId, Grant, HostName, Moment, OriginalDestination, Protocol, RuleId, Transport};
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key};
 use egress_common::{
-    AgentConfig, CounterKey, DropReason, Gate, GrantKey, GrantValue, LOST_EVENTS, NameKey, NameValue,
-    NetworkKey, NetworkValue, OriginKey, OriginValue, RuleKey,
+    AgentConfig, CounterKey, DropReason, Gate, GrantKey, GrantValue, LOST_EVENTS, LinkConfig, NameKey,
+    NameValue, NetworkKey, NetworkValue, OriginKey, OriginValue, RuleKey,
 };
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -23,6 +26,7 @@ pub struct Tables {
     rules: HashMap<MapData, RuleKey, u8>,
     origins: HashMap<MapData, OriginKey, OriginValue>,
     counters: HashMap<MapData, CounterKey, u64>,
+    links: HashMap<MapData, u32, LinkConfig>,
 }
 
 /// Which of the two network tries.
@@ -63,6 +67,7 @@ impl Tables {
             rules: table(object, "RULES")?,
             origins: table(object, "ORIGINS")?,
             counters: table(object, "COUNTERS")?,
+            links: table(object, "LINKS")?,
         })
     }
 
@@ -86,10 +91,20 @@ impl Tables {
         self.agents.insert(agent.0, config, 0)
     }
 
-    /// Forgets `agent`: its cgroup first, so that what still runs there is denied.
+    /// Makes known whose frames come out of `link`.
+    pub fn add_link(&mut self, agent: AgentId, link: &Link) -> Outcome {
+        let (v4, v6) = (octets(link.v4.into()), octets(link.v6.into()));
+        self.links.insert(link.index, LinkConfig { agent: agent.0, slot: link.number, v4, v6 }, 0)
+    }
+
+    /// Forgets `agent`: its cgroup and link first, so that what still runs there is denied.
     pub fn remove_agent(&mut self, agent: AgentId, cgroup: u64) {
         // Whatever cannot be removed was not there; an agent that is not known is denied.
         let _ = self.cgroups.remove(&cgroup);
+        let of_agent = |entry: &(u32, LinkConfig)| entry.1.agent == agent.0;
+        for (index, _) in self.links.iter().flatten().filter(of_agent).collect::<Vec<_>>() {
+            let _ = self.links.remove(&index);
+        }
         let _ = self.agents.remove(&agent.0);
         for (key, _) in self.names_of(agent) {
             let _ = self.names.remove(&key);

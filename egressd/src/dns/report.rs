@@ -141,6 +141,7 @@ fn codes(reason: Reason) -> (Code, Info) {
         | Reason::GrantExpired
         | Reason::SocketTypeNotAllowed
         | Reason::PacketNotAllowed
+        | Reason::SourceForged
         | Reason::InboundNotAllowed
         | Reason::OriginalDestinationUnknown
         | Reason::NotTls

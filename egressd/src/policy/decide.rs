@@ -1,6 +1,7 @@
 //! The compiled rules of one agent, and the judgement by them.
 
 use super::{
+    capability::Capability,
     decision::{Denial, Leave, Opening, Permit, Reason},
     flow::{Destination, Flow},
     grant::{Grant, Grants},
@@ -15,12 +16,25 @@ use std::net::IpAddr;
 pub struct Policy {
     allow: Vec<Rule>,
     deny: Vec<Rule>,
+    capabilities: Vec<Capability>,
 }
 
 impl Policy {
     #[must_use]
     pub fn new(allow: Vec<Rule>, deny: Vec<Rule>) -> Self {
-        Self { allow, deny }
+        Self { allow, deny, capabilities: Vec::new() }
+    }
+
+    /// The same, for an agent that keeps `capabilities` over its own network namespace.
+    #[must_use]
+    pub fn keeping(self, capabilities: Vec<Capability>) -> Self {
+        Self { capabilities, ..self }
+    }
+
+    /// What the agent may do to its own network namespace. None: nothing.
+    #[must_use]
+    pub fn capabilities(&self) -> &[Capability] {
+        &self.capabilities
     }
 
     /// The rules that allow, in the order of the file.

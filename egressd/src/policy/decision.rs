@@ -167,6 +167,8 @@ reasons! {
     SocketTypeNotAllowed = "socket-type-not-allowed",
     /// The packet is not plain TCP or UDP (options, extension headers, fragments).
     PacketNotAllowed = "packet-not-allowed",
+    /// The source address is not the agent's own.
+    SourceForged = "source-forged",
     /// Nothing may connect to an agent.
     InboundNotAllowed = "inbound-not-allowed",
     /// The agent reached one of its bounds.

@@ -6,6 +6,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod agent;
+mod capability;
 mod decide;
 mod decision;
 mod flow;
@@ -19,6 +20,7 @@ mod special;
 mod suffix;
 
 pub use agent::{Agent, AgentId, AgentName, AgentNameError};
+pub use capability::Capability;
 pub use decide::Policy;
 pub use decision::{Denial, Leave, Opening, Permit, Reason, UnknownReason};
 pub use flow::{Destination, Flow, Origin, OriginLookup, OriginalDestination, Process, Resolve, Transport};

@@ -64,6 +64,7 @@ fn help(reason: Reason) -> Help {
         | Reason::QueryMalformed
         | Reason::SocketTypeNotAllowed
         | Reason::PacketNotAllowed
+        | Reason::SourceForged
         | Reason::InboundNotAllowed
         | Reason::HelloMalformed
         | Reason::HelloTooLarge

@@ -158,6 +158,7 @@ fn status(reason: Reason) -> &'static str {
         | Reason::RuleRemoved
         | Reason::SocketTypeNotAllowed
         | Reason::PacketNotAllowed
+        | Reason::SourceForged
         | Reason::InboundNotAllowed
         | Reason::AgentUnknown
         | Reason::OriginalDestinationUnknown

@@ -12,9 +12,10 @@ use anyhow::Context;
 use egressd::{
     control::{
         Client, ClientError,
-        protocol::{Boundary, PolicyText, RecordsRequest, StartAgent, StartedAgent},
+        protocol::{self, Boundary, PolicyText, RecordsRequest, StartAgent, StartedAgent},
     },
     datapath::launch::{self, Launch, Reap, Signals},
+    policy::Capability,
 };
 use foreground::Foreground;
 use nix::unistd::{Uid, User};
@@ -117,11 +118,24 @@ impl Run {
             cgroup: agent.cgroup.clone(),
             command: self.command.clone(),
             hidden: agent.hidden.clone(),
+            resolv_conf: agent.resolv_conf.clone(),
+            seal: agent.seal.as_ref().map(seal).transpose()?,
             environment: if self.proxy_env { proxy_variables(agent) } else { Vec::new() },
             user,
         })?;
         Ok(signals.forward_until_exit(child, Reap::Child)?)
     }
+}
+
+fn seal(seal: &protocol::Seal) -> anyhow::Result<launch::Seal> {
+    let known = |word: &String| {
+        Capability::parse(word).with_context(|| format!("the daemon names an unknown capability: `{word}`"))
+    };
+    Ok(launch::Seal {
+        network: seal.network.clone(),
+        user: seal.user.clone(),
+        capabilities: seal.capabilities.iter().map(known).collect::<Result<_, _>>()?,
+    })
 }
 
 fn find_user(text: &str) -> anyhow::Result<User> {

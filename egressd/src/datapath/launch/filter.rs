@@ -7,15 +7,24 @@ use seccompiler::{
 };
 use std::collections::BTreeMap;
 
+/// Which families of sockets an agent may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Families {
+    UnixAndIp,
+    /// Every one, where something else judges what leaves.
+    Any,
+}
+
 /// Socket families other than Unix, IP and route netlink, io_uring (which makes sockets that no
 /// filter sees), bpf(2), typing into the terminal, and every call of the x32 ABI end with EPERM.
 /// Calls of another architecture end the agent.
-pub fn filter() -> Result<BpfProgram, LaunchError> {
+pub fn filter(families: Families) -> Result<BpfProgram, LaunchError> {
     let failed = |error: seccompiler::BackendError| LaunchError::Filter(error.to_string());
-    let mut rules = BTreeMap::from([
-        (libc::SYS_socket, sockets().map_err(failed)?),
-        (libc::SYS_ioctl, terminals().map_err(failed)?),
-    ]);
+    let mut rules = BTreeMap::from([(libc::SYS_ioctl, terminals().map_err(failed)?)]);
+    match families {
+        Families::UnixAndIp => drop(rules.insert(libc::SYS_socket, sockets().map_err(failed)?)),
+        Families::Any => {}
+    }
     for call in
         [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_bpf]
     {
@@ -111,7 +120,7 @@ mod tests {
     /// Calls in a thread with the filter, which ends with the thread.
     fn filtered(number: libc::c_long, arguments: [libc::c_long; 3]) -> Errno {
         let thread = std::thread::spawn(move || {
-            seccompiler::apply_filter(&filter().unwrap()).unwrap();
+            seccompiler::apply_filter(&filter(Families::UnixAndIp).unwrap()).unwrap();
             call(number, arguments)
         });
         thread.join().unwrap()

@@ -1,5 +1,8 @@
 //! Starts a program as an agent: cloned into its cgroup, with nothing of ours left in its hands.
 //!
+//! A sealed agent enters namespaces that the daemon made for it: of the network first, then, when
+//! every mount is made, of users.
+//!
 //! Two processes: an init, the first of a process id namespace, and the program. The namespace
 //! keeps the agent from tracing processes outside and from taking their sockets; when the init
 //! ends, the kernel ends everything in it. The order matters: mounts while there is still the
@@ -13,9 +16,13 @@ mod supervise;
 
 pub use supervise::{Reap, Signals};
 
+use crate::policy::Capability;
+use filter::Families;
+use mounts::Views;
 use nix::{
     errno::Errno,
     fcntl::OFlag,
+    sched::{CloneFlags, setns, unshare},
     sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask},
     unistd::{ForkResult, Pid, User, execvp, fork, pipe2, read},
 };
@@ -40,10 +47,22 @@ pub struct Launch {
     pub command: Vec<OsString>,
     /// Folders and files that the agent sees empty: sockets, pins and logs of the daemon.
     pub hidden: Vec<PathBuf>,
+    /// What the agent sees as `/etc/resolv.conf`; None: what we see.
+    pub resolv_conf: Option<PathBuf>,
+    /// The namespaces that a sealed agent is to be in.
+    pub seal: Option<Seal>,
     /// Variables to set on top of our own environment.
     pub environment: Vec<(String, String)>,
     /// Whom to run it as; None: as whom we are.
     pub user: Option<User>,
+}
+
+/// Namespaces that are there already, as files, and what the agent may do in them.
+#[derive(Debug)]
+pub struct Seal {
+    pub network: PathBuf,
+    pub user: PathBuf,
+    pub capabilities: Vec<Capability>,
 }
 
 /// Starts the program, and returns its init. Both are in the cgroup before they run their first instruction, because a
@@ -62,11 +81,13 @@ pub fn launch(launch: &Launch) -> Result<Pid, LaunchError> {
         arguments.push(argument.map_err(|_| LaunchError::Nul)?);
     }
     let program = arguments.first().ok_or(LaunchError::NoProgram)?.clone();
-    let filter = filter::filter()?;
+    let may_send_raw = launch.seal.as_ref().is_some_and(|seal| !seal.capabilities.is_empty());
+    let filter = filter::filter(if may_send_raw { Families::Any } else { Families::UnixAndIp })?;
+    let namespaces = launch.seal.as_ref().map(Namespaces::open).transpose()?;
     let cgroup =
         fs::File::open(&launch.cgroup).map_err(|error| LaunchError::Cgroup(launch.cgroup.clone(), error))?;
     let (watched, held) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(LaunchError::Pipe)?;
-    match clone_into(&cgroup).map_err(LaunchError::Clone)? {
+    match clone_into(&cgroup, namespaces.is_some()).map_err(LaunchError::Clone)? {
         Some(child) => {
             // Stays open for as long as we live: see `bind_to_launcher`.
             let _ = held.into_raw_fd();
@@ -74,7 +95,7 @@ pub fn launch(launch: &Launch) -> Result<Pid, LaunchError> {
         }
         None => {
             drop(held);
-            let status = confine(launch, &filter, watched)
+            let status = confine(launch, namespaces, &filter, watched)
                 .and_then(|()| be_init(&program, &arguments))
                 .unwrap_or_else(|failure| {
                     complain(&failure);
@@ -95,6 +116,8 @@ pub enum LaunchError {
     Nul,
     #[error("failed to open cgroup `{path}`: {error}", path = .0.display(), error = .1)]
     Cgroup(PathBuf, io::Error),
+    #[error("failed to open namespace `{path}`: {error}", path = .0.display(), error = .1)]
+    Namespace(PathBuf, io::Error),
     #[error("failed to make a pipe: {0}")]
     Pipe(Errno),
     #[error("failed to clone into the agent's cgroup: {0}")]
@@ -108,7 +131,7 @@ const STATUS_NOT_EXECUTABLE: i32 = 126;
 const STATUS_NOT_FOUND: i32 = 127;
 
 /// clone3(2) with CLONE_INTO_CGROUP (Linux 5.7): the child's pid, or None in the child.
-fn clone_into(cgroup: &fs::File) -> io::Result<Option<Pid>> {
+fn clone_into(cgroup: &fs::File, is_sealed: bool) -> io::Result<Option<Pid>> {
     // include/uapi/linux/sched.h, struct clone_args.
     #[repr(C)]
     #[derive(Default)]
@@ -126,7 +149,8 @@ fn clone_into(cgroup: &fs::File) -> io::Result<Option<Pid>> {
         cgroup: u64,
     }
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-    let namespaces = (libc::CLONE_NEWNS | libc::CLONE_NEWPID).unsigned_abs();
+    let own_ipc = if is_sealed { libc::CLONE_NEWIPC } else { 0 };
+    let namespaces = (libc::CLONE_NEWNS | libc::CLONE_NEWPID | own_ipc).unsigned_abs();
     let arguments = CloneArguments {
         flags: CLONE_INTO_CGROUP | u64::from(namespaces),
         exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
@@ -142,9 +166,21 @@ fn clone_into(cgroup: &fs::File) -> io::Result<Option<Pid>> {
     }
 }
 
-fn confine(launch: &Launch, filter: &BpfProgram, launcher: OwnedFd) -> Result<(), String> {
+fn confine(
+    launch: &Launch,
+    namespaces: Option<Namespaces>,
+    filter: &BpfProgram,
+    launcher: OwnedFd,
+) -> Result<(), String> {
     let folder = std::env::current_dir().map_err(|error| format!("failed to find the folder: {error}"))?;
-    mounts::fence(&launch.hidden)?;
+    let views = match &namespaces {
+        Some(namespaces) => {
+            namespaces.enter_network().map_err(|error| format!("failed to enter the cell: {error}"))?;
+            Views::Own
+        }
+        None => Views::OfHost,
+    };
+    mounts::fence(views, launch.resolv_conf.as_deref(), &launch.hidden)?;
     // By its path: the folder itself may be one that was just hidden.
     std::env::set_current_dir(&folder)
         .map_err(|error| format!("failed to enter `{}`: {error}", folder.display()))?;
@@ -152,17 +188,48 @@ fn confine(launch: &Launch, filter: &BpfProgram, launcher: OwnedFd) -> Result<()
         // SAFETY: the child has one thread.
         unsafe { std::env::set_var(name, value) };
     }
+    let mut kept = privileges::KEPT.to_vec();
+    if let Some(namespaces) = namespaces {
+        // Behind the mounts, which belong to the namespace that is left here.
+        namespaces.enter_user().map_err(|error| format!("failed to enter the user namespace: {error}"))?;
+        kept.extend(launch.seal.iter().flat_map(|seal| &seal.capabilities).map(|kept| privileges::of(*kept)));
+    }
     if let Some(user) = &launch.user {
         privileges::become_user(user)
             .map_err(|error| format!("failed to become `{}`: {}", user.name, error.desc()))?;
     }
-    privileges::drop_capabilities().map_err(|error| format!("failed to drop capabilities: {error}"))?;
+    privileges::drop_capabilities(&kept).map_err(|error| format!("failed to drop capabilities: {error}"))?;
     let act = |act: &'static str| move |error: Errno| format!("failed to {act}: {}", error.desc());
     nix::sys::prctl::set_no_new_privs().map_err(act("set no_new_privs"))?;
     bind_to_launcher(launcher).map_err(act("bind the agent to its launcher"))?;
     privileges::close_descriptors()
         .map_err(|error| format!("failed to close inherited descriptors: {error}"))?;
     seccompiler::apply_filter(filter).map_err(|error| format!("failed to apply the seccomp filter: {error}"))
+}
+
+/// The namespaces of a sealed agent, opened while they can be seen.
+struct Namespaces {
+    network: fs::File,
+    user: fs::File,
+}
+
+impl Namespaces {
+    fn open(seal: &Seal) -> Result<Self, LaunchError> {
+        let open = |path: &PathBuf| {
+            fs::File::open(path).map_err(|error| LaunchError::Namespace(path.clone(), error))
+        };
+        Ok(Self { network: open(&seal.network)?, user: open(&seal.user)? })
+    }
+
+    /// The network's, and one of cgroups whose root is the agent's own.
+    fn enter_network(&self) -> Result<(), Errno> {
+        setns(&self.network, CloneFlags::CLONE_NEWNET)?;
+        unshare(CloneFlags::CLONE_NEWCGROUP)
+    }
+
+    fn enter_user(self) -> Result<(), Errno> {
+        setns(&self.user, CloneFlags::CLONE_NEWUSER)
+    }
 }
 
 /// Has the kernel end this process with its launcher, which holds the other end of the pipe.

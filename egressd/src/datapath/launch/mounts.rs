@@ -15,12 +15,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Of what an agent sees kernel settings and cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Views {
+    OfHost,
+    /// Of its own network and cgroup namespaces, in which this process is.
+    Own,
+}
+
 /// Fences the mount namespace that this process was cloned into: cgroups and kernel settings become
 /// read-only with all that is mounted below them, `hidden` and the sockets of deputies empty.
 ///
 /// # Errors
 /// Names the mount that failed.
-pub fn fence(hidden: &[PathBuf]) -> Result<(), String> {
+pub fn fence(views: Views, resolv_conf: Option<&Path>, hidden: &[PathBuf]) -> Result<(), String> {
     let root = Path::new("/");
     // Mounts of the host still arrive; ours do not leave.
     mount_with(None, root, MsFlags::MS_SLAVE | MsFlags::MS_REC)
@@ -28,6 +36,12 @@ pub fn fence(hidden: &[PathBuf]) -> Result<(), String> {
     // Of this process id namespace: processes outside can be neither seen nor traced.
     let proc = Path::new("/proc");
     mount(Some("proc"), proc, Some("proc"), INERT, None::<&str>).map_err(named("mount", proc))?;
+    if views == Views::Own {
+        let (sysfs, cgroups) = (Path::new("/sys"), Path::new("/sys/fs/cgroup"));
+        mount(Some("sysfs"), sysfs, Some("sysfs"), INERT, None::<&str>).map_err(named("mount", sysfs))?;
+        mount(Some("cgroup2"), cgroups, Some("cgroup2"), INERT, None::<&str>)
+            .map_err(named("mount", cgroups))?;
+    }
     for path in KERNEL_SETTINGS.map(Path::new).into_iter().filter(|path| path.exists()) {
         mount_with(Some(path), path, MsFlags::MS_BIND | MsFlags::MS_REC).map_err(named("bind", path))?;
         make_read_only(path).map_err(named("make read-only", path))?;
@@ -38,6 +52,10 @@ pub fn fence(hidden: &[PathBuf]) -> Result<(), String> {
             Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EINVAL) => {}
             Err(error) => return Err(named("make read-only", &path)(error)),
         }
+    }
+    let resolver = Path::new("/etc/resolv.conf");
+    if let Some(resolv_conf) = resolv_conf.filter(|_| resolver.exists()) {
+        mount_with(Some(resolv_conf), resolver, MsFlags::MS_BIND).map_err(named("replace", resolver))?;
     }
     hidden.iter().try_for_each(|path| hide(path))?;
     deputies().iter().try_for_each(|path| hide(path))

@@ -1,6 +1,8 @@
 //! What an agent may do by itself: no capability over the network or the host, no descriptor of
 //! ours.
 
+use crate::policy;
+use caps::Capability;
 use nix::{errno::Errno, unistd::User};
 use std::{ffi::CString, io};
 
@@ -24,21 +26,21 @@ pub fn become_user(user: &User) -> nix::Result<()> {
     Ok(())
 }
 
-/// Empties the bounding set but for [`KEPT`], and the other sets to what is left of it.
+/// Empties the bounding set but for `keep`, and the other sets to what is left of it.
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn drop_capabilities() -> Result<(), caps::errors::CapsError> {
+pub fn drop_capabilities(keep: &[Capability]) -> Result<(), caps::errors::CapsError> {
     use caps::CapSet;
     let permitted = caps::read(None, CapSet::Permitted)?;
     // What is permitted may have gone from the effective set with the user id.
     caps::set(None, CapSet::Effective, &permitted)?;
     let held = caps::read(None, CapSet::Bounding)?;
     caps::clear(None, CapSet::Ambient)?;
-    for capability in held.iter().filter(|capability| !KEPT.contains(capability)) {
+    for capability in held.iter().filter(|capability| !keep.contains(capability)) {
         caps::drop(None, CapSet::Bounding, *capability)?;
     }
-    let kept = permitted.into_iter().filter(|capability| KEPT.contains(capability)).collect();
+    let kept = permitted.into_iter().filter(|capability| keep.contains(capability)).collect();
     caps::set(None, CapSet::Inheritable, &caps::CapsHashSet::new())?;
     caps::set(None, CapSet::Effective, &kept)?;
     caps::set(None, CapSet::Permitted, &kept)
@@ -70,12 +72,21 @@ pub fn close_descriptors() -> io::Result<()> {
 /// The capabilities that an agent of uid 0 keeps: those that package managers need to write
 /// files for other users and to drop to them. None of them reaches the network, a device,
 /// another namespace, or a process outside.
-const KEPT: [caps::Capability; 7] = [
-    caps::Capability::CAP_CHOWN,
-    caps::Capability::CAP_DAC_OVERRIDE,
-    caps::Capability::CAP_FOWNER,
-    caps::Capability::CAP_FSETID,
-    caps::Capability::CAP_KILL,
-    caps::Capability::CAP_SETGID,
-    caps::Capability::CAP_SETUID,
+pub const KEPT: [Capability; 7] = [
+    Capability::CAP_CHOWN,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_FOWNER,
+    Capability::CAP_FSETID,
+    Capability::CAP_KILL,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETUID,
 ];
+
+/// The kernel's capability of that name.
+#[must_use]
+pub fn of(kept: policy::Capability) -> Capability {
+    match kept {
+        policy::Capability::NetRaw => Capability::CAP_NET_RAW,
+        policy::Capability::NetAdmin => Capability::CAP_NET_ADMIN,
+    }
+}

@@ -1,0 +1,223 @@
+//! Every frame of a sealed agent, at the host's end of its link: whatever made it, and from
+//! whatever namespace, layer or device of the agent it comes.
+
+use crate::{
+    error::Denied,
+    maps::{FLOWS, LINKS},
+    packet::{self, BEHIND_ETHERNET, Packet},
+    report, service, verdict,
+};
+use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_pull_data, programs::TcContext};
+use egress_common::{
+    AGENT_MAC, Address, DropReason, FLOWS_PER_LINK, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, Hook, KnownFlow,
+    LinkConfig, TCP, v4_mapped,
+};
+
+/// Whether one frame may go on.
+#[inline(always)]
+pub fn judge(ctx: &TcContext) -> bool {
+    let skb = ctx.skb.skb;
+    let index = unsafe { (*skb).ifindex };
+    let Some(link) = (unsafe { LINKS.get(&index) }) else {
+        let denied = Denied::because(DropReason::AgentUnknown);
+        report::packet::<BEHIND_ETHERNET>(skb, 0, None, Hook::Frame, &denied);
+        return false;
+    };
+    // Headers that lie in pages are not seen by what follows; where that fails they are denied.
+    unsafe { bpf_skb_pull_data(skb, (*skb).len.min(HEADERS)) };
+    if is_chatter(skb) {
+        report::chatter(link.agent);
+        return false;
+    }
+    match may_leave(skb, link) {
+        Ok(()) => true,
+        Err(denied) => {
+            report::packet::<BEHIND_ETHERNET>(skb, link.agent, None, Hook::Frame, &denied);
+            false
+        }
+    }
+}
+
+/// Octets of the longest headers that are read: Ethernet, IPv6, TCP.
+const HEADERS: u32 = 14 + 40 + 20;
+
+#[repr(C)]
+struct EthernetHeader {
+    destination: [u8; 6],
+    source: [u8; 6],
+    kind: [u8; 2],
+}
+
+#[inline(always)]
+fn may_leave(skb: *const __sk_buff, link: &LinkConfig) -> Result<(), Denied> {
+    let forged = Denied::because(DropReason::SourceForged);
+    let not_plain = Denied::because(DropReason::PacketNotAllowed);
+    let header = unsafe { &*packet::at::<EthernetHeader>(skb, 0).ok_or(not_plain)? };
+    if header.source != AGENT_MAC {
+        return Err(forged);
+    }
+    // A tag of a virtual network, which the kernel takes off before it looks at the EtherType.
+    if unsafe { (*skb).vlan_present } != 0 {
+        return Err(not_plain);
+    }
+    if asks_for_gateway(skb, link) {
+        return Ok(());
+    }
+    if header.destination != GATEWAY_MAC {
+        return Err(not_plain);
+    }
+    let packet = packet::read::<BEHIND_ETHERNET>(skb)?;
+    if packet.source != link.v4 && packet.source != link.v6 {
+        return Err(forged);
+    }
+    flow(link, &packet)
+}
+
+/// A flow starts within its grant. One that is known outlives it, for as long as its rule is in
+/// force and nothing took the grant away.
+#[inline(always)]
+fn flow(link: &LinkConfig, packet: &Packet) -> Result<(), Denied> {
+    let (agent, to, port) = (link.agent, &packet.destination, packet.destination_port);
+    let generation = service::config(agent)?.generation;
+    let place = FLOWS.get_ptr_mut(place(link, packet)).ok_or(Denied::because(DropReason::QuotaExceeded))?;
+    let known = unsafe { &mut *place };
+    match verdict::judge(agent, packet.transport, to, port) {
+        // Frames that went around the redirect of their socket were judged by no proxy.
+        Ok(pass) if pass.through_proxy => Err(Denied::because(DropReason::AddressNotGranted)),
+        Ok(pass) => {
+            let new = known_flow(agent, packet, pass.rule, generation);
+            if *known != new {
+                *known = new;
+            }
+            Ok(())
+        }
+        Err(denied) if denied.reason as u32 == DropReason::GrantExpired as u32 && !packet.opens => {
+            if *known != known_flow(agent, packet, known.rule, known.generation) || known.rule == 0 {
+                return Err(denied);
+            }
+            if known.generation != generation {
+                verdict::judge_again(agent, packet.transport, to, port, known.rule)?;
+                known.generation = generation;
+            }
+            Ok(())
+        }
+        Err(denied) => Err(denied),
+    }
+}
+
+#[inline(always)]
+fn known_flow(agent: u32, packet: &Packet, rule: u32, generation: u32) -> KnownFlow {
+    KnownFlow {
+        destination: packet.destination,
+        source_port: packet.source_port,
+        destination_port: packet.destination_port,
+        transport: u32::from(packet.transport),
+        agent,
+        rule,
+        generation,
+        zero: 0,
+    }
+}
+
+/// Where in [`FLOWS`] a flow is known. Which flows share a place does not matter: the place names
+/// the flow that holds it.
+#[inline(always)]
+fn place(link: &LinkConfig, packet: &Packet) -> u32 {
+    let [.., a, b, c, d] = packet.destination;
+    let mut hash = u32::from_be_bytes([a, b, c, d]);
+    hash ^= u32::from(packet.source_port) << 16 | u32::from(packet.destination_port);
+    hash ^= u32::from(packet.transport == TCP);
+    // Multiplicative hashing: the upper bits are the well mixed ones.
+    hash = hash.wrapping_mul(0x9e37_79b1) >> 16;
+    link.slot * FLOWS_PER_LINK + hash % FLOWS_PER_LINK
+}
+
+#[repr(C)]
+struct ArpPacket {
+    kinds_and_lengths: [u8; 6],
+    operation: [u8; 2],
+    sender_mac: [u8; 6],
+    sender: [u8; 4],
+    destination_mac: [u8; 6],
+    destination: [u8; 4],
+}
+
+/// Ethernet and IPv4, 6 and 4 octets long (RFC 826).
+const ARP_OF_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
+const ETH_P_ARP: u16 = 0x0806;
+
+#[repr(C)]
+struct NeighbourMessage {
+    version_and_flow: [u8; 4],
+    payload_length: [u8; 2],
+    next_header: u8,
+    hop_limit: u8,
+    source: Address,
+    destination: Address,
+    kind: u8,
+    code: u8,
+    checksum: [u8; 2],
+    flags: [u8; 4],
+    target: Address,
+}
+
+const ICMPV6: u8 = 58;
+const NEIGHBOUR_SOLICITATION: u8 = 135;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+
+/// Whether a frame asks for the gateway's Ethernet address, or answers the gateway with the agent's
+/// own: ARP (RFC 826) and neighbour discovery (RFC 4861, sections 4.3 and 4.4).
+#[inline(always)]
+fn asks_for_gateway(skb: *const __sk_buff, link: &LinkConfig) -> bool {
+    match packet::ether_type(skb) {
+        ETH_P_ARP => match packet::at::<ArpPacket>(skb, BEHIND_ETHERNET) {
+            Some(arp) => {
+                let arp = unsafe { &*arp };
+                arp.kinds_and_lengths == ARP_OF_IPV4
+                    && arp.operation[0] == 0
+                    && (arp.operation[1] == 1 || arp.operation[1] == 2)
+                    && arp.sender_mac == AGENT_MAC
+                    && v4_mapped(arp.sender) == link.v4
+                    && arp.destination == GATEWAY_V4
+            }
+            None => false,
+        },
+        packet::ETH_P_IPV6 => match packet::at::<NeighbourMessage>(skb, BEHIND_ETHERNET) {
+            Some(message) => {
+                let message = unsafe { &*message };
+                message.version_and_flow[0] >> 4 == 6
+                    && message.next_header == ICMPV6
+                    && message.hop_limit == 255
+                    && message.source == link.v6
+                    && match message.kind {
+                        NEIGHBOUR_SOLICITATION => message.target == GATEWAY_V6,
+                        NEIGHBOUR_ADVERTISEMENT => {
+                            message.target == link.v6 && message.destination == GATEWAY_V6
+                        }
+                        _ => false,
+                    }
+            }
+            None => false,
+        },
+        _ => false,
+    }
+}
+
+/// Whether a frame is what a kernel sends by itself when a link or an address comes up: ICMPv6, maybe
+/// behind the hop-by-hop header of a membership report, from no address yet or to a group of the
+/// link (RFC 4291, section 2.7). It is dropped and counted; nobody asked for it.
+#[inline(always)]
+fn is_chatter(skb: *const __sk_buff) -> bool {
+    if packet::ether_type(skb) != packet::ETH_P_IPV6 {
+        return false;
+    }
+    match packet::at::<NeighbourMessage>(skb, BEHIND_ETHERNET) {
+        Some(message) => {
+            let message = unsafe { &*message };
+            let is_icmp = message.next_header == ICMPV6 || message.next_header == 0;
+            let is_for_gateway = message.next_header == ICMPV6 && message.target == GATEWAY_V6;
+            is_icmp && message.destination[0] == 0xff && message.destination[1] == 2 && !is_for_gateway
+        }
+        None => false,
+    }
+}
