@@ -133,9 +133,9 @@ pub struct StartAgent {
 #[serde(rename_all = "kebab-case")]
 pub enum Boundary {
     /// The programs on its cgroup, and what its launcher took away from it.
-    #[default]
     Cgroup,
     /// The same, in namespaces of its own behind a link whose other end judges every frame.
+    #[default]
     Sealed,
 }
 

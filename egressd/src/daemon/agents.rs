@@ -16,6 +16,7 @@ use crate::{
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -317,9 +318,14 @@ impl Daemon {
 
 fn seal(cell: &Cell, policy: &Policy) -> Seal {
     let namespaces = cell.namespaces();
+    // As this process sees them: the asker may be in another mount namespace, as services are.
+    let ours = |path: PathBuf| {
+        let root = format!("/proc/{}/root", std::process::id());
+        path.strip_prefix("/").map(|path| Path::new(&root).join(path)).unwrap_or(path.clone())
+    };
     Seal {
-        network: namespaces.network(),
-        user: namespaces.user(),
+        network: ours(namespaces.network()),
+        user: ours(namespaces.user()),
         capabilities: policy.capabilities().iter().map(ToString::to_string).collect(),
     }
 }

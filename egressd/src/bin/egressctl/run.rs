@@ -65,11 +65,11 @@ pub struct Run {
 /// [`Boundary`], as the command line says it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Mode {
-    /// Programs on its cgroup, and the launcher's precautions
+    /// Namespaces of its own, behind a link whose other end judges every frame
     #[default]
-    Cgroup,
-    /// The same, in namespaces of its own behind a link whose other end judges every frame
     Sealed,
+    /// Programs on its cgroup, and the launcher's precautions, which both modes have
+    Cgroup,
 }
 
 impl From<Mode> for Boundary {
