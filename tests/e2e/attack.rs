@@ -67,6 +67,11 @@ pub fn violations<T>(lab: &Lab, mark: &str, act: impl FnOnce() -> T) -> (T, Vec<
     let position = lab.sniffer().position();
     let value = act();
     lab.settle();
+    (value, violations_since(lab, mark, position))
+}
+
+/// The frames since `position` that nobody with this mark should have caused.
+pub fn violations_since(lab: &Lab, mark: &str, position: usize) -> Vec<Frame> {
     let mut earlier = lab.sniffer().since(0);
     let frames = reassemble(earlier.split_off(position));
     // The kernel may still be closing what an unfenced twin opened.
@@ -76,7 +81,7 @@ pub fn violations<T>(lab: &Lab, mark: &str, act: impl FnOnce() -> T) -> (T, Vec<
         true => frame.carries(mark.as_bytes()),
         false => violates(frame, mark),
     };
-    (value, frames.into_iter().filter(is_violation).collect())
+    frames.into_iter().filter(is_violation).collect()
 }
 
 /// Whether no fenced agent may have caused `frame`: it carries the mark or a denied name, whatever
@@ -88,7 +93,8 @@ fn violates(frame: &Frame, mark: &str) -> bool {
         || (strays && !frame.is_neighbour_discovery())
 }
 
-fn script(trick: &str, place: Place, mark: &str) -> String {
+/// `trick` about `place`, as a script.
+pub fn script(trick: &str, place: Place, mark: &str) -> String {
     let hex: String = mark.bytes().map(|byte| format!("{byte:02x}")).collect();
     trick
         .replace("{trick}", &format!("/usr/bin/python3 {TRICKS}"))

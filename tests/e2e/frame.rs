@@ -40,6 +40,29 @@ impl Frame {
         self.segment().map(|(flow, _, _)| flow)
     }
 
+    /// Whose link address ARP (RFC 826) or a neighbour solicitation (RFC 4861, section 4.3) asks
+    /// for.
+    pub fn asks_for(&self) -> Option<IpAddr> {
+        if self.ethertype()? == ETHERTYPE_ARP {
+            return Some(Ipv4Addr::from(self.array::<4>(38)?).into());
+        }
+        let (ICMPV6, offset) = self.transport()? else { return None };
+        let is_question = self.0.get(offset) == Some(&NEIGHBOUR_SOLICITATION);
+        is_question.then_some(Ipv6Addr::from(self.array::<16>(offset + 8)?).into())
+    }
+
+    /// Every word in it that starts with `start`, in lower case.
+    pub fn words(&self, start: &[u8]) -> Vec<String> {
+        let starts = |at: &usize| {
+            self.0[*at..].get(..start.len()).is_some_and(|word| word.eq_ignore_ascii_case(start))
+        };
+        let word = |at: usize| {
+            let bytes = self.0[at..].iter().take_while(|byte| byte.is_ascii_alphanumeric());
+            bytes.map(|byte| char::from(byte.to_ascii_lowercase())).collect()
+        };
+        (0..self.0.len()).filter(starts).map(word).collect()
+    }
+
     /// Number of the protocol above IP, and where it begins. Extension headers are not followed.
     fn transport(&self) -> Option<(u8, usize)> {
         match self.ethertype()? {
@@ -106,9 +129,11 @@ impl fmt::Debug for Frame {
 }
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const TCP: u8 = 6;
 const ICMPV6: u8 = 58;
+const NEIGHBOUR_SOLICITATION: u8 = 135;
 
 #[test]
 fn a_text_that_is_sent_byte_by_byte_is_seen() {

@@ -101,6 +101,13 @@ impl Lab {
         command
     }
 
+    /// A command that will run on the internet's side, with nothing around it.
+    pub fn inet_command(&self, program: &str) -> Command {
+        let mut command = self.inet.command(program);
+        command.env_clear().env("PATH", PATH).env("LC_ALL", "C");
+        command
+    }
+
     /// The oracle.
     pub fn sniffer(&self) -> &Sniffer {
         &self.sniffer
@@ -312,7 +319,7 @@ const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 const PREFIX: &str = "eg";
 const NETNS_FOLDER: &str = "/run/netns";
 const RESOLV_CONF: &str = "resolv.conf";
-/// The host's end of the link. `tricks.py` knows it too.
+/// The host's end of the link.
 const HOST_LINK: &str = "wan";
 /// The internet's end of it.
 pub const INET_LINK: &CStr = c"lan";

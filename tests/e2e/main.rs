@@ -1,7 +1,8 @@
 //! The whole firewall, end to end, judged by what a sniffer on the far side of the link sees.
 //!
 //! `lab` builds two namespaces and what serves in them, `fence` runs the real programs, `attack`
-//! knows how a trick is judged. The other files are scenarios, by subject.
+//! knows how a trick is judged. `bypass` is the catalogue of ways out. The other files are
+//! scenarios, by subject.
 
 mod attack;
 mod dns_server;
@@ -20,6 +21,7 @@ mod web_server;
 mod addresses;
 mod agents;
 mod audit;
+mod bypass;
 mod crash;
 mod explicit_proxy;
 mod fetch;

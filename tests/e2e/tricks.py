@@ -3,11 +3,13 @@
 
 Exits with 0 if it all worked, answer included. As `tricks.py serve` it takes a trick a line from
 its input and answers `ok` or `error: ...`; what a trick keeps open stays open until it ends.
+A trick of the catalogue is called by its file: `tricks.py packets.NAME`.
 """
 
 import ctypes
 import errno
 import fcntl
+import importlib
 import os
 import select
 import socket
@@ -21,7 +23,6 @@ from urllib.request import urlopen
 # The scripts lie in the repository, and run as root.
 sys.dont_write_bytecode = True
 TIMEOUT = 2
-LINK = b"wan"
 KEPT = {}
 
 
@@ -120,7 +121,7 @@ def udp_large(host, port, mark):
 def tcp_bound(host, port, mark):
     """Binds to the link first, which no privilege is needed for."""
     flow = stream(host)
-    flow.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, LINK)
+    flow.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link().encode())
     flow.connect((host, int(port)))
     echo(flow, mark)
 
@@ -209,7 +210,7 @@ def raw_header(host, mark):
 
 def packet(host, mark):
     flow = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-    flow.bind((LINK.decode(), 0x0800))
+    flow.bind((link(), 0x0800))
     flow.send(b"\xff" * 6 + b"\x02" * 6 + b"\x08\x00" + ipv4_datagram(host, mark))
 
 
@@ -217,13 +218,13 @@ def packet_bypass(host, mark):
     """Around the queue discipline, and around what is attached there."""
     flow = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     flow.setsockopt(263, 20, 1)  # SOL_PACKET, PACKET_QDISC_BYPASS
-    flow.bind((LINK.decode(), 0x0800))
+    flow.bind((link(), 0x0800))
     flow.send(b"\xff" * 6 + b"\x02" * 6 + b"\x08\x00" + ipv4_datagram(host, mark))
 
 
 def packet_datagram(host, mark):
     flow = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
-    flow.sendto(ipv4_datagram(host, mark), (LINK.decode(), 0x0800, 0, 0, b"\xff" * 6))
+    flow.sendto(ipv4_datagram(host, mark), (link(), 0x0800, 0, 0, b"\xff" * 6))
 
 
 def tun(host, mark):
@@ -264,14 +265,14 @@ def forged_source(host, port, mark):
 
 def igmp_join(group):
     flow = datagram(group)
-    request = socket.inet_aton(group) + socket.inet_aton("10.99.0.1")
+    request = socket.inet_aton(group) + own_address()
     flow.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
     time.sleep(0.3)
 
 
 def mld_join(group):
     flow = datagram(group)
-    request = socket.inet_pton(socket.AF_INET6, group) + struct.pack("I", socket.if_nametoindex(LINK.decode()))
+    request = socket.inet_pton(socket.AF_INET6, group) + struct.pack("I", socket.if_nametoindex(link()))
     flow.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
     time.sleep(0.3)
 
@@ -279,7 +280,7 @@ def mld_join(group):
 def group_join(group):
     """The same by the call that serves both families."""
     address = bytes(sockaddr(group, 0)).ljust(128, b"\0")
-    request = struct.pack("I4x", socket.if_nametoindex(LINK.decode())) + address
+    request = struct.pack("I4x", socket.if_nametoindex(link())) + address
     level = socket.IPPROTO_IPV6 if ":" in group else socket.IPPROTO_IP
     datagram(group).setsockopt(level, 42, request)  # MCAST_JOIN_GROUP
     time.sleep(0.3)
@@ -288,10 +289,10 @@ def group_join(group):
 def group_send(group, port, mark):
     flow = datagram(group)
     if ":" in group:
-        flow.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, socket.if_nametoindex(LINK.decode()))
+        flow.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, socket.if_nametoindex(link()))
     else:
         flow.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        flow.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("10.99.0.1"))
+        flow.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, own_address())
     flow.sendto(mark, (group, int(port)))
 
 
@@ -541,7 +542,8 @@ def sockaddr(host, port):
     return (ctypes.c_char * len(raw)).from_buffer_copy(raw)
 
 
-def ipv4_datagram(host, mark, source=b"\x0a\x63\x00\x01"):
+def ipv4_datagram(host, mark, source=None):
+    source = source or own_address()
     length = 28 + len(mark)
     header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, length, 1, 0, 64, 17, 0, source, socket.inet_aton(host))
     total = sum(struct.unpack("!10H", header))
@@ -551,8 +553,22 @@ def ipv4_datagram(host, mark, source=b"\x0a\x63\x00\x01"):
     return header + struct.pack("!HHHH", 4000, 9000, 8 + len(mark), 0) + mark
 
 
+def link():
+    """Name of the link that the default route leaves by: `wan` on the lab's host."""
+    routes = [line.split() for line in open("/proc/net/route").readlines()[1:]]
+    return next((words[0] for words in routes if words[1] == "00000000"), "wan")
+
+
+def own_address():
+    """Of that link: what a forged frame should come from to be believed (SIOCGIFADDR)."""
+    request = struct.pack("16s24x", link().encode())
+    return fcntl.ioctl(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 0x8915, request)[20:24]
+
+
 def perform(name, *arguments):
-    function = globals()[name]
+    file, _, name = name.rpartition(".")
+    # This very file as a module too, so that what the others import from it exists once.
+    function = getattr(importlib.import_module("bypass." + file if file else "tricks"), name)
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
     as_bytes = ("mark", "name")
     function(*(value.encode() if name in as_bytes else value for name, value in zip(names, arguments)))

@@ -1,0 +1,209 @@
+//! Tries the ways out of one section: in the fence by every mode, and without a fence meanwhile.
+
+use super::{
+    entry::{Allowed, Entry, Family, Helper, MODES, Mode, Tier},
+    matrix::{self, Row},
+};
+use crate::{
+    attack::{self, violations_since},
+    fence::{Agent, Fence},
+    frame::Frame,
+    lab::Lab,
+    places::{self, EVIL, OK, Place},
+    policies::COMMON,
+    program::{self, Outcome, Program, poll_for},
+    sniffer::mark,
+};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
+
+/// Tries all `entries`, writes what came of it, and only then complains.
+///
+/// # Panics
+/// Lists each way out that leaks, proves nothing, or stops what is allowed.
+pub fn section(name: &'static str, entries: &[Entry]) {
+    let fence = crate::fence(COMMON);
+    // Another lab without a fence: what leaks there cannot be mistaken for what leaks here.
+    let open = Lab::new();
+    let missing: HashMap<&str, &str> = entries.iter().filter_map(|entry| missing(&open, entry)).collect();
+    let cases: Vec<Case> = entries.iter().flat_map(cases).collect();
+    let possible = |case: &&Case| !missing.contains_key(case.entry.id);
+    let (mut rows, unfenced) = std::thread::scope(|scope| {
+        let unfenced = scope.spawn(|| {
+            let tried = cases.iter().filter(possible).map(|case| (case.key(), unfenced(&open, case)));
+            tried.collect::<HashMap<_, _>>()
+        });
+        let in_each = MODES.iter().flat_map(|mode| cases.iter().map(move |case| (*mode, case)));
+        let rows: Vec<Row> = in_each
+            .map(|(mode, case)| match missing.get(case.entry.id) {
+                Some(why) => Row::skipped(name, mode, case, why),
+                None => fenced(&fence, name, mode, case),
+            })
+            .collect();
+        let unfenced = unfenced.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (rows, unfenced)
+    });
+    for row in &mut rows {
+        row.unfenced = unfenced.get(&row.key()).cloned();
+    }
+    count_what_came_late(fence.lab(), &mut rows);
+    matrix::write(name, &rows);
+    let complaints: Vec<String> = rows.iter().flat_map(Row::complaints).collect();
+    assert!(complaints.is_empty(), "{} complaints:\n\n{}", complaints.len(), complaints.join("\n\n"));
+}
+
+/// One way out as one tier tries it over one family.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    pub entry: &'a Entry,
+    pub tier: Tier,
+    pub family: Family,
+}
+
+impl Case<'_> {
+    pub fn key(&self) -> String {
+        format!("{} {} {}", self.entry.id, self.tier, self.family)
+    }
+
+    /// `script` about `place`, with every placeholder filled in.
+    fn script(&self, script: &str, place: Place, mark: &str) -> String {
+        let address = |place: Place| match self.family {
+            Family::V4 => IpAddr::V4(place.v4),
+            Family::V6 => IpAddr::V6(place.v6),
+        };
+        let url = match address(place) {
+            IpAddr::V4(v4) => v4.to_string(),
+            IpAddr::V6(v6) => format!("[{v6}]"),
+        };
+        let dash = match self.family {
+            Family::V4 => "-4",
+            Family::V6 => "-6",
+        };
+        let filled = script
+            .replace("{ip}", &address(place).to_string())
+            .replace("{url}", &url)
+            .replace("{ok}", &address(OK).to_string())
+            .replace("{dash}", dash);
+        attack::script(&filled, place, mark)
+    }
+}
+
+/// What one run put on the wire that should not be there.
+#[derive(Debug, Clone)]
+pub struct Leak {
+    pub frames: usize,
+    /// The run and some of the frames, for whoever reads of a failure.
+    pub told: String,
+}
+
+fn cases(entry: &Entry) -> impl Iterator<Item = Case<'_>> {
+    let tiers = entry.tiers.iter();
+    tiers.flat_map(move |&tier| entry.families.iter().map(move |&family| Case { entry, tier, family }))
+}
+
+/// What this machine lacks to try `entry`.
+fn missing(open: &Lab, entry: &Entry) -> Option<(&'static str, &'static str)> {
+    let (probe, missing) = entry.needs?;
+    let probe = attack::script(probe, EVIL, "probe");
+    (!open.run(&probe).succeeded()).then_some((entry.id, missing))
+}
+
+/// The trick in the fence, and what is allowed there.
+fn fenced(fence: &Fence, section: &'static str, mode: Mode, case: &Case) -> Row {
+    let (lab, mark) = (fence.lab(), mark());
+    let (name, flags) = mode.agent(case.tier);
+    let agent = fence.agent(name).with(flags);
+    let helper = help(lab, case, &mark);
+    let position = lab.sniffer().position();
+    let outcome = run_agent(&agent, &case.script(case.entry.trick, EVIL, &mark));
+    lab.settle();
+    let neighbours = [EVIL.v4.into(), EVIL.v6.into(), places::ABSENT.into()];
+    let leak = leak(&outcome, &violations(lab, &mark, position, &neighbours));
+    drop(helper);
+    let works = |script: &str| {
+        let own = self::mark();
+        let _helper = help(lab, case, &own);
+        let outcome = run_agent(&agent, &case.script(script, OK, &own));
+        outcome.succeeded().then_some(()).ok_or_else(|| format!("`{script}`: {outcome:#?}"))
+    };
+    let allowed = match case.entry.allowed {
+        Allowed::Same => Ok(works(case.entry.trick)),
+        Allowed::Script(script) => Ok(works(script)),
+        Allowed::Never(reason) => Err(reason),
+    };
+    Row::tried(section, mode, case, mark, outcome, leak, allowed)
+}
+
+/// The same trick without a fence, by someone with all that this tier has.
+fn unfenced(lab: &Lab, case: &Case) -> Leak {
+    let mark = mark();
+    let _helper = help(lab, case, &mark);
+    let position = lab.sniffer().position();
+    let script = case.script(case.entry.trick, EVIL, &mark);
+    let outcome = program::run(lab.command(&[case.tier.unfenced(), &in_time(&script)].concat()));
+    lab.settle();
+    // Some leave by a timer of the kernel's.
+    let seen = poll_for(LATE, || {
+        // The kernel asks again and again for a neighbour that it has spoken to.
+        let frames = violations(lab, &mark, position, &[places::ABSENT.into()]);
+        (!frames.is_empty()).then_some(frames)
+    });
+    leak(&outcome, &seen.unwrap_or_default())
+}
+
+/// What should not have left since `position`. To ask for one of `neighbours` is to tell.
+fn violations(lab: &Lab, mark: &str, position: usize, neighbours: &[IpAddr]) -> Vec<Frame> {
+    let mut frames = violations_since(lab, mark, position);
+    let asks = |frame: &Frame| frame.asks_for().is_some_and(|asked| neighbours.contains(&asked));
+    frames.extend(lab.sniffer().since(position).into_iter().filter(asks));
+    frames
+}
+
+/// Counts what carried the mark of a trick that was over by then.
+fn count_what_came_late(lab: &Lab, rows: &mut [Row]) {
+    lab.settle();
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for frame in lab.sniffer().since(0) {
+        for mark in frame.words(b"mark") {
+            *counts.entry(mark).or_default() += 1;
+        }
+    }
+    for row in rows {
+        let count = counts.get(&row.mark).copied().unwrap_or_default();
+        row.count_at_least(count);
+    }
+}
+
+fn leak(outcome: &Outcome, frames: &[Frame]) -> Leak {
+    let shown = &frames[..frames.len().min(3)];
+    Leak { frames: frames.len(), told: format!("{outcome:#?}\nframes: {shown:#?}") }
+}
+
+fn run_agent(agent: &Agent, script: &str) -> Outcome {
+    program::run(agent.command(&in_time(script)))
+}
+
+/// Ended in time, so that one trick that hangs does not hide the others.
+fn in_time(script: &str) -> [&str; 7] {
+    ["timeout", "-k", "1", TIME, "bash", "-c", script]
+}
+
+/// Starts who is needed outside, and waits until they are ready.
+fn help(lab: &Lab, case: &Case, mark: &str) -> Option<Program> {
+    let command = |script: &str| case.script(script, EVIL, mark);
+    let helper = match case.entry.helper {
+        Helper::None => return None,
+        Helper::Host(script) => Program::start(lab.command(&["bash", "-c", &command(script)])),
+        Helper::Inet(script) => {
+            let mut bash = lab.inet_command("bash");
+            bash.args(["-c", &command(script)]);
+            Program::start(bash)
+        }
+    };
+    program::poll("the helper to be ready", || helper.stdout().contains("ready").then_some(()));
+    Some(helper)
+}
+
+/// Seconds for one trick: more than any timeout in it.
+const TIME: &str = "12";
+/// How long after its end a trick without a fence may leak.
+const LATE: Duration = Duration::from_secs(2);
