@@ -555,6 +555,8 @@ def ipv4_datagram(host, mark, source=None):
 
 def link():
     """Name of the link that the default route leaves by: `wan` on the lab's host."""
+    if "LINK" in os.environ:
+        return os.environ["LINK"]
     routes = [line.split() for line in open("/proc/net/route").readlines()[1:]]
     return next((words[0] for words in routes if words[1] == "00000000"), "wan")
 

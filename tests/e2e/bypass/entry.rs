@@ -119,7 +119,8 @@ impl fmt::Display for Tier {
 }
 
 /// Over what. In scripts `{ip}` is the place's address of this family, `{url}` the same as URLs
-/// have it, `{ok}` an address that is allowed, and `{dash}` `-4` or `-6`.
+/// have it, `{ok}` an address that is allowed, `{own}` the host's, `{dash}` `-4` or `-6`, and `{link}` the name of the
+/// link that leads out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     V4,

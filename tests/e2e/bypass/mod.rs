@@ -12,6 +12,7 @@ mod run;
 
 mod doors;
 mod lifecycle;
+mod links;
 mod names;
 mod packets;
 mod tls;
@@ -22,6 +23,11 @@ use std::collections::HashSet;
 #[test]
 fn no_socket_api_and_no_packet_is_a_way_out() {
     run::section("packets", packets::WAYS);
+}
+
+#[test]
+fn no_frame_and_no_link_is_a_way_out() {
+    run::section("links", links::WAYS);
 }
 
 #[test]
@@ -46,7 +52,8 @@ fn no_change_while_a_flow_lives_is_a_way_out() {
 
 #[test]
 fn every_way_out_has_an_id_of_its_own() {
-    let sections: [&[Entry]; 5] = [packets::WAYS, doors::WAYS, names::WAYS, tls::WAYS, lifecycle::WAYS];
+    let sections: [&[Entry]; 6] =
+        [packets::WAYS, links::WAYS, doors::WAYS, names::WAYS, tls::WAYS, lifecycle::WAYS];
     let mut seen = HashSet::new();
     for entry in sections.into_iter().flatten() {
         assert!(seen.insert(entry.id), "two ways out are called {}", entry.id);

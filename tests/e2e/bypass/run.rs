@@ -21,7 +21,7 @@ use std::{collections::HashMap, net::IpAddr, time::Duration};
 /// # Panics
 /// Lists each way out that leaks, proves nothing, or stops what is allowed.
 pub fn section(name: &'static str, entries: &[Entry]) {
-    let fence = crate::fence(COMMON);
+    let fence = crate::fence(&format!("{COMMON}{MORE_RULES}"));
     // Another lab without a fence: what leaks there cannot be mistaken for what leaks here.
     let open = Lab::new();
     let missing: HashMap<&str, &str> = entries.iter().filter_map(|entry| missing(&open, entry)).collect();
@@ -70,6 +70,10 @@ impl Case<'_> {
             Family::V4 => IpAddr::V4(place.v4),
             Family::V6 => IpAddr::V6(place.v6),
         };
+        let own = match self.family {
+            Family::V4 => IpAddr::V4(places::HOST_V4),
+            Family::V6 => IpAddr::V6(places::HOST_V6),
+        };
         let url = match address(place) {
             IpAddr::V4(v4) => v4.to_string(),
             IpAddr::V6(v6) => format!("[{v6}]"),
@@ -82,7 +86,9 @@ impl Case<'_> {
             .replace("{ip}", &address(place).to_string())
             .replace("{url}", &url)
             .replace("{ok}", &address(OK).to_string())
-            .replace("{dash}", dash);
+            .replace("{own}", &own.to_string())
+            .replace("{dash}", dash)
+            .replace("{link}", LINK);
         attack::script(&filled, place, mark)
     }
 }
@@ -103,7 +109,7 @@ fn cases(entry: &Entry) -> impl Iterator<Item = Case<'_>> {
 /// What this machine lacks to try `entry`.
 fn missing(open: &Lab, entry: &Entry) -> Option<(&'static str, &'static str)> {
     let (probe, missing) = entry.needs?;
-    let probe = attack::script(probe, EVIL, "probe");
+    let probe = attack::script(&probe.replace("{link}", LINK), EVIL, "probe");
     (!open.run(&probe).succeeded()).then_some((entry.id, missing))
 }
 
@@ -203,6 +209,13 @@ fn help(lab: &Lab, case: &Case, mark: &str) -> Option<Program> {
     Some(helper)
 }
 
+/// As a script asks for it: the link of the default route.
+const LINK: &str = "$(awk '$2 == \"00000000\" {print $1; exit}' /proc/net/route)";
+/// Beyond [`COMMON`]: where tricks bring a server of their own.
+const MORE_RULES: &str = "
+      - {cidr: 10.99.0.10/32, protocol: tcp, ports: [9100]}
+      - {cidr: 'fd99::10/128', protocol: tcp, ports: [9100]}
+";
 /// Seconds for one trick: more than any timeout in it.
 const TIME: &str = "12";
 /// How long after its end a trick without a fence may leak.
