@@ -40,15 +40,17 @@ impl Frame {
         self.segment().map(|(flow, _, _)| flow)
     }
 
-    /// Whose link address ARP (RFC 826) or a neighbour solicitation (RFC 4861, section 4.3) asks
-    /// for.
-    pub fn asks_for(&self) -> Option<IpAddr> {
+    /// The neighbours that ARP (RFC 826) or a neighbour solicitation (RFC 4861, section 4.3) is
+    /// about: who asks, and who is asked for.
+    pub fn neighbours(&self) -> Option<[IpAddr; 2]> {
         if self.ethertype()? == ETHERTYPE_ARP {
-            return Some(Ipv4Addr::from(self.array::<4>(38)?).into());
+            let at = |offset| Some(IpAddr::V4(Ipv4Addr::from(self.array::<4>(offset)?)));
+            return Some([at(28)?, at(38)?]);
         }
         let (ICMPV6, offset) = self.transport()? else { return None };
         let is_question = self.0.get(offset) == Some(&NEIGHBOUR_SOLICITATION);
-        is_question.then_some(Ipv6Addr::from(self.array::<16>(offset + 8)?).into())
+        let at = |offset| Some(IpAddr::V6(Ipv6Addr::from(self.array::<16>(offset)?)));
+        is_question.then_some([at(22)?, at(offset + 8)?])
     }
 
     /// Every word in it that starts with `start`, in lower case.

@@ -256,7 +256,9 @@ fn wire(host: &Namespace, inet: &Namespace) {
     inet.batch(&lines);
     // Only now has the other end a carrier, without which IPv6 routes are refused.
     host.batch(&format!("route add default via {GATEWAY_V4}\nroute add default via {GATEWAY_V6}\n"));
-    // Doors that some hosts leave open: ping sockets for all, data in the SYN without a cookie.
+    // Doors that some hosts leave open: paths that a server adds, ping sockets for all, data in the
+    // SYN without a cookie.
+    host.batch("mptcp limits set subflow 8 add_addr_accepted 8\n");
     host.set("ipv4/ping_group_range", "0 2147483647");
     host.set("ipv4/tcp_fastopen", "5");
     inet.set("ipv4/tcp_fastopen", "1538");

@@ -573,7 +573,8 @@ def perform(name, *arguments):
     function = getattr(importlib.import_module("bypass." + file if file else "tricks"), name)
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
     as_bytes = ("mark", "name")
-    function(*(value.encode() if name in as_bytes else value for name, value in zip(names, arguments)))
+    rest = arguments[len(names) :]
+    function(*(value.encode() if name in as_bytes else value for name, value in zip(names, arguments)), *rest)
 
 
 if __name__ == "__main__":

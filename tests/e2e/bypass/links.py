@@ -1,6 +1,7 @@
 """Ways out below IP, and by links of one's own: `tricks.py links.NAME ARGUMENT...`."""
 
 import ctypes
+import fcntl
 import mmap
 import os
 import socket
@@ -120,7 +121,7 @@ def by_ring(data):
     flow.setsockopt(SOL_PACKET, 10, 1)  # PACKET_VERSION: TPACKET_V2
     flow.setsockopt(SOL_PACKET, 13, struct.pack("4I", 4096, 1, 2048, 2))
     memory = mmap.mmap(flow.fileno(), 4096)
-    start = 32 - 0  # TPACKET2_HDRLEN - sizeof(struct sockaddr_ll)
+    start = 32  # TPACKET2_HDRLEN - sizeof(struct sockaddr_ll)
     memory[start : start + len(data)] = data
     memory[0:8] = struct.pack("2I", 1, len(data))  # TP_STATUS_SEND_REQUEST
     flow.send(b"")
@@ -228,9 +229,9 @@ def rewritten(host, allowed, mark, hook):
     """Rules of one's own that change the destination after everyone has looked."""
     kind = "ip6" if ":" in host else "ip"
     chains = {
-        "nat": f"table {kind} way {{ chain c {{ type nat hook output priority -100; {kind} daddr {allowed} dnat to {host}; }} }}",
-        "last": f"table {kind} way {{ chain c {{ type filter hook postrouting priority 300; {kind} daddr {allowed} {kind} daddr set {host}; }} }}",
-        "egress": f"table netdev way {{ chain c {{ type filter hook egress device {link()} priority 300; {kind} daddr {allowed} {kind} daddr set {host}; }} }}",
+        "nat": f"table {kind} way {{ chain c {{ type nat hook output priority -100; {kind} daddr {allowed} dnat to {host}; }}\n}}",
+        "last": f"table {kind} way {{ chain c {{ type filter hook postrouting priority 300; {kind} daddr {allowed} {kind} daddr set {host}; }}\n}}",
+        "egress": f"table netdev way {{ chain c {{ type filter hook egress device {link()} priority 300; {kind} daddr {allowed} {kind} daddr set {host}; }}\n}}",
     }
     run(f"nft '{chains[hook]}'")
     try:
@@ -243,7 +244,7 @@ def redirected(mark):
     """What goes to loopback is sent out by the other link: a mirred action."""
     run("tc qdisc add dev lo clsact")
     try:
-        run(f"tc filter add dev lo egress matchall action mirred egress redirect dev {link()}")
+        run(f"tc filter add dev lo egress protocol all u32 match u32 0 0 action mirred egress redirect dev {link()}")
         sent_as_datagram("127.0.0.1", mark)
     finally:
         os.system("tc qdisc del dev lo clsact")
@@ -321,7 +322,8 @@ def gateway():
 
 
 def own_link_address():
-    return bytes.fromhex(open(f"/sys/class/net/{link()}/address").read().strip().replace(":", ""))
+    request = struct.pack("16s24x", link().encode())
+    return fcntl.ioctl(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 0x8927, request)[18:24]  # SIOCGIFHWADDR
 
 
 def own_address_v6():

@@ -50,7 +50,7 @@ pub const WAYS: &[Entry] = &[
     frame("N22-redirect", "a redirect", "{trick} links.solicited {mark} 137").over(V6),
     frame("B1-scapy", "scapy", "python3 -c \"from scapy.all import *; sendp(Ether()/IP(dst='{v4}')/UDP(dport=9000)/'{mark}', iface='{link}')\"").over(V4),
     frame("B1-nping", "nping", "nping --send-eth --udp -p 9000 -c 1 --data-string {mark} {v4}").over(V4),
-    frame("B1-arpspoof", "arpspoof", "timeout 1 arpspoof -i {link} -t 10.99.0.254 10.99.0.66").over(V4),
+    frame("B1-arpspoof", "arpspoof", "timeout 1 arpspoof -i {link} -t 10.99.0.254 10.99.0.67").over(V4),
     // Links, routes and rules.
     link("B4-tun", "a tunnel that is forwarded", "{trick} tun {v4} {mark}").over(V4),
     link("B5-vxlan", "VXLAN", "{trick} links.tunnel {ip} {ok} {mark} vxlan id 7 remote {ip} dstport 4789 dev {link}"),
@@ -70,7 +70,7 @@ pub const WAYS: &[Entry] = &[
     link("N24-dnat", "destination NAT of one's own", "{trick} links.rewritten {ip} {ok} {mark} nat"),
     link("N24-postrouting", "a rewrite after routing", "{trick} links.rewritten {ip} {ok} {mark} last"),
     link("N24-egress", "a rewrite at the link", "{trick} links.rewritten {ip} {ok} {mark} egress"),
-    link("N24-mirred", "loopback sent out", "{trick} links.redirected {mark}").over(V4).needs("tc qdisc add dev lo clsact && tc filter add dev lo egress matchall action mirred egress redirect dev wan; status=$?; tc qdisc del dev lo clsact; exit $status", "this kernel has no matchall classifier"),
+    link("N24-mirred", "loopback sent out", "{trick} links.redirected {mark}").over(V4).needs("tc qdisc add dev lo clsact && tc filter add dev lo egress protocol all u32 match u32 0 0 action mirred egress redirect dev wan; status=$?; tc qdisc del dev lo clsact; exit $status", "this kernel redirects no frames"),
     link("N25-macvlan", "a link on top of the link", "{trick} links.on_top {v4} {mark} macvlan mode bridge").over(V4),
     link("N25-macvtap", "a tap on top of the link", "{trick} links.on_top {v4} {mark} macvtap mode bridge").over(V4),
     link("N25-vlan", "a VLAN on top of the link", "{trick} links.on_top {v4} {mark} vlan id 5").over(V4).needs("ip link add link {link} name probe type vlan id 6 && ip link del probe", "this kernel has no VLANs"),
