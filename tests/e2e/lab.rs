@@ -256,6 +256,9 @@ fn wire(host: &Namespace, inet: &Namespace) {
     inet.batch(&lines);
     // Only now has the other end a carrier, without which IPv6 routes are refused.
     host.batch(&format!("route add default via {GATEWAY_V4}\nroute add default via {GATEWAY_V6}\n"));
+    // As on a host of containers: nothing but the fence keeps a packet of a device from being forwarded.
+    host.set("ipv4/ip_forward", "1");
+    host.set("ipv6/conf/all/forwarding", "1");
     // Doors that some hosts leave open: paths that a server adds, ping sockets for all, data in the
     // SYN without a cookie.
     host.batch("mptcp limits set subflow 8 add_addr_accepted 8\n");

@@ -89,6 +89,25 @@ fn a_socket_that_was_made_outside_is_not_inherited() {
 }
 
 #[test]
+fn a_descriptor_that_could_lead_out_is_no_input_of_an_agent() {
+    let fence = fence(EMPTY);
+    let agent = fence.agent(AGENT).command(&["true"]);
+    let words = std::iter::once(agent.get_program()).chain(agent.get_args());
+    let words: Vec<&str> = words.map(|word| word.to_str().expect("arguments are UTF-8")).collect();
+    let behind =
+        |shell: &str| program::run(fence.lab().command(&[&["bash", "-c", shell], &words[..]].concat()));
+    for input in ["/dev/null", "/etc/passwd", "<(echo piped)"] {
+        let outcome = behind(&format!("exec \"$0\" \"$@\" < {input}"));
+        assert!(outcome.succeeded(), "{input}: {outcome:#?}");
+    }
+    for input in ["/dev/net/tun", "/etc", "/dev/udp/10.99.0.66/9000"] {
+        let outcome = behind(&format!("exec \"$0\" \"$@\" < {input}"));
+        assert_eq!(outcome.code, 125, "{input}: {outcome:#?}");
+        assert!(outcome.stderr.contains("stdin"), "it says what to change: {outcome:#?}");
+    }
+}
+
+#[test]
 fn what_outlives_the_command_is_fenced_or_gone() {
     let fence = fence(COMMON);
     let mark = mark();

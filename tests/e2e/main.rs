@@ -32,6 +32,7 @@ mod launch;
 mod names;
 mod reload;
 mod rules;
+mod sealed;
 mod server_names;
 mod sockets;
 mod terminal;
@@ -43,9 +44,14 @@ const AGENT: &str = "tester";
 
 /// A lab of its own, fenced by the programs of this build.
 fn fence(policy: &str) -> Fence {
+    fence_in(lab::Lab::new(), policy)
+}
+
+/// The same, in a lab that a scenario prepared.
+fn fence_in(lab: lab::Lab, policy: &str) -> Fence {
     let programs = Programs {
         egressd: env!("CARGO_BIN_EXE_egressd").into(),
         egressctl: env!("CARGO_BIN_EXE_egressctl").into(),
     };
-    Fence::start(lab::Lab::new(), programs, policy)
+    Fence::start(lab, programs, policy)
 }

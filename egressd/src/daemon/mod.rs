@@ -239,6 +239,9 @@ impl Daemon {
             Lifetime::Service => {
                 let spare = self.spare_cell.lock().unwrap_or_else(PoisonError::into_inner).take();
                 spare.iter().for_each(|cell| self.fence.demolish(cell));
+                if let Err(error) = self.fence.restore_forwarding() {
+                    tracing::warn!(%error, "failed to put forwarding back");
+                }
                 self.recorder.settled().await;
             }
             Lifetime::Command => {

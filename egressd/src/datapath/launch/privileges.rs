@@ -3,8 +3,19 @@
 
 use crate::policy;
 use caps::Capability;
-use nix::{errno::Errno, unistd::User};
-use std::{ffi::CString, io};
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname},
+        stat::{FileStat, SFlag, fstat, major, minor},
+    },
+    unistd::{User, isatty},
+};
+use std::{
+    ffi::CString,
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+};
 
 /// Changes every user and group id, and the variables that name the user.
 ///
@@ -46,26 +57,50 @@ pub fn drop_capabilities(keep: &[Capability]) -> Result<(), caps::errors::CapsEr
     caps::set(None, CapSet::Permitted, &kept)
 }
 
-/// Closes everything but stdin, stdout and stderr. Those three are refused when
-/// they are network sockets, which would carry the cgroup of whoever made them.
+/// Closes everything but stdin, stdout and stderr. Those three must be files, pipes, terminals, the
+/// harmless devices or Unix sockets: whatever else they are would carry the namespaces or the cgroup
+/// of whoever made it.
 ///
 /// # Errors
-/// One of the three is such a socket.
+/// One of the three is something else.
 pub fn close_descriptors() -> io::Result<()> {
-    for number in 0..3 {
-        let is_network = nix::sys::socket::getsockname::<nix::sys::socket::SockaddrStorage>(number)
-            .is_ok_and(|address| address.as_unix_addr().is_none());
-        if is_network {
-            return Err(io::Error::other(format!(
-                "descriptor {} is a network socket, which the fence would not cover",
-                number
-            )));
+    for (number, name) in ["stdin", "stdout", "stderr"].into_iter().enumerate() {
+        // SAFETY: the descriptor is looked at, and not closed.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(i32::try_from(number).map_err(io::Error::other)?) };
+        match fstat(descriptor) {
+            Ok(found) if is_harmless(descriptor, &found) => {}
+            Err(Errno::EBADF) => {}
+            Ok(_) | Err(_) => {
+                return Err(io::Error::other(format!(
+                    "{name} is no file, pipe, terminal or Unix socket, and the fence would not cover it: \
+                     redirect it, for example from or to `/dev/null`"
+                )));
+            }
         }
     }
     // SAFETY: nothing in this process uses a descriptor above 2 from here on.
     match unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Whether nothing but bytes goes through a descriptor that was opened outside. A folder would lead
+/// to files that are hidden; a device, a ring of io_uring or a network socket leads out.
+fn is_harmless(descriptor: BorrowedFd<'_>, found: &FileStat) -> bool {
+    // Documentation/admin-guide/devices.txt: null, zero, full, random and urandom.
+    const MEMORY: u64 = 1;
+    const HARMLESS: [u64; 5] = [3, 5, 7, 8, 9];
+    let kind = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT;
+    let device = (major(found.st_rdev), minor(found.st_rdev));
+    match kind {
+        SFlag::S_IFREG | SFlag::S_IFIFO => true,
+        SFlag::S_IFCHR => {
+            (device.0 == MEMORY && HARMLESS.contains(&device.1)) || isatty(descriptor).unwrap_or(false)
+        }
+        SFlag::S_IFSOCK => getsockname::<SockaddrStorage>(descriptor.as_raw_fd())
+            .is_ok_and(|address| address.family() == Some(AddressFamily::Unix)),
+        _ => false,
     }
 }
 
