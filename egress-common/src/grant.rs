@@ -99,7 +99,13 @@ impl NetworkKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetworkValue {
+    /// Or [`Self::HOLE`].
     pub rule: u32,
+}
+
+impl NetworkValue {
+    /// No rule: a special network within a wider one that does not open it.
+    pub const HOLE: u32 = 0;
 }
 
 /// A rule that is in force for an agent. Direct flows live as long as theirs is.

@@ -43,4 +43,6 @@ drop_reasons! {
     RuleRemoved = 9,
     /// The frame's source is not the agent's own.
     SourceForged = 10,
+    /// The address is special, and the network rule that holds it does not name it.
+    AddressSpecial = 11,
 }

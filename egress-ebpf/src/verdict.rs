@@ -5,7 +5,7 @@ use crate::{
     maps::{AGENTS, DENIED_NETWORKS, GRANTS, NETWORKS, RULES},
 };
 use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, maps::lpm_trie::Key};
-use egress_common::{Address, DropReason, Gate, GrantKey, NetworkKey, RuleKey};
+use egress_common::{Address, DropReason, Gate, GrantKey, NetworkKey, NetworkValue, RuleKey};
 
 /// Leave, and the way it takes.
 pub struct Pass {
@@ -26,6 +26,9 @@ pub fn judge(agent: u32, transport: u8, address: &Address, port: u16) -> Result<
     }
     let network = Key::new(NetworkKey::BITS, NetworkKey::new(agent, transport, port, *address));
     let Some(allowed) = NETWORKS.get(&network) else { return Err(denied) };
+    if allowed.rule == NetworkValue::HOLE {
+        return Err(Denied::because(DropReason::AddressSpecial));
+    }
     denied_network(agent, transport, port, address)?;
     Ok(Pass { rule: allowed.rule, through_proxy: false })
 }
@@ -45,8 +48,8 @@ pub fn judge_again(agent: u32, transport: u8, address: &Address, port: u16, rule
     }
     let network = Key::new(NetworkKey::BITS, NetworkKey::new(agent, transport, port, *address));
     match NETWORKS.get(&network) {
-        Some(_) => Ok(()),
-        None => Err(removed),
+        Some(allowed) if allowed.rule != NetworkValue::HOLE => Ok(()),
+        Some(_) | None => Err(removed),
     }
 }
 

@@ -2,11 +2,11 @@
 
 use crate::{
     AGENT,
-    attack::stops,
+    attack::{stops, works},
     fence,
     lab::Lab,
     places::{ALT, EVIL, OK},
-    policies::COMMON,
+    policies::{COMMON, with},
     program::Outcome,
 };
 use std::{io::ErrorKind, net::TcpListener};
@@ -63,6 +63,30 @@ fn the_metadata_service_is_denied() {
     let fetch =
         ["curl -s -m 2 http://169.254.169.254/{mark}", "{trick} tcp_send_only 169.254.169.254 80 {mark}"];
     stops(&fence.agent(AGENT), EVIL, &fetch);
+}
+
+#[test]
+fn a_rule_for_every_address_is_none_for_special_ones() {
+    let everything = with(&[
+        "{cidr: 0.0.0.0/0, protocol: tcp, ports: [80, 9000]}",
+        "{cidr: '::/0', protocol: tcp, ports: [80, 9000]}",
+        "{cidr: 10.99.0.10/32, protocol: tcp, ports: [9000]}",
+    ]);
+    let fence = fence(&everything);
+    for mode in ["sealed", "cgroup"] {
+        let flags = ["--mode", mode];
+        let agent = fence.agent(AGENT).with(&flags);
+        works(&agent, OK, &["{trick} tcp {v4} 9000 {mark}"]);
+        stops(
+            &agent,
+            EVIL,
+            &[
+                "{trick} tcp_send_only 169.254.169.254 80 {mark}",
+                "{trick} tcp_send_only {v4} 9000 {mark}",
+                "{trick} tcp_send_only {v6} 9000 {mark}",
+            ],
+        );
+    }
 }
 
 #[test]

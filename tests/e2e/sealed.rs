@@ -128,7 +128,7 @@ fn a_cell_goes_with_its_agent() {
         let entries = fs::read_dir(fence.lab().folder().join("run/cells")).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect::<Vec<PathBuf>>()
     };
-    let links = || fence.lab().run("ip -o link | grep -c ': eg'").stdout.trim().to_owned();
+    let links = || fence.lab().run("ip -o link | grep -c ': egd'").stdout.trim().to_owned();
     // The one that is ready for the next agent stays.
     poll("the end of the cell", || (cells().len() == 1 && links() == "1").then_some(()));
     let chains =

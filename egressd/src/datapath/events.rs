@@ -112,5 +112,6 @@ fn reason(denied: DropReason) -> Reason {
         DropReason::QuotaExceeded => Reason::QuotaExceeded,
         DropReason::RuleRemoved => Reason::RuleRemoved,
         DropReason::SourceForged => Reason::SourceForged,
+        DropReason::AddressSpecial => Reason::AddressSpecialPurpose,
     }
 }

@@ -18,17 +18,25 @@ pub fn fits(policy: &Policy) -> Result<(), usize> {
     if count <= bound { Ok(()) } else { Err(count) }
 }
 
-/// The networks that `rules` allow, by port.
+/// The networks that `rules` allow, by port, and the holes in them. The longest network that holds an
+/// address decides, so a rule that names what is a hole in another one opens it.
 pub fn networks(rules: &[Rule]) -> Vec<NetworkEntry> {
-    let entries = |rule: &Rule| {
-        let Subject::Network(network) = rule.subject else { return Vec::new() };
-        let transport = rule.protocol.map_or(TCP, transport_of);
-        rule.ports
-            .iter()
-            .map(|port| NetworkEntry { network, port: *port, transport, rule: rule.id })
-            .collect()
-    };
-    rules.iter().flat_map(entries).collect()
+    let mut entries: Vec<NetworkEntry> = rules.iter().flat_map(allowed_entries).collect();
+    let holes: Vec<_> = entries.iter().flat_map(NetworkEntry::holes).collect();
+    let is_named =
+        |hole: &NetworkEntry, entries: &[NetworkEntry]| entries.iter().any(|held| held.is_as_wide_as(hole));
+    for hole in holes {
+        if !is_named(&hole, &entries) {
+            entries.push(hole);
+        }
+    }
+    entries
+}
+
+fn allowed_entries(rule: &Rule) -> Vec<NetworkEntry> {
+    let Subject::Network(network) = rule.subject else { return Vec::new() };
+    let transport = rule.protocol.map_or(TCP, transport_of);
+    rule.ports.iter().map(|port| NetworkEntry { network, port: *port, transport, rule: rule.id }).collect()
 }
 
 /// The networks that `rules` deny, by port; 0 for every port or transport.

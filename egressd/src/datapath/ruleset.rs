@@ -117,13 +117,13 @@ pub fn frames(table: &str, link: &Link, share: Option<&Share>) -> String {
     ));
     rule(format_args!("ip hdrlength != 5 counter drop"));
     rule(format_args!("ip frag-off & 0x3fff != 0 counter drop"));
-    for network in share.iter().flat_map(|share| &share.networks) {
+    for network in share.iter().flat_map(|share| &share.networks).filter(|network| !network.is_hole()) {
         let (source, word) = match network.network.addr() {
             IpAddr::V4(_) => (IpAddr::V4(*v4), "ip"),
             IpAddr::V6(_) => (IpAddr::V6(*v6), "ip6"),
         };
-        let (net, port, transport) = (network.network, network.port, transport(network.transport));
-        rule(format_args!("{word} saddr {source} {word} daddr {net} {transport} dport {port} accept"));
+        let (net, port, transport) = (destination(network), network.port, transport(network.transport));
+        rule(format_args!("{word} saddr {source} {net} {transport} dport {port} accept"));
     }
     rule(format_args!("ip saddr {v4} ip daddr . meta l4proto . th dport @direct4_{number} accept"));
     rule(format_args!("ip6 saddr {v6} ip6 daddr . meta l4proto . th dport @direct6_{number} accept"));
@@ -183,6 +183,16 @@ fn sets(text: &mut String, share: &Share) {
     }
 }
 
+/// What is within a network and not in a hole of it.
+fn destination(entry: &NetworkEntry) -> String {
+    let (word, network) = (word(entry.network.addr()), entry.network);
+    let holes: Vec<String> = entry.holes().map(|hole| hole.network.to_string()).collect();
+    match holes.is_empty() {
+        true => format!("{word} daddr {network}"),
+        false => format!("{word} daddr {network} {word} daddr != {{ {} }}", holes.join(", ")),
+    }
+}
+
 fn elements(share: &Share, family: u8) -> Vec<String> {
     let direct = share.direct.iter().filter(|(_, address, _)| self::family(*address) == family);
     direct.map(|(transport, address, port)| format!("{address} . {transport} . {port}")).collect()
@@ -193,13 +203,14 @@ fn chain(text: &mut String, share: &Share) {
     let ports = &share.listeners;
     listeners(text, IpAddr::V4(Ipv4Addr::LOCALHOST), ports.dns_v4, [ports.proxy_v4, ports.explicit_v4]);
     listeners(text, IpAddr::V6(Ipv6Addr::LOCALHOST), ports.dns_v6, [ports.proxy_v6, ports.explicit_v6]);
-    for network in &share.networks {
+    for network in share.networks.iter().filter(|network| !network.is_hole()) {
         let (word, transport) = (word(network.network.addr()), transport(network.transport));
         let (net, port) = (network.network, network.port);
         let is_loopback = network.network.addr().is_loopback();
         // A socket chooses its device: what is for this host must not be put on a wire.
         let device = if is_loopback { "oif lo " } else { "" };
-        line(text, format_args!("\t\t{device}{word} daddr {net} {transport} dport {port} accept"));
+        let to = destination(network);
+        line(text, format_args!("\t\t{device}{to} {transport} dport {port} accept"));
         if is_loopback {
             // A listener of the agent's own answers from there.
             line(text, format_args!("\t\toif lo {word} saddr {net} {transport} sport {port} accept"));

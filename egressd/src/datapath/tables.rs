@@ -4,7 +4,9 @@ use super::{
     ebpf::{EbpfError, chain},
     seal::Link,
 };
-use crate::policy::{AgentId, Grant, HostName, Moment, OriginalDestination, Protocol, RuleId, Transport};
+use crate::policy::{
+    AgentId, Grant, HostName, Moment, OriginalDestination, Protocol, RuleId, Transport, special_within,
+};
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key};
 use egress_common::{
     AgentConfig, CounterKey, DropReason, Gate, GrantKey, GrantValue, LOST_EVENTS, LinkConfig, NameKey,
@@ -43,6 +45,29 @@ pub struct NetworkEntry {
     pub port: u16,
     pub transport: u8,
     pub rule: RuleId,
+}
+
+impl NetworkEntry {
+    /// The special networks within this one that it does not open, as entries without a rule.
+    pub fn holes(&self) -> impl Iterator<Item = Self> {
+        let entry = *self;
+        special_within(self.network).into_iter().map(move |network| Self {
+            network,
+            rule: RuleId(NetworkValue::HOLE),
+            ..entry
+        })
+    }
+
+    #[must_use]
+    pub fn is_hole(&self) -> bool {
+        self.rule.0 == NetworkValue::HOLE
+    }
+
+    /// Whether both stand at one place of a trie.
+    #[must_use]
+    pub fn is_as_wide_as(&self, other: &Self) -> bool {
+        (self.network, self.port, self.transport) == (other.network, other.port, other.transport)
+    }
 }
 
 type Outcome = Result<(), MapError>;

@@ -176,7 +176,11 @@ impl Policy {
                 None => {}
             }
         }
-        let rule = self.nearest(|rule| rule.subject.holds(address), flow, none)?;
+        if none == Reason::AddressNotGranted && self.allow.iter().any(|rule| rule.subject.holds(address)) {
+            // A rule holds it without naming it.
+            none = Reason::AddressSpecialPurpose;
+        }
+        let rule = self.nearest(|rule| rule.subject.opens(address), flow, none)?;
         Ok(permit(flow, Some(address), rule))
     }
 

@@ -151,7 +151,7 @@ reasons! {
     QueryTypeNotAllowed = "query-type-not-allowed",
     /// The DNS message could not be read.
     QueryMalformed = "query-malformed",
-    /// The answer holds an address that is special (private, loopback, metadata, ...).
+    /// The address is special (private, loopback, metadata, ...), and no rule names it.
     AddressSpecialPurpose = "address-special-purpose",
     /// No upstream resolver gave an answer.
     UpstreamFailed = "upstream-failed",

@@ -30,4 +30,4 @@ pub use moment::Moment;
 pub use pattern::{Pattern, PatternError};
 pub use remedy::remedy;
 pub use rule::{Protocol, Rule, RuleId, Source, Subject};
-pub use special::{SpecialPurpose, special_purpose};
+pub use special::{SpecialPurpose, special_purpose, special_within};

@@ -1,6 +1,6 @@
 //! One line of a policy.
 
-use super::pattern::Pattern;
+use super::{pattern::Pattern, special::special_within};
 use ipnet::IpNet;
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -66,6 +66,21 @@ impl Subject {
     pub fn holds(&self, address: IpAddr) -> bool {
         match self {
             Self::Network(network) => network.contains(&address),
+            Self::Host(_) => false,
+        }
+    }
+}
+
+impl Subject {
+    /// Whether this is a network that opens `address`: one that holds it, and names it where it is
+    /// special. `0.0.0.0/0` opens no metadata service.
+    #[must_use]
+    pub fn opens(&self, address: IpAddr) -> bool {
+        match self {
+            Self::Network(network) => {
+                network.contains(&address)
+                    && !special_within(*network).iter().any(|hole| hole.contains(&address))
+            }
             Self::Host(_) => false,
         }
     }

@@ -101,7 +101,7 @@ const SETTINGS: [Setting; 2] = [
 
 /// The table that exists, for a family, where we turned its forwarding on. Devices of every instance begin so.
 const GUARD: &str = "egressd_forwarding";
-const DEVICES: &str = "eg";
+const DEVICES: &str = "egd";
 
 /// The settings that are off.
 fn missing() -> Outcome<Vec<&'static Setting>> {
@@ -151,7 +151,7 @@ fn is_used() -> bool {
     let looks_like_ours = |name: &str| {
         name.strip_prefix(DEVICES)
             .and_then(|rest| rest.split_once('n'))
-            .is_some_and(|(hash, number)| hash.len() == 6 && number.parse::<u32>().is_ok())
+            .is_some_and(|(hash, number)| hash.len() == 5 && number.parse::<u32>().is_ok())
     };
     nix::net::if_::if_nameindex()
         .is_ok_and(|links| links.iter().any(|link| link.name().to_str().is_ok_and(looks_like_ours)))

@@ -239,7 +239,7 @@ fn name(instance: &str, number: u32) -> String {
 
 fn prefix(instance: &str) -> String {
     let hash = egress_common::fnv1a(instance.bytes());
-    format!("eg{:06x}n", hash & 0x00ff_ffff)
+    format!("egd{:05x}n", hash & 0x000f_ffff)
 }
 
 fn index(name: &str) -> io::Result<u32> {
