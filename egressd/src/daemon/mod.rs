@@ -145,7 +145,7 @@ impl Daemon {
             );
         }
         let Ebpf { tables, events } = Ebpf::load(&pins, &root)?;
-        let nft = Nft::open(&options.instance, &root)?;
+        let nft = Nft::claim(&options.instance, &root)?;
         let frames = Frames::open(&pins)?;
         let fence = Arc::new(Fence::new(tables, nft, frames, forwarding()));
         let agents = Arc::new(Agents::default());
@@ -266,7 +266,7 @@ fn remove_everything(options: &Options) {
     Cell::sweep(&run_dir.join("cells"), &options.instance, &[]);
     let outcomes = [
         ("forwarding", forwarding().restore().map_err(anyhow::Error::from)),
-        ("nft table", root().and_then(|root| Ok(Nft::open(&options.instance, &root)?.delete()?))),
+        ("nft table", root().and_then(|root| Ok(Nft::claim(&options.instance, &root)?.delete()?))),
         ("pins", Pins::open(&run_dir.join("bpf")).and_then(Pins::remove).map_err(anyhow::Error::from)),
         ("cgroup", root().and_then(|root| Ok(root.remove()?))),
         ("run folder", fs::remove_dir_all(run_dir).map_err(anyhow::Error::from)),

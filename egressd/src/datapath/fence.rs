@@ -98,16 +98,7 @@ impl Fence {
     /// Names what could not be written; then the agent is to be dismissed.
     pub fn admit(&self, agent: &Agent, site: Site<'_>) -> Result<(), FenceError> {
         self.announce(agent, site)?;
-        let has_share = {
-            let mut nft = self.nft();
-            let share = nft.share(agent.id().0);
-            share.is_some_and(|share| !share.networks.is_empty() || !share.direct.is_empty())
-        };
-        // The chain of a link is there, and lets nothing pass yet: it is right as it is for an agent
-        // that has nothing to pass.
-        if site.link.is_none() || has_share {
-            self.nft().apply_share(agent.id().0)?;
-        }
+        self.nft().open(agent.id().0)?;
         self.open(agent, site)
     }
 

@@ -31,7 +31,7 @@ impl Nft {
     ///
     /// # Errors
     /// `nft` is missing or refuses, or the hierarchy is where `nft` does not look.
-    pub fn open(instance: &str, root: &Cgroup) -> Result<Self, NftError> {
+    pub fn claim(instance: &str, root: &Cgroup) -> Result<Self, NftError> {
         let table: String = format!("egressd_{instance}")
             .chars()
             .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' })
@@ -86,6 +86,19 @@ impl Nft {
             },
             None => Ok(()),
         }
+    }
+
+    /// Lets an agent that has just got its link reach what its share says. No-op where that is nothing.
+    ///
+    /// # Errors
+    /// Says what `nft` said.
+    pub fn open(&self, agent: u32) -> Result<(), NftError> {
+        let Some(share) = self.shares.get(&agent) else { return Ok(()) };
+        let text = match &share.place {
+            Place::Cgroup { .. } => return self.apply(),
+            Place::Link(link) => ruleset::frames_of(&self.table, link, share),
+        };
+        if text.is_empty() { Ok(()) } else { run(&text) }
     }
 
     /// Has the chain of a link drop every frame until it has an agent.

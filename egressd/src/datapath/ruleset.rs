@@ -96,10 +96,6 @@ pub fn frames(table: &str, link: &Link, share: Option<&Share>) -> String {
         let set = format!("netdev {table} direct{family}_{number}");
         let kind = format!("{{ type {kind} . inet_proto . inet_service; }}");
         line(&mut text, format_args!("add set {set} {kind}\nflush set {set}"));
-        let elements = share.map(|share| elements(share, family)).unwrap_or_default();
-        if !elements.is_empty() {
-            line(&mut text, format_args!("add element {set} {{ {} }}", elements.join(", ")));
-        }
     }
     line(
         &mut text,
@@ -117,17 +113,36 @@ pub fn frames(table: &str, link: &Link, share: Option<&Share>) -> String {
     ));
     rule(format_args!("ip hdrlength != 5 counter drop"));
     rule(format_args!("ip frag-off & 0x3fff != 0 counter drop"));
-    for network in share.iter().flat_map(|share| &share.networks).filter(|network| !network.is_hole()) {
+    rule(format_args!("ip saddr {v4} ip daddr . meta l4proto . th dport @direct4_{number} accept"));
+    rule(format_args!("ip6 saddr {v6} ip6 daddr . meta l4proto . th dport @direct6_{number} accept"));
+    if let Some(share) = share {
+        text += &frames_of(table, link, share);
+    }
+    text
+}
+
+/// A transaction that adds what an agent may reach to the chain of its link, which lets nothing pass
+/// yet. It removes nothing: for what is removed, `nft` waits until no processor uses it.
+#[must_use]
+pub fn frames_of(table: &str, link: &Link, share: &Share) -> String {
+    let Link { number, v4, v6, .. } = link;
+    let mut text = String::new();
+    for family in [4, 6] {
+        let elements = elements(share, family);
+        if !elements.is_empty() {
+            let set = format!("netdev {table} direct{family}_{number}");
+            line(&mut text, format_args!("add element {set} {{ {} }}", elements.join(", ")));
+        }
+    }
+    for network in share.networks.iter().filter(|network| !network.is_hole()) {
         let (source, word) = match network.network.addr() {
             IpAddr::V4(_) => (IpAddr::V4(*v4), "ip"),
             IpAddr::V6(_) => (IpAddr::V6(*v6), "ip6"),
         };
         let (net, port, transport) = (destination(network), network.port, transport(network.transport));
-        rule(format_args!("{word} saddr {source} {net} {transport} dport {port} accept"));
+        let rule = format!("{word} saddr {source} {net} {transport} dport {port} accept");
+        line(&mut text, format_args!("add rule netdev {table} frames_{number} {rule}"));
     }
-    rule(format_args!("ip saddr {v4} ip daddr . meta l4proto . th dport @direct4_{number} accept"));
-    rule(format_args!("ip6 saddr {v6} ip6 daddr . meta l4proto . th dport @direct6_{number} accept"));
-    rule(format_args!("counter"));
     text
 }
 

@@ -111,7 +111,8 @@ impl Parked {
                 Ok(Self { child, hold: Some(hold) })
             }
             _ => Err(io::Error::other(format!(
-                "failed to make a user and a network namespace: {} (is user.max_user_namespaces 0?)",
+                "failed to make a user and a network namespace: {}; is user.max_user_namespaces 0? \
+                 `--mode cgroup` needs neither",
                 Errno::last().desc()
             ))),
         }
