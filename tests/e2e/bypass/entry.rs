@@ -44,6 +44,11 @@ impl Entry {
         Self { allowed: Allowed::Never(reason), ..self }
     }
 
+    /// Only a sealed agent may do this at all: `script`. No other may, because `reason`.
+    pub const fn works_sealed_as(self, script: &'static str, reason: &'static str) -> Self {
+        Self { allowed: Allowed::Sealed(script, reason), ..self }
+    }
+
     /// Needs someone outside: see [`Helper`].
     pub const fn helped_by(self, helper: Helper) -> Self {
         Self { helper, ..self }
@@ -61,6 +66,8 @@ pub enum Allowed {
     /// The trick itself, towards the place that is allowed.
     Same,
     Script(&'static str),
+    /// The same in sealed mode. In the other no such thing is allowed, and why.
+    Sealed(&'static str, &'static str),
     /// No such thing is allowed, and why.
     Never(&'static str),
 }
@@ -140,6 +147,7 @@ impl fmt::Display for Family {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Cgroup,
+    Sealed,
 }
 
 impl Mode {
@@ -149,6 +157,9 @@ impl Mode {
             (Self::Cgroup, Tier::T0) => (crate::AGENT, &["--mode", "cgroup", "--uid", "nobody"]),
             // No policy lets it keep a capability over the network.
             (Self::Cgroup, Tier::T1 | Tier::T2) => (crate::AGENT, &["--mode", "cgroup"]),
+            (Self::Sealed, Tier::T0) => (crate::AGENT, &["--mode", "sealed", "--uid", "nobody"]),
+            (Self::Sealed, Tier::T1) => (RAW_AGENT, &["--mode", "sealed"]),
+            (Self::Sealed, Tier::T2) => (ADMIN_AGENT, &["--mode", "sealed"]),
         }
     }
 }
@@ -157,12 +168,17 @@ impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Cgroup => "cgroup",
+            Self::Sealed => "sealed",
         })
     }
 }
 
 /// Every mode that ways out are tried in.
-pub const MODES: &[Mode] = &[Mode::Cgroup];
+pub const MODES: &[Mode] = &[Mode::Cgroup, Mode::Sealed];
+
+/// The agents whose policies keep NET_RAW, and NET_ADMIN with it.
+pub const RAW_AGENT: &str = "raw";
+pub const ADMIN_AGENT: &str = "admin";
 
 pub const ANYONE: &[Tier] = &[Tier::T0, Tier::T1];
 pub const USER: &[Tier] = &[Tier::T0];

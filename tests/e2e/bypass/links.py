@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 
-from tricks import LIBC, check, ipv4_datagram, link, own_address
+from tricks import LIBC, check, datagram, expect, ipv4_datagram, link, own_address
 
 ALL = 0x0003  # ETH_P_ALL
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
@@ -26,6 +26,14 @@ def frame(host, mark, how="raw", change=""):
         value = bytes.fromhex(value)
         data = data[: int(offset)] + value + data[int(offset) + len(value) :]
     WAYS[how](data)
+
+
+def answered(host, mark):
+    """A frame as it should be, and an answer to it."""
+    with datagram(host) as flow:
+        flow.bind(("", 4000))
+        by_raw(framed(host, mark))
+        expect(flow.recv(4096) == mark)
 
 
 def tagged(host, mark, tag):
@@ -264,8 +272,6 @@ def on_top(host, mark, *kind):
 
 
 def sent_as_datagram(host, mark):
-    from tricks import datagram
-
     datagram(host).sendto(mark, (host, 9000))
     time.sleep(0.05)
 

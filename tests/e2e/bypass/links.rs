@@ -15,7 +15,8 @@ pub const WAYS: &[Entry] = &[
     frame("B77-packet", "a packet socket by 32 bits", "{trick} links.frame {ip} {mark} foreign-call").needs("{trick} links.frame {v4} {mark} foreign-call", NO_32),
     frame("B77-socketcall", "a packet socket by socketcall(2)", "{trick} links.frame {ip} {mark} socketcall").needs("{trick} links.frame {v4} {mark} socketcall", NO_32),
     frame("B77-packet-x32", "a packet socket by x32", "{trick} links.frame {ip} {mark} x32").needs("{trick} links.frame {v4} {mark} x32", "this kernel takes no calls of x32"),
-    frame("N20-ok", "a frame to what is allowed", "{trick} links.frame {ok} {mark}"),
+    frame("N20-ok", "another port of what is allowed", "{trick} links.frame {ok} {mark} raw 36:1538").over(V4),
+    frame("N20-ok-v6", "another port of what is allowed", "{trick} links.frame {ok} {mark} raw 56:1538").over(V6),
     frame("N20-forged-link", "a forged link address", "{trick} links.frame {ok} {mark} raw 6:020202020202"),
     frame("N20-segment", "a segment in no flow", "{trick} links.segment {ip} 443 {mark} 0x18"),
     frame("N20-syn", "data in a SYN", "{trick} links.segment {ip} 443 {mark} 2"),
@@ -82,7 +83,9 @@ pub const WAYS: &[Entry] = &[
 
 /// A frame that root without NET_ADMIN sends.
 const fn frame(id: &'static str, what: &'static str, trick: &'static str) -> Entry {
-    way(id, what, trick).at(ROOT).never_works("no frame of one's own is allowed")
+    way(id, what, trick)
+        .at(ROOT)
+        .works_sealed_as("{trick} links.answered {ok} {mark}", "no frame of one's own is allowed")
 }
 
 /// A link, route or rule that NET_ADMIN is needed for.

@@ -1,7 +1,7 @@
 //! Tries the ways out of one section: in the fence by every mode, and without a fence meanwhile.
 
 use super::{
-    entry::{Allowed, Entry, Family, Helper, MODES, Mode, Tier},
+    entry::{ADMIN_AGENT, Allowed, Entry, Family, Helper, MODES, Mode, RAW_AGENT, Tier},
     matrix::{self, Row},
 };
 use crate::{
@@ -14,42 +14,71 @@ use crate::{
     program::{self, Outcome, Program, poll_for},
     sniffer::mark,
 };
-use std::{collections::HashMap, net::IpAddr, time::Duration};
+use std::{collections::HashMap, net::IpAddr, panic::resume_unwind, time::Duration};
 
 /// Tries all `entries`, writes what came of it, and only then complains.
 ///
 /// # Panics
 /// Lists each way out that leaks, proves nothing, or stops what is allowed.
 pub fn section(name: &'static str, entries: &[Entry]) {
-    let fence = crate::fence(&format!("{COMMON}{MORE_RULES}"));
-    // Another lab without a fence: what leaks there cannot be mistaken for what leaks here.
-    let open = Lab::new();
-    let missing: HashMap<&str, &str> = entries.iter().filter_map(|entry| missing(&open, entry)).collect();
     let cases: Vec<Case> = entries.iter().flat_map(cases).collect();
-    let possible = |case: &&Case| !missing.contains_key(case.entry.id);
-    let (mut rows, unfenced) = std::thread::scope(|scope| {
-        let unfenced = scope.spawn(|| {
-            let tried = cases.iter().filter(possible).map(|case| (case.key(), unfenced(&open, case)));
-            tried.collect::<HashMap<_, _>>()
-        });
-        let in_each = MODES.iter().flat_map(|mode| cases.iter().map(move |case| (*mode, case)));
-        let mut twins = Twins::default();
-        let rows: Vec<Row> = in_each
-            .map(|(mode, case)| match missing.get(case.entry.id) {
-                Some(why) => Row::skipped(name, mode, case, why),
-                None => fenced(&fence, &mut twins, name, mode, case),
-            })
-            .collect();
-        let unfenced = unfenced.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (rows, unfenced)
+    // Most of the time is spent waiting for what does not come.
+    let lanes = cases.len().div_ceil(CASES_OF_A_LANE).min(MOST_LANES);
+    let share = |lane: usize| cases.iter().enumerate().skip(lane).step_by(lanes);
+    let mut rows: Vec<(usize, Row)> = std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..lanes).map(|lane| scope.spawn(move || try_all(name, share(lane)))).collect();
+        let joined = lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        joined.flatten().collect()
     });
-    for row in &mut rows {
-        row.unfenced = unfenced.get(&row.key()).cloned();
-    }
-    count_what_came_late(fence.lab(), &mut rows);
+    rows.sort_by_key(|(place, _)| *place);
+    let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
     matrix::write(name, &rows);
     let complaints: Vec<String> = rows.iter().flat_map(Row::complaints).collect();
     assert!(complaints.is_empty(), "{} complaints:\n\n{}", complaints.len(), complaints.join("\n\n"));
+}
+
+/// Tries `cases` one after the other in a fence of their own, and meanwhile in a lab without one:
+/// so what is seen is the doing of whoever is at it, and what leaks there cannot be mistaken for
+/// what leaks here.
+fn try_all<'a>(
+    section: &'static str,
+    cases: impl Iterator<Item = (usize, &'a Case<'a>)>,
+) -> Vec<(usize, Row)> {
+    let cases: Vec<(usize, &Case)> = cases.collect();
+    let (fence, open) = (crate::fence(&policy()), Lab::new());
+    let entries: HashMap<&str, &Entry> = cases.iter().map(|(_, case)| (case.entry.id, case.entry)).collect();
+    let missing: HashMap<&str, &str> = entries.values().filter_map(|entry| missing(&open, entry)).collect();
+    let possible = |case: &Case| !missing.contains_key(case.entry.id);
+    let mut rows: Vec<(usize, Row)> = std::thread::scope(|scope| {
+        let unfenced = scope.spawn(|| {
+            let possible = cases.iter().filter(|(_, case)| possible(case));
+            possible.map(|(place, case)| (*place, unfenced(&open, case))).collect::<HashMap<_, _>>()
+        });
+        let mut twins = Twins::default();
+        let mut row = |mode: Mode, case: &Case| match missing.get(case.entry.id) {
+            Some(why) => Row::skipped(section, mode, case, why),
+            None => fenced(&fence, &mut twins, section, mode, case),
+        };
+        let in_each = MODES.iter().flat_map(|mode| cases.iter().map(move |case| (*mode, case)));
+        let mut rows: Vec<_> = in_each.map(|(mode, (place, case))| (*place, row(mode, case))).collect();
+        let unfenced = unfenced.join().unwrap_or_else(|panic| resume_unwind(panic));
+        for (place, row) in &mut rows {
+            row.unfenced = unfenced.get(place).cloned();
+        }
+        rows
+    });
+    count_what_came_late(fence.lab(), rows.iter_mut().map(|(_, row)| row));
+    rows
+}
+
+/// [`COMMON`] for agents that keep no capability, NET_RAW, and NET_ADMIN too.
+fn policy() -> String {
+    let rules = COMMON.split_once("rules:\n").expect("the policy has rules").1;
+    let agent = |name, capabilities| {
+        format!("  {name}:\n    capabilities: [{capabilities}]\n    rules:\n{rules}{MORE_RULES}")
+    };
+    let [raw, admin] = [agent(RAW_AGENT, "net_raw"), agent(ADMIN_AGENT, "net_raw, net_admin")];
+    format!("{COMMON}{MORE_RULES}{raw}{admin}")
 }
 
 /// One way out as one tier tries it over one family.
@@ -133,6 +162,10 @@ fn fenced(fence: &Fence, twins: &mut Twins, section: &'static str, mode: Mode, c
             .entry((mode.to_string(), case.tier.to_string(), case.family.to_string(), script))
             .or_insert_with(|| works(&agent, case, script))
             .clone()),
+        Allowed::Sealed(script, reason) => match mode {
+            Mode::Sealed => Ok(works(&agent, case, script)),
+            Mode::Cgroup => Err(reason),
+        },
         Allowed::Never(reason) => Err(reason),
     };
     Row::tried(section, mode, case, mark, outcome, leak, allowed)
@@ -177,7 +210,7 @@ fn violations(lab: &Lab, mark: &str, position: usize, neighbours: &[IpAddr]) -> 
 }
 
 /// Counts what carried the mark of a trick that was over by then.
-fn count_what_came_late(lab: &Lab, rows: &mut [Row]) {
+fn count_what_came_late<'a>(lab: &Lab, rows: impl Iterator<Item = &'a mut Row>) {
     lab.settle();
     let mut counts: HashMap<String, usize> = HashMap::new();
     for frame in lab.sniffer().since(0) {
@@ -221,11 +254,13 @@ fn help(lab: &Lab, case: &Case, mark: &str) -> Option<Program> {
     Some(helper)
 }
 
+/// A fence and two labs take some seconds to start: what about this many tries take.
+const CASES_OF_A_LANE: usize = 60;
+const MOST_LANES: usize = 3;
 /// As a script asks for it: the link of the default route.
 const LINK: &str = "$(awk '$2 == \"00000000\" {print $1; exit}' /proc/net/route)";
 /// Beyond [`COMMON`]: where tricks bring a server of their own.
-const MORE_RULES: &str = "
-      - {cidr: 10.99.0.10/32, protocol: tcp, ports: [9100]}
+const MORE_RULES: &str = "      - {cidr: 10.99.0.10/32, protocol: tcp, ports: [9100]}
       - {cidr: 'fd99::10/128', protocol: tcp, ports: [9100]}
 ";
 /// Seconds for one trick: more than any timeout in it.
