@@ -94,6 +94,16 @@ impl Lab {
         command
     }
 
+    /// The same, executed by a shell that runs `stage` first, in the same mount namespace.
+    pub fn staged_command(&self, stage: &str, arguments: &[&str]) -> Command {
+        match stage {
+            "" => self.command(arguments),
+            stage => {
+                self.command(&[&["bash", "-c", &format!("{stage}\nexec \"$0\" \"$@\"")], arguments].concat())
+            }
+        }
+    }
+
     /// A command that will run on the host with nothing around it, as a daemon does.
     pub fn bare_command(&self, program: &str) -> Command {
         let mut command = self.host.command(program);

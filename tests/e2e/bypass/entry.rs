@@ -17,12 +17,31 @@ pub struct Entry {
     pub helper: Helper,
     /// A script that works where this way out can be tried at all, and what is missing otherwise.
     pub needs: Option<(&'static str, &'static str)>,
+    /// What a shell does first, as root, outside the fence, in the mount namespace that the trick
+    /// then runs in. It may execute `"$0" "$@"`, which starts the trick.
+    pub stage: &'static str,
+    /// By a proxy that `http_proxy` and `https_proxy` name: egressd's, and an open one without a fence.
+    pub proxied: bool,
+    /// The launcher may refuse to start it at all.
+    pub refusable: bool,
 }
 
 /// A way out that is tried by anyone over both families, and works towards what is allowed.
 pub const fn way(id: &'static str, what: &'static str, trick: &'static str) -> Entry {
     let (tiers, families) = (ANYONE, BOTH);
-    Entry { id, what, trick, tiers, families, allowed: Allowed::Same, helper: Helper::None, needs: None }
+    Entry {
+        id,
+        what,
+        trick,
+        tiers,
+        families,
+        allowed: Allowed::Same,
+        helper: Helper::None,
+        needs: None,
+        stage: "",
+        proxied: false,
+        refusable: false,
+    }
 }
 
 impl Entry {
@@ -52,6 +71,19 @@ impl Entry {
     /// Needs someone outside: see [`Helper`].
     pub const fn helped_by(self, helper: Helper) -> Self {
         Self { helper, ..self }
+    }
+
+    /// Begins outside: see [`Entry::stage`].
+    pub const fn staged(self, stage: &'static str) -> Self {
+        Self { stage, ..self }
+    }
+
+    pub const fn proxied(self) -> Self {
+        Self { proxied: true, ..self }
+    }
+
+    pub const fn refusable(self) -> Self {
+        Self { refusable: true, ..self }
     }
 
     /// Can be tried only where `probe` works, as root and without a fence; else `missing` is why.
@@ -126,8 +158,9 @@ impl fmt::Display for Tier {
 }
 
 /// Over what. In scripts `{ip}` is the place's address of this family, `{url}` the same as URLs
-/// have it, `{ok}` an address that is allowed, `{own}` the host's, `{dash}` `-4` or `-6`, and `{link}` the name of the
-/// link that leads out.
+/// have it, `{ok}` and `{ok_url}` those of what is allowed, `{own}` the host's, `{ns}` the name
+/// server's, `{gateway}` the gateway's. `{dash}` is `-4` or `-6`, `{link}` the name of the link that
+/// leads out, and `{dig}` an impatient `dig`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     V4,

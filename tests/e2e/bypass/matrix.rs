@@ -46,7 +46,8 @@ impl Row {
         fenced: Leak,
         allowed: Result<Result<(), String>, &'static str>,
     ) -> Self {
-        let vain = NOT_BEGUN.contains(&outcome.code).then(|| format!("{outcome:#?}"));
+        let is_refused = case.entry.refusable && outcome.code == REFUSED;
+        let vain = (NOT_BEGUN.contains(&outcome.code) && !is_refused).then(|| format!("{outcome:#?}"));
         let (fenced, allowed) = (Some(fenced), Some(allowed));
         Self { mark, vain, fenced, allowed, ..Self::empty(section, mode, case) }
     }
@@ -214,4 +215,5 @@ fn folder() -> PathBuf {
 }
 
 /// Exit codes of the launcher and of the shell for what they could not start.
-const NOT_BEGUN: [i32; 3] = [125, 126, 127];
+const NOT_BEGUN: [i32; 3] = [REFUSED, 126, 127];
+const REFUSED: i32 = 125;
