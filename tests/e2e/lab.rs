@@ -266,6 +266,7 @@ fn wire(host: &Namespace, inet: &Namespace) {
     inet.batch(&lines);
     // Only now has the other end a carrier, without which IPv6 routes are refused.
     host.batch(&format!("route add default via {GATEWAY_V4}\nroute add default via {GATEWAY_V6}\n"));
+    host.within(complete_checksums);
     // Doors that some hosts leave open: paths that a server adds, ping sockets for all, data in the
     // SYN without a cookie.
     host.batch("mptcp limits set subflow 8 add_addr_accepted 8\n");
@@ -274,6 +275,30 @@ fn wire(host: &Namespace, inet: &Namespace) {
     inet.set("ipv4/tcp_fastopen", "1538");
     // Always by SYN cookie: the kernel then answers before there is a socket to judge by.
     host.set("ipv4/tcp_syncookies", "2");
+}
+
+/// Has the host write checksums itself, as the last link of a real host would: what is on the wire
+/// is then what a router reads.
+fn complete_checksums() {
+    #[repr(C)]
+    struct EthtoolValue {
+        command: u32,
+        data: u32,
+    }
+    const ETHTOOL_STXCSUM: u32 = 0x17;
+    const SIOCETHTOOL: libc::c_ulong = 0x8946;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket can be bound");
+    let mut value = EthtoolValue { command: ETHTOOL_STXCSUM, data: 0 };
+    // SAFETY: zeros are a valid ifreq; the name fits, and both structs outlive the call.
+    let result = unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, from) in request.ifr_name.iter_mut().zip(HOST_LINK.bytes()) {
+            *to = from as libc::c_char;
+        }
+        request.ifr_ifru.ifru_data = (&raw mut value).cast();
+        libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), SIOCETHTOOL as _, &raw mut request)
+    };
+    assert_eq!(result, 0, "the host's link can be told to complete checksums");
 }
 
 fn on_link(address: Ipv4Addr) -> bool {

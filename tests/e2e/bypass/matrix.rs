@@ -69,8 +69,8 @@ impl Row {
         }
     }
 
-    /// As [`Case::key`] says it.
-    pub fn key(&self) -> String {
+    /// Which way out, who, and over what.
+    fn key(&self) -> String {
         format!("{} {} {}", self.id, self.tier, self.family)
     }
 
@@ -162,7 +162,7 @@ pub fn write(section: &str, rows: &[Row]) {
 }
 
 /// A line for each way out and mode, a column for each tier and family.
-fn table(section: &str, rows: &[Row]) -> String {
+pub fn table(section: &str, rows: &[Row]) -> String {
     let columns: BTreeSet<String> = rows.iter().map(column).collect();
     let mut lines = vec![["id", "way out", "mode"].map(str::to_owned).to_vec()];
     lines[0].extend(columns.iter().cloned());

@@ -21,18 +21,24 @@ use std::{collections::HashMap, net::IpAddr, panic::resume_unwind, process::Comm
 /// # Panics
 /// Lists each way out that leaks, proves nothing, or stops what is allowed.
 pub fn section(name: &'static str, rules: &[&str], entries: &[Entry]) {
-    let cases: Vec<Case> = entries.iter().flat_map(cases).collect();
+    let only = std::env::var(ONLY).ok();
+    let is_meant = |entry: &&Entry| only.as_ref().is_none_or(|start| entry.id.starts_with(start));
+    let cases: Vec<Case> = entries.iter().filter(is_meant).flat_map(cases).collect();
     // Most of the time is spent waiting for what does not come.
     let lanes = cases.len().div_ceil(CASES_OF_A_LANE).min(MOST_LANES);
     let share = |lane: usize| cases.iter().enumerate().skip(lane).step_by(lanes);
     let mut rows: Vec<(usize, Row)> = std::thread::scope(|scope| {
-        let lanes: Vec<_> = (0..lanes).map(|lane| scope.spawn(move || try_all(name, rules, share(lane)))).collect();
+        let lanes: Vec<_> =
+            (0..lanes).map(|lane| scope.spawn(move || try_all(name, rules, share(lane)))).collect();
         let joined = lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|panic| resume_unwind(panic)));
         joined.flatten().collect()
     });
     rows.sort_by_key(|(place, _)| *place);
     let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
-    matrix::write(name, &rows);
+    match only {
+        Some(_) => println!("{}", matrix::table(name, &rows)),
+        None => matrix::write(name, &rows),
+    }
     let complaints: Vec<String> = rows.iter().flat_map(Row::complaints).collect();
     assert!(complaints.is_empty(), "{} complaints:\n\n{}", complaints.len(), complaints.join("\n\n"));
 }
@@ -76,9 +82,8 @@ fn try_all<'a>(
 fn policy(more: &[&str]) -> String {
     let common = policies::common_and(more) + MORE_RULES;
     let rules = common.split_once("rules:\n").expect("the policy has rules").1;
-    let agent = |name, capabilities| {
-        format!("  {name}:\n    capabilities: [{capabilities}]\n    rules:\n{rules}")
-    };
+    let agent =
+        |name, capabilities| format!("  {name}:\n    capabilities: [{capabilities}]\n    rules:\n{rules}");
     let [raw, admin] = [agent(RAW_AGENT, "net_raw"), agent(ADMIN_AGENT, "net_raw, net_admin")];
     format!("{common}{raw}{admin}")
 }
@@ -92,10 +97,6 @@ pub struct Case<'a> {
 }
 
 impl Case<'_> {
-    pub fn key(&self) -> String {
-        format!("{} {} {}", self.entry.id, self.tier, self.family)
-    }
-
     /// `script` about `place`, with every placeholder filled in.
     fn script(&self, script: &str, place: Place, mark: &str) -> String {
         let address = |place: Place| match self.family {
@@ -278,6 +279,8 @@ fn ready(command: Command) -> Program {
     program
 }
 
+/// An environment variable for whoever adds a way out: how the ids start that are tried, alone.
+const ONLY: &str = "BYPASS";
 /// A fence and two labs take some seconds to start: what about this many tries take.
 const CASES_OF_A_LANE: usize = 60;
 const MOST_LANES: usize = 3;
