@@ -177,7 +177,7 @@ impl fmt::Display for Family {
 }
 
 /// What stands between agent and network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
     Cgroup,
     Sealed,

@@ -13,9 +13,9 @@ pub const WAYS: &[Entry] = &[
         "a socket that an executed program finds",
         "{trick} lifecycle.executed {ip} 9000 {mark}",
     ),
-    way("N70-cgroup", "a cgroup namespace", "unshare -UrC {trick} udp_sendto {ip} 9000 {mark}"),
-    way("N70-pid", "a process namespace", "unshare -Urpf {trick} udp_sendto {ip} 9000 {mark}"),
-    way("N70-vfork", "a clone(2) of everything", "{trick} lifecycle.cloned {ip} 9000 {mark}"),
+    way("N70-cgroup", "a cgroup namespace", "unshare -UrC {trick} udp_sendto {ip} 9000 {mark}").works_as(UDP),
+    way("N70-pid", "a process namespace", "unshare -Urpf {trick} udp_sendto {ip} 9000 {mark}").works_as(UDP),
+    way("N70-vfork", "the oldest of the calls that fork", "{trick} lifecycle.cloned {ip} 9000 {mark}"),
     way("N70-root", "another user id", "{trick} lifecycle.changed_user {ip} 9000 {mark}"),
     way("N70-memory", "a program that is no file", "{trick} lifecycle.from_memory {ip} 9000 {mark}"),
     // What was allowed before.

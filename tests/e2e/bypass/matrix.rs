@@ -7,7 +7,7 @@ use super::{
 use crate::program::Outcome;
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     fmt::Write,
     fs::{self, File},
     path::{Path, PathBuf},
@@ -166,10 +166,9 @@ pub fn table(section: &str, rows: &[Row]) -> String {
     let columns: BTreeSet<String> = rows.iter().map(column).collect();
     let mut lines = vec![["id", "way out", "mode"].map(str::to_owned).to_vec()];
     lines[0].extend(columns.iter().cloned());
-    let mut previous = None;
+    let mut seen = HashSet::new();
     for row in rows {
-        if previous != Some((row.id, row.mode)) {
-            previous = Some((row.id, row.mode));
+        if seen.insert((row.id, row.mode)) {
             let cell = |column_name: &String| {
                 let same = |other: &&Row| (other.id, other.mode) == (row.id, row.mode);
                 let found = rows.iter().filter(same).find(|other| column(other) == *column_name);
