@@ -7,13 +7,13 @@
 
 use crate::{
     fence::Agent,
-    frame::{Flow, Frame, reassemble},
+    frame::{Frame, reassemble},
     lab::Lab,
     places::{EVIL, OK, Place, may_be_reached},
     program::poll_for,
     sniffer::mark,
 };
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 /// Each of `tricks` works against [`OK`]; against [`EVIL`] the fence stops it, and nothing else
 /// would.
@@ -72,16 +72,15 @@ pub fn violations<T>(lab: &Lab, mark: &str, act: impl FnOnce() -> T) -> (T, Vec<
 
 /// The frames since `position` that nobody with this mark should have caused.
 pub fn violations_since(lab: &Lab, mark: &str, position: usize) -> Vec<Frame> {
-    let mut earlier = lab.sniffer().since(0);
-    let frames = reassemble(earlier.split_off(position));
-    // The kernel may still be closing what an unfenced twin opened.
-    let flows: HashSet<Flow> = earlier.iter().filter_map(Frame::flow).collect();
-    let is_known = |frame: &Frame| frame.flow().is_some_and(|flow| flows.contains(&flow));
-    let is_violation = |frame: &Frame| match is_known(frame) {
-        true => frame.carries(mark.as_bytes()),
-        false => violates(frame, mark),
-    };
-    frames.into_iter().filter(is_violation).collect()
+    let mut frames = reassemble(lab.sniffer().since(position));
+    frames.retain(|frame| violates(frame, mark));
+    if frames.iter().any(|frame| frame.flow().is_some()) {
+        // The kernel may still be closing what an unfenced twin opened.
+        let known = lab.sniffer().flows_before(position);
+        let is_known = |frame: &Frame| frame.flow().is_some_and(|flow| known.contains(&flow));
+        frames.retain(|frame| frame.carries(mark.as_bytes()) || !is_known(frame));
+    }
+    frames
 }
 
 /// Whether no fenced agent may have caused `frame`: it carries the mark or a denied name, whatever

@@ -51,7 +51,7 @@ impl Fence {
 
     /// The agent called `name`. It is served by the policy of that name, or by the default.
     pub fn agent<'a>(&'a self, name: &'a str) -> Agent<'a> {
-        Agent { fence: self, name, flags: &[] }
+        Agent { fence: self, name, flags: &[], stage: "" }
     }
 
     /// Runs `egressctl` beside the agents.
@@ -150,12 +150,19 @@ pub struct Agent<'a> {
     fence: &'a Fence,
     name: &'a str,
     flags: &'a [&'a str],
+    stage: &'a str,
 }
 
 impl<'a> Agent<'a> {
     /// The same agent, started with these flags of `egressctl run`.
     pub fn with(self, flags: &'a [&'a str]) -> Self {
         Self { flags, ..self }
+    }
+
+    /// The same agent, started by a shell that runs this script first, outside the fence but in
+    /// the agent's mount namespace.
+    pub fn staged(self, stage: &'a str) -> Self {
+        Self { stage, ..self }
     }
 
     pub fn fence(&self) -> &'a Fence {
@@ -178,7 +185,7 @@ impl<'a> Agent<'a> {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let (egressctl, socket) = (text(&self.fence.programs.egressctl), text(&self.fence.socket()));
         let run = [egressctl.as_str(), "--socket", &socket, "run", "--agent", self.name];
-        self.fence.lab.command(&[&run[..], self.flags, &["--"], arguments].concat())
+        self.fence.lab.staged_command(self.stage, &[&run[..], self.flags, &["--"], arguments].concat())
     }
 
     /// The records of this agent's denials so far, oldest first.

@@ -94,6 +94,16 @@ impl Lab {
         command
     }
 
+    /// The same, executed by a shell that runs `stage` first, in the same mount namespace.
+    pub fn staged_command(&self, stage: &str, arguments: &[&str]) -> Command {
+        match stage {
+            "" => self.command(arguments),
+            stage => {
+                self.command(&[&["bash", "-c", &format!("{stage}\nexec \"$0\" \"$@\"")], arguments].concat())
+            }
+        }
+    }
+
     /// A command that will run on the host with nothing around it, as a daemon does.
     pub fn bare_command(&self, program: &str) -> Command {
         let mut command = self.host.command(program);
@@ -259,6 +269,7 @@ fn wire(host: &Namespace, inet: &Namespace) {
     // As on a host of containers: nothing but the fence keeps a packet of a device from being forwarded.
     host.set("ipv4/ip_forward", "1");
     host.set("ipv6/conf/all/forwarding", "1");
+    host.within(complete_checksums);
     // Doors that some hosts leave open: paths that a server adds, ping sockets for all, data in the
     // SYN without a cookie.
     host.batch("mptcp limits set subflow 8 add_addr_accepted 8\n");
@@ -267,6 +278,30 @@ fn wire(host: &Namespace, inet: &Namespace) {
     inet.set("ipv4/tcp_fastopen", "1538");
     // Always by SYN cookie: the kernel then answers before there is a socket to judge by.
     host.set("ipv4/tcp_syncookies", "2");
+}
+
+/// Has the host write checksums itself, as the last link of a real host would: what is on the wire
+/// is then what a router reads.
+fn complete_checksums() {
+    #[repr(C)]
+    struct EthtoolValue {
+        command: u32,
+        data: u32,
+    }
+    const ETHTOOL_STXCSUM: u32 = 0x17;
+    const SIOCETHTOOL: libc::c_ulong = 0x8946;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket can be bound");
+    let mut value = EthtoolValue { command: ETHTOOL_STXCSUM, data: 0 };
+    // SAFETY: zeros are a valid ifreq; the name fits, and both structs outlive the call.
+    let result = unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, from) in request.ifr_name.iter_mut().zip(HOST_LINK.bytes()) {
+            *to = from as libc::c_char;
+        }
+        request.ifr_ifru.ifru_data = (&raw mut value).cast();
+        libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), SIOCETHTOOL as _, &raw mut request)
+    };
+    assert_eq!(result, 0, "the host's link can be told to complete checksums");
 }
 
 fn on_link(address: Ipv4Addr) -> bool {

@@ -34,7 +34,13 @@ pub fn with(rules: &[&str]) -> String {
     format!("version: 1\nagents:\n  default:\n    rules:\n{rules}")
 }
 
-/// The same, with rules that deny.
+/// [`COMMON`], and these rules.
+pub fn common_and(rules: &[&str]) -> String {
+    let rules: String = rules.iter().map(|rule| format!("      - {rule}\n")).collect();
+    format!("{COMMON}{rules}")
+}
+
+/// As [`with`], with rules that deny.
 pub fn with_denied(rules: &[&str], denied: &[&str]) -> String {
     let denied: String = denied.iter().map(|rule| format!("      - {rule}\n")).collect();
     format!("{}    deny:\n{denied}", with(rules))

@@ -169,7 +169,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-const TOOLS: [(&str, &str); 12] = [
+const TOOLS: [(&str, &str); 22] = [
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
@@ -182,4 +182,14 @@ const TOOLS: [(&str, &str); 12] = [
     ("dns2tcpc", "dns2tcp"),
     ("iodine", "iodine"),
     ("python3", "python3"),
+    ("ping", "iputils-ping"),
+    ("setpriv", "util-linux"),
+    ("tc", "iproute2"),
+    ("nft", "nftables"),
+    ("hping3", "hping3"),
+    ("ncat", "ncat"),
+    ("nping", "nmap"),
+    ("arpspoof", "dsniff"),
+    ("mptcpize", "mptcpize"),
+    ("scapy", "python3-scapy"),
 ];

@@ -1,12 +1,13 @@
 //! The oracle: sees every frame that reaches the internet's end of the link.
 
 use crate::{
-    frame::Frame,
+    frame::{Flow, Frame},
     lab::{INET_LINK, Namespace},
     places, program,
 };
 use socket2::{Domain, Socket, Type};
 use std::{
+    collections::HashSet,
     ffi::CStr,
     io::{ErrorKind, Read},
     mem,
@@ -47,6 +48,11 @@ impl Sniffer {
     /// The frames that came in after `position`.
     pub fn since(&self, position: usize) -> Vec<Frame> {
         self.frames()[position..].to_vec()
+    }
+
+    /// The TCP flows that any frame before `position` belongs to.
+    pub fn flows_before(&self, position: usize) -> HashSet<Flow> {
+        self.frames()[..position].iter().filter_map(Frame::flow).collect()
     }
 
     /// Sends a datagram on each processor, for frames queue by processor, and waits until it sees

@@ -13,14 +13,13 @@ import importlib
 import os
 import select
 import socket
-import ssl
 import struct
 import sys
 import termios
 import time
-from urllib.request import urlopen
 
-# The scripts lie in the repository, and run as root.
+# The scripts lie in the repository, and run as root. What takes long to import is imported where it
+# is needed: they are started a thousand times.
 sys.dont_write_bytecode = True
 TIMEOUT = 2
 KEPT = {}
@@ -30,6 +29,8 @@ KEPT = {}
 
 
 def fetch(url):
+    from urllib.request import urlopen
+
     body = urlopen(url, timeout=TIMEOUT).read()
     expect(b"hello from" in body, body)
 
@@ -388,6 +389,8 @@ def hello_in_records(host, port, name, length):
 
 
 def tls(host, port, name, cut):
+    import ssl
+
     flow = socket.create_connection((host, int(port)), TIMEOUT)
     flow.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -478,6 +481,8 @@ def until_denied(host, port):
 
 
 def keep_tls(host, port):
+    import ssl
+
     flow = socket.create_connection((host, int(port)), TIMEOUT)
     KEPT["tls"] = ssl.create_default_context().wrap_socket(flow, server_hostname=host)
 
@@ -569,8 +574,7 @@ def own_address():
 
 def perform(name, *arguments):
     file, _, name = name.rpartition(".")
-    # This very file as a module too, so that what the others import from it exists once.
-    function = getattr(importlib.import_module("bypass." + file if file else "tricks"), name)
+    function = getattr(importlib.import_module("bypass." + file), name) if file else globals()[name]
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
     as_bytes = ("mark", "name")
     rest = arguments[len(names) :]
@@ -578,4 +582,6 @@ def perform(name, *arguments):
 
 
 if __name__ == "__main__":
+    # So that what the other files import from it is not read again.
+    sys.modules["tricks"] = sys.modules[__name__]
     perform(*sys.argv[1:])

@@ -17,12 +17,31 @@ pub struct Entry {
     pub helper: Helper,
     /// A script that works where this way out can be tried at all, and what is missing otherwise.
     pub needs: Option<(&'static str, &'static str)>,
+    /// What a shell does first, as root, outside the fence, in the mount namespace that the trick
+    /// then runs in. It may execute `"$0" "$@"`, which starts the trick.
+    pub stage: &'static str,
+    /// By a proxy that `http_proxy` and `https_proxy` name: egressd's, and an open one without a fence.
+    pub proxied: bool,
+    /// The launcher may refuse to start it at all.
+    pub refusable: bool,
 }
 
 /// A way out that is tried by anyone over both families, and works towards what is allowed.
 pub const fn way(id: &'static str, what: &'static str, trick: &'static str) -> Entry {
     let (tiers, families) = (ANYONE, BOTH);
-    Entry { id, what, trick, tiers, families, allowed: Allowed::Same, helper: Helper::None, needs: None }
+    Entry {
+        id,
+        what,
+        trick,
+        tiers,
+        families,
+        allowed: Allowed::Same,
+        helper: Helper::None,
+        needs: None,
+        stage: "",
+        proxied: false,
+        refusable: false,
+    }
 }
 
 impl Entry {
@@ -44,9 +63,27 @@ impl Entry {
         Self { allowed: Allowed::Never(reason), ..self }
     }
 
+    /// Only a sealed agent may do this at all: `script`. No other may, because `reason`.
+    pub const fn works_sealed_as(self, script: &'static str, reason: &'static str) -> Self {
+        Self { allowed: Allowed::Sealed(script, reason), ..self }
+    }
+
     /// Needs someone outside: see [`Helper`].
     pub const fn helped_by(self, helper: Helper) -> Self {
         Self { helper, ..self }
+    }
+
+    /// Begins outside: see [`Entry::stage`].
+    pub const fn staged(self, stage: &'static str) -> Self {
+        Self { stage, ..self }
+    }
+
+    pub const fn proxied(self) -> Self {
+        Self { proxied: true, ..self }
+    }
+
+    pub const fn refusable(self) -> Self {
+        Self { refusable: true, ..self }
     }
 
     /// Can be tried only where `probe` works, as root and without a fence; else `missing` is why.
@@ -61,6 +98,8 @@ pub enum Allowed {
     /// The trick itself, towards the place that is allowed.
     Same,
     Script(&'static str),
+    /// The same in sealed mode. In the other no such thing is allowed, and why.
+    Sealed(&'static str, &'static str),
     /// No such thing is allowed, and why.
     Never(&'static str),
 }
@@ -119,8 +158,9 @@ impl fmt::Display for Tier {
 }
 
 /// Over what. In scripts `{ip}` is the place's address of this family, `{url}` the same as URLs
-/// have it, `{ok}` an address that is allowed, `{own}` the host's, `{dash}` `-4` or `-6`, and `{link}` the name of the
-/// link that leads out.
+/// have it, `{ok}` and `{ok_url}` those of what is allowed, `{own}` the host's, `{ns}` the name
+/// server's, `{gateway}` the gateway's. `{dash}` is `-4` or `-6`, `{link}` the name of the link that
+/// leads out, and `{dig}` an impatient `dig`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     V4,
@@ -137,9 +177,10 @@ impl fmt::Display for Family {
 }
 
 /// What stands between agent and network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
     Cgroup,
+    Sealed,
 }
 
 impl Mode {
@@ -149,6 +190,9 @@ impl Mode {
             (Self::Cgroup, Tier::T0) => (crate::AGENT, &["--mode", "cgroup", "--uid", "nobody"]),
             // No policy lets it keep a capability over the network.
             (Self::Cgroup, Tier::T1 | Tier::T2) => (crate::AGENT, &["--mode", "cgroup"]),
+            (Self::Sealed, Tier::T0) => (crate::AGENT, &["--mode", "sealed", "--uid", "nobody"]),
+            (Self::Sealed, Tier::T1) => (RAW_AGENT, &["--mode", "sealed"]),
+            (Self::Sealed, Tier::T2) => (ADMIN_AGENT, &["--mode", "sealed"]),
         }
     }
 }
@@ -157,12 +201,17 @@ impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Cgroup => "cgroup",
+            Self::Sealed => "sealed",
         })
     }
 }
 
 /// Every mode that ways out are tried in.
-pub const MODES: &[Mode] = &[Mode::Cgroup];
+pub const MODES: &[Mode] = &[Mode::Cgroup, Mode::Sealed];
+
+/// The agents whose policies keep NET_RAW, and NET_ADMIN with it.
+pub const RAW_AGENT: &str = "raw";
+pub const ADMIN_AGENT: &str = "admin";
 
 pub const ANYONE: &[Tier] = &[Tier::T0, Tier::T1];
 pub const USER: &[Tier] = &[Tier::T0];

@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 
-from tricks import LIBC, check, ipv4_datagram, link, own_address
+from tricks import LIBC, check, datagram, expect, ipv4_datagram, link, own_address
 
 ALL = 0x0003  # ETH_P_ALL
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
@@ -26,6 +26,14 @@ def frame(host, mark, how="raw", change=""):
         value = bytes.fromhex(value)
         data = data[: int(offset)] + value + data[int(offset) + len(value) :]
     WAYS[how](data)
+
+
+def answered(host, mark):
+    """A frame as it should be, and an answer to it."""
+    with datagram(host) as flow:
+        flow.bind(("", 4000))
+        by_raw(framed(host, mark))
+        expect(flow.recv(4096) == mark)
 
 
 def tagged(host, mark, tag):
@@ -61,22 +69,40 @@ def claimed(mark, address):
     by_raw(gateway() + own_link_address() + struct.pack("!H", ARP) + body)
 
 
-def solicited(mark, kind):
-    """Neighbour discovery (RFC 4861) of `kind`, with an option that carries the mark."""
+def solicited(mark, kind, to="ff02::1"):
+    """Neighbour discovery (RFC 4861) of `kind` about the gateway, with an option that carries the
+    mark. Sent to one who is not on the link, it is as good as any datagram."""
     option = bytes([200, 3]) + mark.ljust(22, b"\0")[:22]
-    target = socket.inet_pton(socket.AF_INET6, "fd99::254")
-    body = struct.pack("!BBHI", int(kind), 0, 0, 0) + target + option
-    group = socket.inet_pton(socket.AF_INET6, "ff02::1")
-    source = own_address_v6()
-    body = body[:2] + struct.pack("!H", checksum(source, group, 58, body)) + body[4:]
-    packet = struct.pack("!IHBB", 6 << 28, len(body), 58, 255) + source + group + body
-    by_raw(b"\x33\x33\x00\x00\x00\x01" + own_link_address() + struct.pack("!H", IPV6) + packet)
+    body = struct.pack("!BBHI", int(kind), 0, 0, 0) + gateway_v6() + option
+    source, target = own_address_v6(), socket.inet_pton(socket.AF_INET6, to)
+    body = body[:2] + struct.pack("!H", checksum(source, target, 58, body)) + body[4:]
+    packet = struct.pack("!IHBB", 6 << 28, len(body), 58, 255) + source + target + body
+    device = b"\x33\x33\x00\x00\x00\x01" if target[0] == 0xFF else gateway()
+    by_raw(device + own_link_address() + struct.pack("!H", IPV6) + packet)
 
 
 def segment(host, port, mark, flags):
     """A TCP segment, data and all, in no flow."""
     data = struct.pack("!HHIIBBHHH", 4000, int(port), 1, 1, 0x50, int(flags, 0), 1000, 0, 0) + mark
     by_raw(framed(host, data, 6))
+
+
+def summed(host, allowed, mark):
+    """A frame to what is allowed, of which a later link is to make one to `host`: by the checksum
+    that it completes where the sender says (linux/virtio_net.h), in the destination's last octets."""
+    at, length = (52, 2) if ":" in host else (32, 2)
+    data = framed(allowed, mark + b"\0" * (len(mark) % 2 + 2))
+    wanted = struct.unpack("!H", packed(host)[-length:])[0]
+    # What is summed is chosen so that the sum is what is wanted.
+    body = data[at:-2]
+    data = data[:-2] + struct.pack("!H", fold(body + struct.pack("!H", wanted)))
+    flow = opened()
+    flow.setsockopt(SOL_PACKET, 15, 1)  # PACKET_VNET_HDR
+    flow.send(struct.pack("=BBHHHH", 1, 0, 0, 0, at, 0) + data)  # VIRTIO_NET_HDR_F_NEEDS_CSUM
+
+
+def packed(host):
+    return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
 
 
 def opened(kind=socket.SOCK_RAW, protocol=ALL):
@@ -264,8 +290,6 @@ def on_top(host, mark, *kind):
 
 
 def sent_as_datagram(host, mark):
-    from tricks import datagram
-
     datagram(host).sendto(mark, (host, 9000))
     time.sleep(0.05)
 
@@ -319,6 +343,15 @@ def gateway():
         if words[5] == link() and words[3] != "00:00:00:00:00:00":
             return bytes.fromhex(words[3].replace(":", ""))
     return b"\xff" * 6
+
+
+def gateway_v6():
+    """Whom the default route names: the next hop of the route to `::/0`."""
+    for line in open("/proc/net/ipv6_route"):
+        words = line.split()
+        if words[1] == "00" and words[9] == link() and int(words[4], 16):
+            return bytes.fromhex(words[4])
+    return bytes(16)
 
 
 def own_link_address():

@@ -15,7 +15,8 @@ pub const WAYS: &[Entry] = &[
     frame("B77-packet", "a packet socket by 32 bits", "{trick} links.frame {ip} {mark} foreign-call").needs("{trick} links.frame {v4} {mark} foreign-call", NO_32),
     frame("B77-socketcall", "a packet socket by socketcall(2)", "{trick} links.frame {ip} {mark} socketcall").needs("{trick} links.frame {v4} {mark} socketcall", NO_32),
     frame("B77-packet-x32", "a packet socket by x32", "{trick} links.frame {ip} {mark} x32").needs("{trick} links.frame {v4} {mark} x32", "this kernel takes no calls of x32"),
-    frame("N20-ok", "a frame to what is allowed", "{trick} links.frame {ok} {mark}"),
+    frame("N20-ok", "another port of what is allowed", "{trick} links.frame {ok} {mark} raw 36:1538").over(V4),
+    frame("N20-ok-v6", "another port of what is allowed", "{trick} links.frame {ok} {mark} raw 56:1538").over(V6),
     frame("N20-forged-link", "a forged link address", "{trick} links.frame {ok} {mark} raw 6:020202020202"),
     frame("N20-segment", "a segment in no flow", "{trick} links.segment {ip} 443 {mark} 0x18"),
     frame("N20-syn", "data in a SYN", "{trick} links.segment {ip} 443 {mark} 2"),
@@ -29,6 +30,7 @@ pub const WAYS: &[Entry] = &[
     frame("N20-protocol-v6", "an unknown protocol", "{trick} links.frame {ok} {mark} raw 20:fd").over(V6),
     frame("N20-hop-by-hop", "options that are none", "{trick} links.frame {ok} {mark} raw 20:00").over(V6),
     frame("N20-fragment-v6", "a fragment header that is none", "{trick} links.frame {ok} {mark} raw 20:2c").over(V6),
+    frame("N20-checksum", "a destination that a checksum completes", "{trick} links.summed {ip} {ok} {mark}"),
     frame("N21-vlan", "a frame of a VLAN", "{trick} links.tagged {ip} {mark} 81000005"),
     frame("N21-qinq", "a frame of a VLAN within one", "{trick} links.tagged {ip} {mark} 88a8000581000005"),
     frame("N21-priority", "a tag without a VLAN", "{trick} links.tagged {ip} {mark} 81000000"),
@@ -45,6 +47,9 @@ pub const WAYS: &[Entry] = &[
     frame("N22-rarp", "an operation of no one", "{trick} links.asked {mark} 10.99.0.254 7").over(V4),
     frame("N22-claim", "an answer that nobody asked for", "{trick} links.claimed {mark} 10.99.0.77").over(V4),
     frame("N22-solicit", "a solicitation with more in it", "{trick} links.solicited {mark} 135").over(V6),
+    frame("N22-solicit-far", "the same to one far away", "{trick} links.solicited {mark} 135 {v6}").over(V6),
+    frame("N22-advertise-far", "an advertisement to one far away", "{trick} links.solicited {mark} 136 {v6}").over(V6),
+    frame("N22-router-far", "a router's to one far away", "{trick} links.solicited {mark} 134 {v6}").over(V6),
     frame("N22-advertise", "an advertisement with more in it", "{trick} links.solicited {mark} 136").over(V6),
     frame("N22-router", "an advertisement of a router", "{trick} links.solicited {mark} 134").over(V6),
     frame("N22-redirect", "a redirect", "{trick} links.solicited {mark} 137").over(V6),
@@ -82,7 +87,9 @@ pub const WAYS: &[Entry] = &[
 
 /// A frame that root without NET_ADMIN sends.
 const fn frame(id: &'static str, what: &'static str, trick: &'static str) -> Entry {
-    way(id, what, trick).at(ROOT).never_works("no frame of one's own is allowed")
+    way(id, what, trick)
+        .at(ROOT)
+        .works_sealed_as("{trick} links.answered {ok} {mark}", "no frame of one's own is allowed")
 }
 
 /// A link, route or rule that NET_ADMIN is needed for.

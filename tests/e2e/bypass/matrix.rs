@@ -7,7 +7,7 @@ use super::{
 use crate::program::Outcome;
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     fmt::Write,
     fs::{self, File},
     path::{Path, PathBuf},
@@ -46,7 +46,8 @@ impl Row {
         fenced: Leak,
         allowed: Result<Result<(), String>, &'static str>,
     ) -> Self {
-        let vain = NOT_BEGUN.contains(&outcome.code).then(|| format!("{outcome:#?}"));
+        let is_refused = case.entry.refusable && outcome.code == REFUSED;
+        let vain = (NOT_BEGUN.contains(&outcome.code) && !is_refused).then(|| format!("{outcome:#?}"));
         let (fenced, allowed) = (Some(fenced), Some(allowed));
         Self { mark, vain, fenced, allowed, ..Self::empty(section, mode, case) }
     }
@@ -68,8 +69,8 @@ impl Row {
         }
     }
 
-    /// As [`Case::key`] says it.
-    pub fn key(&self) -> String {
+    /// Which way out, who, and over what.
+    fn key(&self) -> String {
         format!("{} {} {}", self.id, self.tier, self.family)
     }
 
@@ -161,14 +162,13 @@ pub fn write(section: &str, rows: &[Row]) {
 }
 
 /// A line for each way out and mode, a column for each tier and family.
-fn table(section: &str, rows: &[Row]) -> String {
+pub fn table(section: &str, rows: &[Row]) -> String {
     let columns: BTreeSet<String> = rows.iter().map(column).collect();
     let mut lines = vec![["id", "way out", "mode"].map(str::to_owned).to_vec()];
     lines[0].extend(columns.iter().cloned());
-    let mut previous = None;
+    let mut seen = HashSet::new();
     for row in rows {
-        if previous != Some((row.id, row.mode)) {
-            previous = Some((row.id, row.mode));
+        if seen.insert((row.id, row.mode)) {
             let cell = |column_name: &String| {
                 let same = |other: &&Row| (other.id, other.mode) == (row.id, row.mode);
                 let found = rows.iter().filter(same).find(|other| column(other) == *column_name);
@@ -214,4 +214,5 @@ fn folder() -> PathBuf {
 }
 
 /// Exit codes of the launcher and of the shell for what they could not start.
-const NOT_BEGUN: [i32; 3] = [125, 126, 127];
+const NOT_BEGUN: [i32; 3] = [REFUSED, 126, 127];
+const REFUSED: i32 = 125;

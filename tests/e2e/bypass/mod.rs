@@ -22,32 +22,32 @@ use std::collections::HashSet;
 
 #[test]
 fn no_socket_api_and_no_packet_is_a_way_out() {
-    run::section("packets", packets::WAYS);
+    run::section("packets", &[], packets::WAYS);
 }
 
 #[test]
 fn no_frame_and_no_link_is_a_way_out() {
-    run::section("links", links::WAYS);
+    run::section("links", &[], links::WAYS);
 }
 
 #[test]
 fn no_other_door_is_a_way_out() {
-    run::section("doors", doors::WAYS);
+    run::section("doors", doors::RULES, doors::WAYS);
 }
 
 #[test]
 fn no_name_is_a_way_out() {
-    run::section("names", names::WAYS);
+    run::section("names", names::RULES, names::WAYS);
 }
 
 #[test]
 fn no_tls_or_http_flow_is_a_way_out() {
-    run::section("tls", tls::WAYS);
+    run::section("tls", tls::RULES, tls::WAYS);
 }
 
 #[test]
 fn no_change_while_a_flow_lives_is_a_way_out() {
-    run::section("lifecycle", lifecycle::WAYS);
+    run::section("lifecycle", &[], lifecycle::WAYS);
 }
 
 #[test]

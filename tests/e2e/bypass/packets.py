@@ -210,16 +210,19 @@ def peer(flow):
 
 
 def raced(host, port, mark, first):
-    """Two threads connect one socket to two places, a third sends all the while."""
-    flow, until = datagram(host), time.monotonic() + 0.7
+    """Threads connect one socket to two places, and others send all the while."""
+    flow, until = datagram(host), time.monotonic() + 0.3
     flow.setblocking(False)
-    threads = [threading.Thread(target=persist, args=(until, flow.connect, ((address, int(port)),))) for address in (first, host, host)]
-    threads += [threading.Thread(target=persist, args=(until, flow.send, (mark if first == host else b"",)))]
-    threads += [threading.Thread(target=persist, args=(until, flow.sendto, (mark, (host, int(port)))))]
+    calls = [(flow.connect, (first, int(port)))] + 2 * [(flow.connect, (host, int(port)))]
+    calls = [(act, (address,)) for act, address in calls] + [(flow.sendto, (mark, (host, int(port))))]
+    # To what is allowed the mark may go, so only what surely is for `host` carries it.
+    calls += [(flow.send, (b"",))]
+    threads = [threading.Thread(target=persist, args=(until, act, arguments)) for act, arguments in calls]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    flow.sendto(mark, (host, int(port)))
 
 
 def persist(until, act, arguments):

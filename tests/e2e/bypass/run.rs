@@ -1,7 +1,7 @@
 //! Tries the ways out of one section: in the fence by every mode, and without a fence meanwhile.
 
 use super::{
-    entry::{Allowed, Entry, Family, Helper, MODES, Mode, Tier},
+    entry::{ADMIN_AGENT, Allowed, Entry, Family, Helper, MODES, Mode, RAW_AGENT, Tier},
     matrix::{self, Row},
 };
 use crate::{
@@ -10,46 +10,82 @@ use crate::{
     frame::Frame,
     lab::Lab,
     places::{self, EVIL, OK, Place},
-    policies::COMMON,
+    policies,
     program::{self, Outcome, Program, poll_for},
     sniffer::mark,
 };
-use std::{collections::HashMap, net::IpAddr, time::Duration};
+use std::{collections::HashMap, net::IpAddr, panic::resume_unwind, process::Command, time::Duration};
 
-/// Tries all `entries`, writes what came of it, and only then complains.
+/// Tries all `entries` under the common rules and `rules`, writes what came of it, and only then complains.
 ///
 /// # Panics
 /// Lists each way out that leaks, proves nothing, or stops what is allowed.
-pub fn section(name: &'static str, entries: &[Entry]) {
-    let fence = crate::fence(&format!("{COMMON}{MORE_RULES}"));
-    // Another lab without a fence: what leaks there cannot be mistaken for what leaks here.
-    let open = Lab::new();
-    let missing: HashMap<&str, &str> = entries.iter().filter_map(|entry| missing(&open, entry)).collect();
-    let cases: Vec<Case> = entries.iter().flat_map(cases).collect();
-    let possible = |case: &&Case| !missing.contains_key(case.entry.id);
-    let (mut rows, unfenced) = std::thread::scope(|scope| {
-        let unfenced = scope.spawn(|| {
-            let tried = cases.iter().filter(possible).map(|case| (case.key(), unfenced(&open, case)));
-            tried.collect::<HashMap<_, _>>()
-        });
-        let in_each = MODES.iter().flat_map(|mode| cases.iter().map(move |case| (*mode, case)));
-        let mut twins = Twins::default();
-        let rows: Vec<Row> = in_each
-            .map(|(mode, case)| match missing.get(case.entry.id) {
-                Some(why) => Row::skipped(name, mode, case, why),
-                None => fenced(&fence, &mut twins, name, mode, case),
-            })
-            .collect();
-        let unfenced = unfenced.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (rows, unfenced)
+pub fn section(name: &'static str, rules: &[&str], entries: &[Entry]) {
+    let only = std::env::var(ONLY).ok();
+    let is_meant = |entry: &&Entry| only.as_ref().is_none_or(|start| entry.id.starts_with(start));
+    let cases: Vec<Case> = entries.iter().filter(is_meant).flat_map(cases).collect();
+    // Most of the time is spent waiting for what does not come.
+    let lanes = cases.len().div_ceil(CASES_OF_A_LANE).min(MOST_LANES);
+    let share = |lane: usize| cases.iter().enumerate().skip(lane).step_by(lanes);
+    let mut rows: Vec<(usize, Row)> = std::thread::scope(|scope| {
+        let lanes: Vec<_> =
+            (0..lanes).map(|lane| scope.spawn(move || try_all(name, rules, share(lane)))).collect();
+        let joined = lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        joined.flatten().collect()
     });
-    for row in &mut rows {
-        row.unfenced = unfenced.get(&row.key()).cloned();
+    rows.sort_by_key(|(place, _)| *place);
+    let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
+    match only {
+        Some(_) => println!("{}", matrix::table(name, &rows)),
+        None => matrix::write(name, &rows),
     }
-    count_what_came_late(fence.lab(), &mut rows);
-    matrix::write(name, &rows);
     let complaints: Vec<String> = rows.iter().flat_map(Row::complaints).collect();
     assert!(complaints.is_empty(), "{} complaints:\n\n{}", complaints.len(), complaints.join("\n\n"));
+}
+
+/// Tries `cases` one after the other in a fence of their own, and meanwhile in a lab without one:
+/// so what is seen is the doing of whoever is at it, and what leaks there cannot be mistaken for
+/// what leaks here.
+fn try_all<'a>(
+    section: &'static str,
+    rules: &[&str],
+    cases: impl Iterator<Item = (usize, &'a Case<'a>)>,
+) -> Vec<(usize, Row)> {
+    let cases: Vec<(usize, &Case)> = cases.collect();
+    let (fence, open) = (crate::fence(&policy(rules)), Lab::new());
+    let entries: HashMap<&str, &Entry> = cases.iter().map(|(_, case)| (case.entry.id, case.entry)).collect();
+    let missing: HashMap<&str, &str> = entries.values().filter_map(|entry| missing(&open, entry)).collect();
+    let possible = |case: &Case| !missing.contains_key(case.entry.id);
+    let mut rows: Vec<(usize, Row)> = std::thread::scope(|scope| {
+        let unfenced = scope.spawn(|| {
+            let possible = cases.iter().filter(|(_, case)| possible(case));
+            possible.map(|(place, case)| (*place, unfenced(&open, case))).collect::<HashMap<_, _>>()
+        });
+        let mut twins = Twins::default();
+        let mut row = |mode: Mode, case: &Case| match missing.get(case.entry.id) {
+            Some(why) => Row::skipped(section, mode, case, why),
+            None => fenced(&fence, &mut twins, section, mode, case),
+        };
+        let in_each = MODES.iter().flat_map(|mode| cases.iter().map(move |case| (*mode, case)));
+        let mut rows: Vec<_> = in_each.map(|(mode, (place, case))| (*place, row(mode, case))).collect();
+        let unfenced = unfenced.join().unwrap_or_else(|panic| resume_unwind(panic));
+        for (place, row) in &mut rows {
+            row.unfenced = unfenced.get(place).cloned();
+        }
+        rows
+    });
+    count_what_came_late(fence.lab(), rows.iter_mut().map(|(_, row)| row));
+    rows
+}
+
+/// The common rules and `more`, for agents that keep no capability, NET_RAW, and NET_ADMIN too.
+fn policy(more: &[&str]) -> String {
+    let common = policies::common_and(more) + MORE_RULES;
+    let rules = common.split_once("rules:\n").expect("the policy has rules").1;
+    let agent =
+        |name, capabilities| format!("  {name}:\n    capabilities: [{capabilities}]\n    rules:\n{rules}");
+    let [raw, admin] = [agent(RAW_AGENT, "net_raw"), agent(ADMIN_AGENT, "net_raw, net_admin")];
+    format!("{common}{raw}{admin}")
 }
 
 /// One way out as one tier tries it over one family.
@@ -61,10 +97,6 @@ pub struct Case<'a> {
 }
 
 impl Case<'_> {
-    pub fn key(&self) -> String {
-        format!("{} {} {}", self.entry.id, self.tier, self.family)
-    }
-
     /// `script` about `place`, with every placeholder filled in.
     fn script(&self, script: &str, place: Place, mark: &str) -> String {
         let address = |place: Place| match self.family {
@@ -75,7 +107,7 @@ impl Case<'_> {
             Family::V4 => IpAddr::V4(places::HOST_V4),
             Family::V6 => IpAddr::V6(places::HOST_V6),
         };
-        let url = match address(place) {
+        let url = |place| match address(place) {
             IpAddr::V4(v4) => v4.to_string(),
             IpAddr::V6(v6) => format!("[{v6}]"),
         };
@@ -83,12 +115,20 @@ impl Case<'_> {
             Family::V4 => "-4",
             Family::V6 => "-6",
         };
+        let gateway = match self.family {
+            Family::V4 => IpAddr::V4(places::GATEWAY_V4),
+            Family::V6 => IpAddr::V6(places::GATEWAY_V6),
+        };
         let filled = script
             .replace("{ip}", &address(place).to_string())
-            .replace("{url}", &url)
+            .replace("{url}", &url(place))
+            .replace("{ok_url}", &url(OK))
             .replace("{ok}", &address(OK).to_string())
             .replace("{own}", &own.to_string())
             .replace("{dash}", dash)
+            .replace("{dig}", "dig +short +time=1 +tries=1")
+            .replace("{ns}", &address(places::DNS).to_string())
+            .replace("{gateway}", &gateway.to_string())
             .replace("{link}", LINK);
         attack::script(&filled, place, mark)
     }
@@ -118,7 +158,9 @@ fn missing(open: &Lab, entry: &Entry) -> Option<(&'static str, &'static str)> {
 fn fenced(fence: &Fence, twins: &mut Twins, section: &'static str, mode: Mode, case: &Case) -> Row {
     let (lab, mark) = (fence.lab(), mark());
     let (name, flags) = mode.agent(case.tier);
-    let agent = fence.agent(name).with(flags);
+    let flags = [flags, if case.entry.proxied { &["--proxy-env"] } else { &[] }].concat();
+    let stage = case.script(case.entry.stage, EVIL, &mark);
+    let agent = fence.agent(name).with(&flags).staged(&stage);
     let helper = help(lab, case, &mark);
     let position = lab.sniffer().position();
     let outcome = run_agent(&agent, &case.script(case.entry.trick, EVIL, &mark));
@@ -133,6 +175,10 @@ fn fenced(fence: &Fence, twins: &mut Twins, section: &'static str, mode: Mode, c
             .entry((mode.to_string(), case.tier.to_string(), case.family.to_string(), script))
             .or_insert_with(|| works(&agent, case, script))
             .clone()),
+        Allowed::Sealed(script, reason) => match mode {
+            Mode::Sealed => Ok(works(&agent, case, script)),
+            Mode::Cgroup => Err(reason),
+        },
         Allowed::Never(reason) => Err(reason),
     };
     Row::tried(section, mode, case, mark, outcome, leak, allowed)
@@ -154,8 +200,15 @@ fn unfenced(lab: &Lab, case: &Case) -> Leak {
     let mark = mark();
     let _helper = help(lab, case, &mark);
     let position = lab.sniffer().position();
-    let script = case.script(case.entry.trick, EVIL, &mark);
-    let outcome = program::run(lab.command(&[case.tier.unfenced(), &in_time(&script)].concat()));
+    let _proxy = case
+        .entry
+        .proxied
+        .then(|| ready(lab.command(&["bash", "-c", &case.script(OPEN_PROXY, EVIL, &mark)])));
+    let environment = if case.entry.proxied { PROXY_ENVIRONMENT } else { "" };
+    let script = case.script(&format!("{environment}{}", case.entry.trick), EVIL, &mark);
+    let stage = case.script(case.entry.stage, EVIL, &mark);
+    let arguments = [case.tier.unfenced(), &in_time(&script)].concat();
+    let outcome = program::run(lab.staged_command(&stage, &arguments));
     lab.settle();
     // Some leave by a timer of the kernel's.
     let seen = poll_for(LATE, || {
@@ -177,7 +230,7 @@ fn violations(lab: &Lab, mark: &str, position: usize, neighbours: &[IpAddr]) -> 
 }
 
 /// Counts what carried the mark of a trick that was over by then.
-fn count_what_came_late(lab: &Lab, rows: &mut [Row]) {
+fn count_what_came_late<'a>(lab: &Lab, rows: impl Iterator<Item = &'a mut Row>) {
     lab.settle();
     let mut counts: HashMap<String, usize> = HashMap::new();
     for frame in lab.sniffer().since(0) {
@@ -208,26 +261,38 @@ fn in_time(script: &str) -> [&str; 7] {
 /// Starts who is needed outside, and waits until they are ready.
 fn help(lab: &Lab, case: &Case, mark: &str) -> Option<Program> {
     let command = |script: &str| case.script(script, EVIL, mark);
-    let helper = match case.entry.helper {
+    Some(match case.entry.helper {
         Helper::None => return None,
-        Helper::Host(script) => Program::start(lab.command(&["bash", "-c", &command(script)])),
+        Helper::Host(script) => ready(lab.command(&["bash", "-c", &command(script)])),
         Helper::Inet(script) => {
             let mut bash = lab.inet_command("bash");
             bash.args(["-c", &command(script)]);
-            Program::start(bash)
+            ready(bash)
         }
-    };
-    program::poll("the helper to be ready", || helper.stdout().contains("ready").then_some(()));
-    Some(helper)
+    })
 }
 
+/// Starts who says when they are ready.
+fn ready(command: Command) -> Program {
+    let program = Program::start(command);
+    program::poll("the helper to be ready", || program.stdout().contains("ready").then_some(()));
+    program
+}
+
+/// An environment variable for whoever adds a way out: how the ids start that are tried, alone.
+const ONLY: &str = "BYPASS";
+/// A fence and two labs take some seconds to start: what about this many tries take.
+const CASES_OF_A_LANE: usize = 60;
+const MOST_LANES: usize = 3;
 /// As a script asks for it: the link of the default route.
 const LINK: &str = "$(awk '$2 == \"00000000\" {print $1; exit}' /proc/net/route)";
-/// Beyond [`COMMON`]: where tricks bring a server of their own.
-const MORE_RULES: &str = "
-      - {cidr: 10.99.0.10/32, protocol: tcp, ports: [9100]}
+/// Beyond those of [`policies::COMMON`]: where tricks bring a server of their own.
+const MORE_RULES: &str = "      - {cidr: 10.99.0.10/32, protocol: tcp, ports: [9100]}
       - {cidr: 'fd99::10/128', protocol: tcp, ports: [9100]}
 ";
+/// A proxy that serves whoever asks, and how programs are told of it.
+const OPEN_PROXY: &str = "{trick} tls.open_proxy 3128";
+const PROXY_ENVIRONMENT: &str = "export http_proxy=http://127.0.0.1:3128 https_proxy=http://127.0.0.1:3128; ";
 /// Seconds for one trick: more than any timeout in it.
 const TIME: &str = "12";
 /// How long after its end a trick without a fence may leak.
