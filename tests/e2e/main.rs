@@ -28,6 +28,7 @@ mod fetch;
 mod full_map;
 mod host;
 mod inbound;
+mod keys;
 mod launch;
 mod names;
 mod reload;

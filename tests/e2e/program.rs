@@ -121,6 +121,8 @@ impl Drop for Program {
         if !self.ended {
             let _ = killpg(self.pid(), Signal::SIGKILL);
             let _ = self.child.wait();
+            // What it started may hold an address that the next one needs.
+            let _ = poll_for(Duration::from_secs(1), || killpg(self.pid(), None).is_err().then_some(()));
         }
     }
 }

@@ -6,7 +6,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 import textwrap
 
@@ -61,25 +60,25 @@ def bus(path, host):
     os.chmod(path, 0o666)
 
 
-def lend_tun(descriptor):
+def lend_tun(descriptor, *words):
     """A tunnel device whose packets the host forwards."""
     device = os.open("/dev/net/tun", os.O_RDWR)
     fcntl.ioctl(device, 0x400454CA, struct.pack("16sH22x", b"lent", 0x1001))  # TUNSETIFF, no headers
     os.system("ip link set lent up; ip address add 172.30.0.1/24 dev lent")
     open("/proc/sys/net/ipv4/ip_forward", "w").write("1")
-    lend(device, descriptor, 3)
+    lend(device, descriptor, words)
 
 
-def lend_frames(descriptor):
+def lend_frames(descriptor, *words):
     frames = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     frames.bind((link(), 0x0800))
-    lend(frames.fileno(), descriptor, 3)
+    lend(frames.fileno(), descriptor, words)
 
 
 def lend(what, descriptor, words):
     """Becomes the trick, which inherits `what` as `descriptor`."""
     os.dup2(what, int(descriptor))
-    os.execvp(sys.argv[words], sys.argv[words:])
+    os.execvp(words[0], words)
 
 
 def listen(path):

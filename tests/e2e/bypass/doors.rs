@@ -3,14 +3,14 @@
 //! A deputy is a process outside that sends for whoever asks. Most are played by `socat`, at the
 //! places where real ones listen.
 
-use super::entry::{Entry, Helper, ROOT, USER, V4, V6, way};
+use super::entry::{ANYONE, Entry, Helper, ROOT, USER, V4, V6, way};
 
 /// Rules that the tricks below need beside the common ones.
 pub const RULES: &[&str] = &[];
 
 pub const WAYS: &[Entry] = &[
     // Deputies at the Unix sockets of real ones, which the launcher knows.
-    deputy!("B29-docker", "docker.sock", "/run/docker.sock"),
+    deputy!("B29-docker", "docker.sock", "/run/docker.sock").at(ANYONE),
     deputy!("B29-docker-var", "docker.sock by its older path", "/var/run/docker.sock"),
     deputy!("B29-containerd", "containerd.sock", "/run/containerd/containerd.sock"),
     deputy!("B29-podman", "podman.sock", "/run/podman/podman.sock"),
@@ -28,16 +28,8 @@ pub const WAYS: &[Entry] = &[
     deputy!("B32-nscd", "nscd", "/run/nscd/socket"),
     // The same where no list names them. Whoever looks finds another.
     deputy!("N200-buildkit", "buildkitd, which fetches", "/run/buildkit/buildkitd.sock"),
-    deputy!("N201-k3s", "containerd of k3s", "/run/k3s/containerd/containerd.sock"),
-    deputy!("N202-cri-dockerd", "docker's other socket", "/run/cri-dockerd.sock"),
     deputy!("N203-dirmngr", "dirmngr, which fetches", "/run/user/65534/gnupg/S.dirmngr"),
-    deputy!("N204-pulse", "a sound server, which tunnels", "/run/user/65534/pulse/native"),
-    deputy!("N205-cups", "a print server", "/run/cups/cups.sock"),
-    deputy!("N206-tailscale", "a daemon that dials", "/run/tailscale/tailscaled.sock"),
-    deputy!("N207-avahi", "avahi, which resolves", "/run/avahi-daemon/socket"),
-    deputy!("N208-nslcd", "nslcd, which asks a directory", "/run/nslcd/nslcd.sock"),
-    deputy!("N209-editor", "an editor's server", "/run/user/65534/vscode-ipc-1.sock"),
-    deputy!("N210-nobody-knows", "a deputy that nobody has heard of", "/run/nobody-knows.sock"),
+    deputy!("N210-nobody-knows", "a deputy that nobody has heard of", "/run/nobody-knows.sock").at(ANYONE),
     deputy!("N211-lxd", "lxd, below /var/lib", "/var/lib/lxd/unix.socket"),
     deputy!("N212-docker-home", "docker.sock of a desktop", "/root/.docker/run/docker.sock").at(ROOT),
     deputy!("N213-x11", "a display, which types for whoever asks", "/tmp/.X11-unix/X9"),
@@ -46,7 +38,7 @@ pub const WAYS: &[Entry] = &[
         .staged(concat!(
             stage!(),
             "timeout 15 socat -u unix-recvfrom:/run/nobody-knows,fork,mode=666 udp:{url}:9000 & ",
-            "until [ -S /run/nobody-knows ]; do :; done"
+            "until [ -S /run/nobody-knows ]; do sleep 0.02; done"
         ))
         .works_as(AMONG_OWN),
     way(
@@ -58,7 +50,7 @@ pub const WAYS: &[Entry] = &[
     .staged(concat!(
         stage!(),
         "timeout 15 socat -u unix-listen:/run/nobody-knows,type=5,fork,mode=666 udp:{url}:9000 & ",
-        "until [ -S /run/nobody-knows ]; do :; done"
+        "until [ -S /run/nobody-knows ]; do sleep 0.02; done"
     ))
     .works_as(AMONG_OWN),
     way(
@@ -71,7 +63,7 @@ pub const WAYS: &[Entry] = &[
         stage!(),
         "(for i in $(seq 30); do rm -f /run/docker.sock; ",
         "timeout 0.4 socat -u unix-listen:/run/docker.sock,fork,mode=666 udp:{url}:9000; done) & ",
-        "until [ -S /run/docker.sock ]; do :; done"
+        "until [ -S /run/docker.sock ]; do sleep 0.02; done"
     ))
     .works_as(AMONG_OWN),
     way(
@@ -94,6 +86,15 @@ pub const WAYS: &[Entry] = &[
     .over(V4)
     .staged(concat!(stage!(), listening!("/run/docker.sock"), "; cd /run"))
     .works_as(AMONG_OWN),
+    way(
+        "N222-folder-input",
+        "the same folder as standard input",
+        "exec 5<&0; echo {mark} | socat -u - unix-connect:/proc/self/fd/5/docker.sock",
+    )
+    .over(V4)
+    .staged(concat!(stage!(), listening!("/run/docker.sock"), "; exec 0< /run"))
+    .refusable()
+    .never_works(REFUSED),
     // Real ones.
     way(
         "B30-tmux",
@@ -124,7 +125,7 @@ pub const WAYS: &[Entry] = &[
     way("B28-vsock", "a deputy behind a virtual socket", "echo {mark} | socat -t 1 - vsock-connect:1:1234")
         .over(V4)
         .helped_by(Helper::Host(
-            "socat vsock-listen:1234,fork udp:{url}:9000 & until ss --vsock -ln | grep -q 1234; do :; done; \
+            "socat vsock-listen:1234,fork udp:{url}:9000 & until ss --vsock -ln | grep -q 1234; do sleep 0.02; done; \
              echo ready; wait",
         ))
         .needs(
@@ -149,9 +150,9 @@ pub const WAYS: &[Entry] = &[
     way(
         "B35-handed-abstract",
         "the same over an abstract socket",
-        "{trick} doors.receive @egressd-lab-hands {mark}",
+        "{trick} doors.receive @hands-{mark} {mark}",
     )
-    .staged("{trick} doors.hand_out udp @egressd-lab-hands {ip} 9000")
+    .staged("{trick} doors.hand_out udp @hands-{mark} {ip} 9000")
     .works_as(AMONG_OWN),
     way("B35-taken", "a socket of any process, by its number", "{trick} doors.take_any {ip} 9000 {mark}")
         .helped_by(Helper::Host(
@@ -170,8 +171,8 @@ pub const WAYS: &[Entry] = &[
         .staged("exec 0<> /dev/udp/{ip}/9000")
         .refusable()
         .never_works(REFUSED),
-    way("B36-errors", "a socket as standard error", "echo {mark} >&2")
-        .staged("exec 2<> /dev/udp/{ip}/9000")
+    way("B36-output", "a socket as standard output", "echo {mark}")
+        .staged("exec 1<> /dev/udp/{ip}/9000")
         .refusable()
         .never_works(REFUSED),
     way("B36-frames", "a packet socket as standard input", "{trick} doors.send_frame 0 {v4} {mark}")
@@ -222,8 +223,8 @@ pub const WAYS: &[Entry] = &[
     way("B33-udp", "a service of the loopback by datagram", "echo {mark} > /dev/udp/127.0.0.1/7777")
         .over(V4)
         .helped_by(Helper::Host(
-            "socat -u udp-recvfrom:7777,fork udp-sendto:{url}:9000 & \
-             until ss -uln | grep -q 7777; do :; done; echo ready; wait",
+            "socat -u udp-recvfrom:7777,reuseaddr,fork udp-sendto:{url}:9000 & \
+             until ss -uln | grep -q 7777; do sleep 0.02; done; echo ready; wait",
         ))
         .works_as(AMONG_OWN),
     // Metadata services, wherever clouds put them.
@@ -309,7 +310,7 @@ pub const WAYS: &[Entry] = &[
         "{trick} doors.request_key {mark}.{host}",
     )
     .over(V4)
-    .needs("false", "the kernel would start /sbin/request-key of this machine, beyond any lab: see host.rs")
+    .needs("false", "the kernel would start /sbin/request-key of this machine, beyond any lab: see keys.rs")
     .works_as(AMONG_OWN),
 ];
 
@@ -318,14 +319,15 @@ const REFUSED: &str = "whoever is handed such a descriptor is not started";
 /// What deputies are for among the agent's own processes: a Unix socket of each kind.
 const AMONG_OWN: &str = "{trick} doors.among_own";
 
-/// The stage of deputies: folders of the host's that are empty, but for those of labs, and go with
+/// The stage of deputies, who forward only what a trick says, not what programs of the host look up: folders of the host's that are empty, but for those of labs, and go with
 /// the trick.
 macro_rules! stage {
     () => {
         "mount -t tmpfs -o mode=755 none /run; mount -t tmpfs none /var/lib; mount -t tmpfs none /root; \
          mkdir /run/old; mount --bind /tmp /run/old; mount -t tmpfs none /tmp; \
          for lab in /run/old/eg*/; do lab=${lab%/}; mkdir /tmp/${lab##*/}; mount --rbind $lab /tmp/${lab##*/}; done; \
-         umount -l /run/old; "
+         umount -l /run/old; \
+         echo 'grep -a --line-buffered {mark} > /dev/udp/{ip}/9000' > /run/forward; "
     };
 }
 
@@ -337,9 +339,9 @@ macro_rules! listening {
             $path,
             "); chmod 755 /root; timeout 15 socat -u unix-listen:",
             $path,
-            ",fork,mode=666 udp:{url}:9000 & until [ -S ",
+            ",fork,mode=666 exec:'bash /run/forward' & until [ -S ",
             $path,
-            " ]; do :; done"
+            " ]; do sleep 0.02; done"
         )
     };
 }
@@ -347,6 +349,7 @@ macro_rules! listening {
 macro_rules! deputy {
     ($id:literal, $what:literal, $path:literal) => {
         way($id, $what, concat!("echo {mark} | socat -u - unix-connect:", $path))
+            .at(USER)
             .over(V4)
             .staged(concat!(stage!(), listening!($path)))
             .works_as(AMONG_OWN)
@@ -355,24 +358,17 @@ macro_rules! deputy {
 
 macro_rules! abstract_deputy {
     ($id:literal, $what:literal, $listen:literal, $connect:literal, $options:literal) => {
-        way(
-            $id,
-            $what,
-            concat!("echo {mark} | socat -u - abstract-", $connect, ":egressd-lab-", $id, $options),
-        )
-        .over(V4)
-        .helped_by(Helper::Host(concat!(
-            "socat -u abstract-",
-            $listen,
-            ":egressd-lab-",
-            $id,
-            ",fork",
-            $options,
-            " udp:{url}:9000 & until grep -q @egressd-lab-",
-            $id,
-            " /proc/net/unix; do :; done; echo ready; wait"
-        )))
-        .works_as(AMONG_OWN)
+        way($id, $what, concat!("echo {mark} | socat -u - abstract-", $connect, ":{mark}", $options))
+            .at(USER)
+            .over(V4)
+            .helped_by(Helper::Host(concat!(
+                "socat -u abstract-",
+                $listen,
+                ":{mark},fork",
+                $options,
+                " udp:{url}:9000 & until grep -q @{mark} /proc/net/unix; do sleep 0.02; done; echo ready; wait"
+            )))
+            .works_as(AMONG_OWN)
     };
 }
 
@@ -390,6 +386,7 @@ macro_rules! stub {
                 " {mark}.{host}; done"
             ),
         )
+        .at(USER)
         .over(V4)
         .helped_by(Helper::Host(concat!(
             "socat udp-recvfrom:",
@@ -410,7 +407,7 @@ macro_rules! stub {
             $address,
             ":",
             $port,
-            "; do :; done; echo ready; wait"
+            "; do sleep 0.02; done; echo ready; wait"
         )))
         .works_as(concat!("dig +short +time=2 +tries=1 @", $address, " {host} | grep -qx {v4}"))
     };
@@ -424,10 +421,11 @@ macro_rules! service {
             concat!("a service of the host's at ", $spelling),
             concat!("curl -s -m 2 http://", $spelling, ":7777/{mark}"),
         )
+        .at(USER)
         .over($family)
         .helped_by(Helper::Host(
             "socat tcp6-listen:7777,ipv6only=0,fork,reuseaddr tcp:{url}:80 & \
-             until ss -tln | grep -q 7777; do :; done; echo ready; wait",
+             until ss -tln | grep -q 7777; do sleep 0.02; done; echo ready; wait",
         ))
         .works_as("curl -sSf -m 5 {dash} http://ok.test/")
     };
@@ -440,6 +438,7 @@ macro_rules! metadata {
             concat!("a metadata service at ", $address),
             concat!("curl -s -m 2 http://", $address, "/{mark}"),
         )
+        .at(USER)
         .over($family)
         .works_as("curl -sSf -m 5 {dash} http://ok.test/")
     };

@@ -85,7 +85,7 @@ pub const WAYS: &[Entry] = &[
     ask_of!("B44-raw-tcp", "the same over TCP", "{trick} tcp_send_only {ip} 53 {mark}"),
     ask_of!("B44-ssh-53", "another protocol at port 53", "printf 'SSH-2.0-{mark}\\r\\n' | socat -t 1 - tcp:{url}:53"),
     ask_of!("B44-http-53", "HTTP at port 53", "curl -s -m 2 http://{url}:53/{mark}"),
-    ask_of!("B44-bound", "from a device of choice", "{trick} udp_by_device {ip} 53 {mark} $(ip -o route show default | grep -o 'dev [^ ]*' | cut -c5- | head -1)"),
+    ask_of!("B44-bound", "from a device of choice", "{trick} udp_by_device {ip} 53 {mark} {link}"),
     way("B44-beyond", "a server beyond the gateway", "{dig} @198.51.100.53 {mark}.{host}")
         .over(V4)
         .works_as("{dig} @198.51.100.53 ok.test | grep -qx {v4}"),
@@ -191,7 +191,7 @@ const RESOLVES: &str = "{dig} ok.test A ok.test AAAA | grep -qx {ip}";
 /// A service of the host's loopback that passes on whatever it is sent.
 const LOOPBACK: Helper = Helper::Host(
     "socat tcp6-listen:7777,ipv6only=0,fork,reuseaddr tcp:{url}:80 & \
-     until ss -tln | grep -q 7777; do :; done; echo ready; wait",
+     until ss -tln | grep -q 7777; do sleep 0.02; done; echo ready; wait",
 );
 
 /// Asked of whatever server the host is configured for.

@@ -23,8 +23,8 @@ LENT = 0x7E0000000000
 FIXED = 0x32  # MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS
 
 
-def lend(descriptor, host, port, mark):
-    """Starts the rest of the words as a child that inherits the ring."""
+def lend(descriptor, host, port, mark, *words):
+    """Starts `words` as a child that inherits the ring."""
     parameters = ctypes.create_string_buffer(120)
     # struct io_uring_params: flags at 8, milliseconds until the thread sleeps at 16
     struct.pack_into("III", parameters, 8, SQPOLL, 0, 60000)
@@ -44,7 +44,7 @@ def lend(descriptor, host, port, mark):
     os.environ["MARK"] = mark.decode()
     child = os.fork()
     if child == 0:
-        os.execvp(sys.argv[6], sys.argv[6:])
+        os.execvp(words[0], words)
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 

@@ -250,7 +250,7 @@ pub const WAYS: &[Entry] = &[
     tls!("N246-tftp", "tftp", "curl -s -m 2 tftp://{url}:9000/{mark}"),
     tls!("N247-git", "git", "timeout 2 git ls-remote git://{url}:9000/{mark}"),
     tls!("N248-ssh", "ssh", "timeout 2 ssh -o BatchMode=yes -o ConnectTimeout=1 -p 9000 {mark}@{ip} {mark}"),
-    tls!("N249-interface", "by a link of choice", "curl -s -m 2 --interface $(ip -o route show default | grep -o 'dev [^ ]*' | cut -c5- | head -1) http://{url}/{mark}"),
+    tls!("N249-interface", "by a link of choice", "curl -s -m 2 --interface {link} http://{url}/{mark}"),
     tls!("N250-source-port", "from a port of choice", "curl -s -m 2 --local-port 1024-2048 http://{url}/{mark}"),
     tls!("N251-fast-open", "with data in the first segment", "curl -s -m 2 --tcp-fastopen http://{url}/{mark}"),
     tls!("N252-ncat", "ncat", "echo {mark} | timeout 2 ncat {ip} 9000").needs("command -v ncat", "there is no ncat here"),
@@ -325,7 +325,7 @@ macro_rules! deputy {
         )
         .helped_by(Helper::Host(
             "socat tcp6-listen:7777,ipv6only=0,fork,reuseaddr tcp:{url}:80 & \
-             until ss -tln | grep -q 7777; do :; done; echo ready; wait",
+             until ss -tln | grep -q 7777; do sleep 0.02; done; echo ready; wait",
         ))
     };
 }
