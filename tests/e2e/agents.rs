@@ -136,6 +136,13 @@ fn no_agent_moves_to_another_cgroup() {
 }
 
 #[test]
+fn no_child_of_an_agent_is_born_in_another_cgroup() {
+    let fence = fence(COMMON);
+    let agent = fence.agent(AGENT).with(&["--mode", "cgroup"]);
+    stops(&agent, EVIL, &["{trick} doors.born_elsewhere {v4} 9000 {mark}"]);
+}
+
+#[test]
 fn no_agent_enters_another_namespace() {
     let fence = fence(COMMON);
     let escapes = [

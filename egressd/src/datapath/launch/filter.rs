@@ -30,14 +30,21 @@ pub fn filter(families: Families) -> Result<BpfProgram, LaunchError> {
     {
         rules.insert(call, Vec::new());
     }
+    for call in KEYS {
+        rules.insert(call, Vec::new());
+    }
     let architecture = std::env::consts::ARCH.try_into().map_err(failed)?;
     let errno = SeccompAction::Errno(EPERM);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, errno, architecture).map_err(failed)?;
     let program: BpfProgram = filter.try_into().map_err(failed)?;
-    Ok(DENY_X32.into_iter().chain(program).collect())
+    Ok(DENY_X32.into_iter().chain(HIDE_CLONE3).chain(program).collect())
 }
 
 const EPERM: u32 = libc::EPERM.unsigned_abs();
+
+/// The kernel's keys: to look one up it starts a program of the host, which asks the network for
+/// names of the agent's choice, outside every cgroup (request_key(2), key type `dns_resolver`).
+const KEYS: [libc::c_long; 3] = [libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl];
 
 type Rules = Result<Vec<SeccompRule>, seccompiler::BackendError>;
 
@@ -72,17 +79,33 @@ fn argument(index: u8, is: SeccompCmpOp, value: u32) -> Result<SeccompCondition,
 /// (seccomp(2), "Caveats"). Other architectures have no call there.
 const DENY_X32: [sock_filter; 3] = {
     const X32_SYSCALL_BIT: u32 = 0x4000_0000;
-    /// The offset of `nr` in struct seccomp_data.
-    const NUMBER: u32 = 0;
-    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
     [
         sock_filter { code: LOAD, jt: 0, jf: 0, k: NUMBER },
         sock_filter { code: IF_AT_LEAST, jt: 0, jf: 1, k: X32_SYSCALL_BIT },
         sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ERRNO | EPERM },
     ]
 };
+
+/// clone3(2) is as on a kernel without it, and C libraries go on with clone(2): a child is born in
+/// any cgroup whose files its parent may write, whatever the flags of the mount. No filter sees
+/// what it is asked for, which lies in memory.
+const HIDE_CLONE3: [sock_filter; 3] = {
+    /// The same on every architecture.
+    const CLONE3: u32 = 435;
+    const ENOSYS: u32 = libc::ENOSYS.unsigned_abs();
+    [
+        sock_filter { code: LOAD, jt: 0, jf: 0, k: NUMBER },
+        sock_filter { code: IF_EQUAL, jt: 0, jf: 1, k: CLONE3 },
+        sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ERRNO | ENOSYS },
+    ]
+};
+
+/// The offset of `nr` in struct seccomp_data.
+const NUMBER: u32 = 0;
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 #[cfg(test)]
 mod tests {
@@ -115,6 +138,27 @@ mod tests {
     fn an_agent_cannot_call_by_the_numbers_of_x32() {
         const GETPID: libc::c_long = 0x4000_0000 | libc::SYS_getpid;
         assert_eq!(filtered(GETPID, [0; 3]), Errno::EPERM);
+    }
+
+    #[test]
+    fn a_child_is_born_where_its_parent_is() {
+        assert_eq!(call(libc::SYS_clone3, [0; 3]), Errno::EINVAL, "without the filter");
+        assert_eq!(filtered(libc::SYS_clone3, [0; 3]), Errno::ENOSYS);
+        let thread = std::thread::spawn(|| {
+            seccompiler::apply_filter(&filter(Families::UnixAndIp).unwrap()).unwrap();
+            // The C library makes threads and processes without it.
+            let lives = std::thread::spawn(|| 7).join().unwrap();
+            (lives, std::process::Command::new("true").status().unwrap().success())
+        });
+        assert_eq!(thread.join().unwrap(), (7, true));
+    }
+
+    #[test]
+    fn an_agent_has_the_kernel_look_up_no_key() {
+        for number in KEYS {
+            assert_ne!(call(number, [0; 3]), Errno::EPERM, "without the filter");
+            assert_eq!(filtered(number, [0; 3]), Errno::EPERM);
+        }
     }
 
     /// Calls in a thread with the filter, which ends with the thread.
