@@ -29,5 +29,10 @@ mod wire;
 pub use gate::Gate;
 pub use listen::{Listeners, MAX_CONNECTIONS, serve};
 
+#[cfg(any(test, fuzzing))]
+#[path = "tests/bytes.rs"]
+mod bytes;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 #[cfg(test)]
 mod tests;
