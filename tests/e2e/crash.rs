@@ -9,10 +9,10 @@ use crate::{
     policies::{COMMON, with},
     program::poll_for,
     sniffer::mark,
+    storm::{self, Storm},
     talker::Talker,
 };
 use std::{
-    process::Stdio,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -145,28 +145,29 @@ fn a_policy_that_breaks_while_the_daemon_is_dead_keeps_the_fence_closed() {
 
 #[test]
 fn a_flood_finds_no_gap_while_the_daemon_dies_and_comes_back() {
-    let mut fence = fence(COMMON);
-    let mark = mark();
-    let flood = format!(
-        "while :; do echo {mark} > /dev/udp/10.99.0.66/9000; echo {mark} > /dev/udp/fd99::66/9000; \
-         echo {mark} > /dev/tcp/10.99.0.66/9000; done 2> /dev/null"
+    let mut fence = fence(storm::BEFORE);
+    let storm = Storm::rage(&mut fence, AGENT, KILLS);
+    assert!(storm.violations.is_empty(), "the flood found a gap: {storm:#?}");
+    assert!(
+        (1..KILLS).contains(&storm.killed_early),
+        "daemons die before they are ready, and after: {storm:#?}"
     );
-    let position = fence.lab().sniffer().position();
-    let mut command = fence.agent(AGENT).command(&["bash", "-c", &flood]);
-    command.stdin(Stdio::null());
-    let flooder = crate::program::Program::start(command);
-    crate::program::poll("the flood", || (!fence.agent(AGENT).denials().is_empty()).then_some(()));
-    for _ in 0..3 {
-        fence.kill();
-        fence.restart();
-    }
-    let lab = fence.lab();
-    lab.settle();
-    let seen = lab.sniffer().since(position);
-    assert!(!seen.iter().any(|frame| frame.carries(mark.as_bytes())), "the flood found a gap");
-    assert!(!seen.iter().any(|frame| frame.destination() == Some(EVIL.v4.into())), "the flood found a gap");
-    drop(flooder);
-    leaks(lab, EVIL, &["echo {mark} > /dev/udp/{v4}/9000"]);
+    let kinds = storm.kinds.as_object().expect("kinds have names");
+    assert!(kinds.values().all(|kind| kind["attempts"].as_u64() > Some(KILLS as u64)), "{storm:#?}");
+    let flows = storm.flows.as_object().expect("flows have names");
+    assert!(flows.values().all(|flow| flow["asked"].as_u64() > Some(KILLS as u64)), "{storm:#?}");
+    assert!(flows.values().all(|flow| flow["lost"] == 0), "granted flows go on: {storm:#?}");
+    let mut talker = Talker::start(&fence.agent(AGENT));
+    talker.does("tcp db.test 5432 again");
+    talker.fails("udp_sendto 10.99.0.11 9000 again");
+    let unfenced = [
+        "echo {mark} > /dev/udp/{v4}/9000",
+        "echo {mark} > /dev/udp/{v6}/9000",
+        "{trick} udp_mapped {v4} 9000 {mark}",
+        "{trick} tcp_send_only {v4} 9000 {mark}",
+        "{trick} fastopen {v4} 9000 {mark}",
+    ];
+    leaks(fence.lab(), EVIL, &unfenced);
 }
 
 #[test]
@@ -200,6 +201,9 @@ fn stays_closed(fence: &Fence, talker: &mut Talker) {
     let unfenced = tricks.map(|trick| format!("{{trick}} {trick} {{mark}}"));
     leaks(fence.lab(), EVIL, &unfenced.each_ref().map(String::as_str));
 }
+
+/// `scripts/bench kills` does the same a thousand times.
+const KILLS: usize = 100;
 
 const OK: &str = "{host: ok.test, private: true}";
 const ALT: &str = "{host: alt.test, private: true}";

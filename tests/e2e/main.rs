@@ -14,6 +14,8 @@ mod policies;
 mod program;
 mod sinks;
 mod sniffer;
+#[allow(dead_code, reason = "scripts/bench uses more of it")]
+mod storm;
 mod talker;
 mod traces;
 mod web_server;
