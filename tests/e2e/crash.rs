@@ -145,19 +145,39 @@ fn a_policy_that_breaks_while_the_daemon_is_dead_keeps_the_fence_closed() {
 
 #[test]
 fn a_flood_finds_no_gap_while_the_daemon_dies_and_comes_back() {
+    finds_no_gap(&["--mode", "cgroup"], 100);
+}
+
+#[test]
+fn a_flood_of_a_sealed_agent_finds_no_gap_while_the_daemon_dies_and_comes_back() {
+    finds_no_gap(&["--mode", "sealed"], 50);
+}
+
+#[test]
+fn new_agents_can_be_started_after_a_crash() {
+    let mut fence = fence(COMMON);
+    let _living = Talker::start(&fence.agent("living"));
+    fence.kill();
+    fence.restart();
+    crate::attack::tells_apart(&fence.agent(AGENT), &["curl -sSf -m 5 https://{host}/"]);
+}
+
+/// `kills` daemons die, half of them within their first moments. `scripts/bench kills` has a
+/// thousand die.
+fn finds_no_gap(flags: &[&str], kills: usize) {
     let mut fence = fence(storm::BEFORE);
-    let storm = Storm::rage(&mut fence, AGENT, KILLS);
+    let storm = Storm::rage(&mut fence, flags, kills);
     assert!(storm.violations.is_empty(), "the flood found a gap: {storm:#?}");
     assert!(
-        (1..KILLS).contains(&storm.killed_early),
+        (1..kills).contains(&storm.killed_early),
         "daemons die before they are ready, and after: {storm:#?}"
     );
     let kinds = storm.kinds.as_object().expect("kinds have names");
-    assert!(kinds.values().all(|kind| kind["attempts"].as_u64() > Some(KILLS as u64)), "{storm:#?}");
+    assert!(kinds.values().all(|kind| kind["attempts"].as_u64() > Some(kills as u64)), "{storm:#?}");
     let flows = storm.flows.as_object().expect("flows have names");
-    assert!(flows.values().all(|flow| flow["asked"].as_u64() > Some(KILLS as u64)), "{storm:#?}");
+    assert!(flows.values().all(|flow| flow["asked"].as_u64() > Some(kills as u64)), "{storm:#?}");
     assert!(flows.values().all(|flow| flow["lost"] == 0), "granted flows go on: {storm:#?}");
-    let mut talker = Talker::start(&fence.agent(AGENT));
+    let mut talker = Talker::start(&fence.agent(AGENT).with(flags));
     talker.does("tcp db.test 5432 again");
     talker.fails("udp_sendto 10.99.0.11 9000 again");
     let unfenced = [
@@ -168,15 +188,6 @@ fn a_flood_finds_no_gap_while_the_daemon_dies_and_comes_back() {
         "{trick} fastopen {v4} 9000 {mark}",
     ];
     leaks(fence.lab(), EVIL, &unfenced);
-}
-
-#[test]
-fn new_agents_can_be_started_after_a_crash() {
-    let mut fence = fence(COMMON);
-    let _living = Talker::start(&fence.agent("living"));
-    fence.kill();
-    fence.restart();
-    crate::attack::tells_apart(&fence.agent(AGENT), &["curl -sSf -m 5 https://{host}/"]);
 }
 
 /// Everything that was denied is denied still. What is allowed may fail, but not stray.
@@ -201,9 +212,6 @@ fn stays_closed(fence: &Fence, talker: &mut Talker) {
     let unfenced = tricks.map(|trick| format!("{{trick}} {trick} {{mark}}"));
     leaks(fence.lab(), EVIL, &unfenced.each_ref().map(String::as_str));
 }
-
-/// `scripts/bench kills` does the same a thousand times.
-const KILLS: usize = 100;
 
 const OK: &str = "{host: ok.test, private: true}";
 const ALT: &str = "{host: alt.test, private: true}";

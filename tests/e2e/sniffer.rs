@@ -31,8 +31,10 @@ pub struct Sniffer {
 #[derive(Default)]
 struct Frames {
     kept: Vec<Frame>,
-    is_kept: Option<Box<dyn Fn(&Frame) -> bool + Send>>,
+    is_kept: Option<IsKept>,
 }
+
+type IsKept = Box<dyn Fn(&Frame) -> bool + Send>;
 
 impl Sniffer {
     pub fn start(inet: &Namespace) -> Self {

@@ -1,7 +1,6 @@
 //! Kills of the daemon at random moments, while an agent floods and its granted flows go on.
 
 use crate::{
-    attack::TRICKS,
     fence::{Agent, Fence},
     frame::Frame,
     places::{DB, may_be_reached},
@@ -12,7 +11,6 @@ use serde_json::Value;
 use std::{
     io::Write,
     os::unix::net::UnixStream,
-    path::Path,
     process::ChildStdin,
     time::{Duration, Instant},
 };
@@ -44,7 +42,6 @@ agents:
 pub struct Storm {
     /// How many of the daemons were killed before they answered.
     pub killed_early: usize,
-    pub kills: usize,
     pub took: Duration,
     /// What the flood tried, in all.
     pub attempts: u64,
@@ -57,15 +54,16 @@ pub struct Storm {
 }
 
 impl Storm {
-    /// Kills the daemon of `fence`, which was started with [`BEFORE`], `kills` times.
+    /// Kills the daemon of `fence`, which was started with [`BEFORE`], `kills` times. The agent that
+    /// floods is started with `flags` of `egressctl run`.
     ///
     /// # Panics
     /// When a daemon ends by itself, or the last one does not come up.
-    pub fn rage(fence: &mut Fence, agent: &str, kills: usize) -> Self {
+    pub fn rage(fence: &mut Fence, flags: &[&str], kills: usize) -> Self {
         let mark = mark();
         keep_only_what_matters(fence, &mark);
         let position = fence.lab().sniffer().position();
-        let mut flood = Flood::start(&fence.agent(agent), &mark);
+        let mut flood = Flood::start(&fence.agent(AGENT).with(flags), &mark);
         let reloaded = fence.reload(POLICY);
         assert!(reloaded.succeeded(), "{reloaded:#?}");
         flood.begin();
@@ -81,7 +79,6 @@ impl Storm {
         };
         Self {
             killed_early,
-            kills,
             took,
             attempts: report["attempts"].as_u64().unwrap_or_default(),
             kinds: report["kinds"].clone(),
@@ -137,9 +134,7 @@ struct Flood {
 impl Flood {
     /// Returns when its granted flows are open.
     fn start(agent: &Agent, mark: &str) -> Self {
-        let script = Path::new(TRICKS).with_file_name("flood.py");
-        let script = script.to_str().expect("paths of the build are UTF-8");
-        let mut flood = Self { program: agent.spawn(&["/usr/bin/python3", script, mark, SENDERS]) };
+        let mut flood = Self { program: agent.spawn(&["/usr/bin/python3", FLOOD, mark, SENDERS]) };
         flood.wait_for("open");
         flood
     }
@@ -170,6 +165,10 @@ impl Flood {
         });
     }
 }
+
+const FLOOD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/e2e/flood.py");
+
+const AGENT: &str = "flooder";
 
 /// Every other daemon does not live to load its programs.
 const FIRST_MOMENTS: Duration = Duration::from_millis(30);
