@@ -5,9 +5,11 @@ use crate::{
     attack::{leaks, violations},
     fence,
     fence::Fence,
+    lab::Lab,
     places::EVIL,
     policies::{COMMON, with},
     program::{DEADLINE, Program, poll_for},
+    programs,
     sniffer::mark,
     storm::{self, Storm},
     talker::Talker,
@@ -145,12 +147,21 @@ fn a_policy_that_breaks_while_the_daemon_is_dead_keeps_the_fence_closed() {
 
 #[test]
 fn a_flood_finds_no_gap_while_the_daemon_dies_and_comes_back() {
-    finds_no_gap(&["--mode", "cgroup"], 100);
+    finds_no_gap(&mut fence(storm::BEFORE), &["--mode", "cgroup"], 100);
 }
 
 #[test]
 fn a_flood_of_a_sealed_agent_finds_no_gap_while_the_daemon_dies_and_comes_back() {
-    finds_no_gap(&["--mode", "sealed"], 50);
+    finds_no_gap(&mut fence(storm::BEFORE), &["--mode", "sealed"], 50);
+}
+
+#[test]
+fn a_flood_finds_no_gap_in_the_programs_alone_while_the_daemon_dies_and_comes_back() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let programs = storm::without_second_deny(programs(), folder.path());
+    let mut fence = Fence::start(Lab::new(), programs, storm::BEFORE);
+    assert!(!fence.lab().run("nft list tables").says("egressd"), "nothing but the programs stands");
+    finds_no_gap(&mut fence, &["--mode", "cgroup"], 50);
 }
 
 #[test]
@@ -189,9 +200,8 @@ fn new_agents_can_be_started_after_a_crash() {
 
 /// `kills` daemons die, half of them within their first moments. `scripts/bench kills` has a
 /// thousand die.
-fn finds_no_gap(flags: &[&str], kills: usize) {
-    let mut fence = fence(storm::BEFORE);
-    let storm = Storm::rage(&mut fence, flags, kills);
+fn finds_no_gap(fence: &mut Fence, flags: &[&str], kills: usize) {
+    let storm = Storm::rage(fence, flags, kills);
     assert!(storm.violations.is_empty(), "the flood found a gap: {storm:#?}");
     assert!(
         (1..kills).contains(&storm.killed_early),

@@ -1,7 +1,7 @@
 //! Kills of the daemon at random moments, while an agent floods and its granted flows go on.
 
 use crate::{
-    fence::{Agent, Fence},
+    fence::{Agent, Fence, Programs},
     frame::Frame,
     places::{DB, may_be_reached},
     program::{self, Program},
@@ -9,8 +9,10 @@ use crate::{
 };
 use serde_json::Value;
 use std::{
+    fs::{self, Permissions},
     io::Write,
-    os::unix::net::UnixStream,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::Path,
     process::ChildStdin,
     time::{Duration, Instant},
 };
@@ -91,6 +93,25 @@ impl Storm {
     pub fn rate(&self) -> f64 {
         self.attempts as f64 / self.took.as_secs_f64()
     }
+}
+
+/// A daemon of `programs` that takes its second deny for granted: what it has nft do is not done.
+/// In `folder`, which has to last as long as the daemon does.
+///
+/// nft judges what leaves before the programs see the packet, so that with it a gap in theirs would
+/// not be seen.
+pub fn without_second_deny(programs: Programs, folder: &Path) -> Programs {
+    let (egressd, nft) = (folder.join("egressd"), folder.join("nft"));
+    let (here, real) = (folder.display(), programs.egressd.display());
+    script(&egressd, &format!("PATH=\"{here}:$PATH\" exec \"{real}\" \"$@\""));
+    // The daemon looks for the rule that sends agents to its table.
+    script(&nft, "[ \"$1\" = list ] || cat > /dev/null\necho goto agents");
+    Programs { egressd, ..programs }
+}
+
+fn script(path: &Path, text: &str) {
+    fs::write(path, format!("#!/bin/sh\n{text}\n")).expect("a script can be written");
+    fs::set_permissions(path, Permissions::from_mode(0o755)).expect("it can be made a program");
 }
 
 /// Of the granted flows there would be millions of frames.

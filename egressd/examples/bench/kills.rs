@@ -10,8 +10,13 @@ use crate::{
 use serde_json::{Value, json};
 
 /// Kills the daemon `kills` times, while an agent of `mode` floods.
-pub fn bench(kills: usize, mode: &str) -> Report {
-    let mut fence = Fence::start(Lab::new(), programs(), storm::BEFORE);
+pub fn bench(kills: usize, mode: &str, programs_alone: bool) -> Report {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let programs = match programs_alone {
+        true => storm::without_second_deny(programs(), folder.path()),
+        false => programs(),
+    };
+    let mut fence = Fence::start(Lab::new(), programs, storm::BEFORE);
     let storm = Storm::rage(&mut fence, &["--mode", mode], kills);
     let flows = storm.flows.as_object().cloned().unwrap_or_default();
     let sum = |what: &str| flows.values().filter_map(|flow| flow[what].as_u64()).sum::<u64>();

@@ -63,6 +63,9 @@ enum Bench {
         /// Of `egressctl run`: cgroup or sealed
         #[arg(long, default_value = "cgroup")]
         mode: String,
+        /// Without the second deny, so that only the kernel programs stand (cgroup mode)
+        #[arg(long)]
+        programs_alone: bool,
     },
 }
 
@@ -77,7 +80,7 @@ fn main() {
     let Arguments { bench, output } = Arguments::parse();
     let report = match bench {
         Bench::Start { rounds } => start::bench(rounds),
-        Bench::Kills { kills, mode } => kills::bench(kills, &mode),
+        Bench::Kills { kills, mode, programs_alone } => kills::bench(kills, &mode, programs_alone),
     };
     match output {
         Output::Table => print!("{report}"),
