@@ -140,7 +140,7 @@ fn no_document_points_at_what_is_not_there() {
     }
 }
 
-/// Each module and the modules that it may name. `daemon` joins all of them.
+/// Each module and the modules that it may name. `daemon` joins all of them; `laws` tests them.
 const LAYERS: &[(&str, &[&str])] = &[
     ("policy", &[]),
     ("config", &["policy"]),
@@ -150,6 +150,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("datapath", &["policy", "audit"]),
     ("control", &["policy", "audit"]),
     ("daemon", &["policy", "config", "audit", "dns", "proxy", "datapath", "control"]),
+    ("laws", &["policy", "config", "audit", "dns", "proxy", "datapath", "control"]),
     ("telemetry", &[]),
 ];
 

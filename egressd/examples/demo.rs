@@ -22,6 +22,7 @@ mod program;
 #[path = "../../tests/e2e/sinks.rs"]
 mod sinks;
 #[path = "../../tests/e2e/sniffer.rs"]
+#[allow(dead_code, reason = "scenarios use more of it")]
 mod sniffer;
 #[path = "../../tests/e2e/traces.rs"]
 mod traces;

@@ -6,6 +6,8 @@ pub mod control;
 pub mod daemon;
 pub mod datapath;
 pub mod dns;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 pub mod policy;
 pub mod proxy;
 pub mod telemetry;

@@ -5,14 +5,16 @@ use crate::{
     attack::{leaks, violations},
     fence,
     fence::Fence,
+    lab::Lab,
     places::EVIL,
     policies::{COMMON, with},
-    program::poll_for,
+    program::{DEADLINE, Program, poll_for},
+    programs,
     sniffer::mark,
+    storm::{self, Storm},
     talker::Talker,
 };
 use std::{
-    process::Stdio,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -145,28 +147,46 @@ fn a_policy_that_breaks_while_the_daemon_is_dead_keeps_the_fence_closed() {
 
 #[test]
 fn a_flood_finds_no_gap_while_the_daemon_dies_and_comes_back() {
+    finds_no_gap(&mut fence(storm::BEFORE), &["--mode", "cgroup"], 100);
+}
+
+#[test]
+fn a_flood_of_a_sealed_agent_finds_no_gap_while_the_daemon_dies_and_comes_back() {
+    finds_no_gap(&mut fence(storm::BEFORE), &["--mode", "sealed"], 50);
+}
+
+#[test]
+fn a_flood_finds_no_gap_in_the_programs_alone_while_the_daemon_dies_and_comes_back() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let programs = storm::without_second_deny(programs(), folder.path());
+    let mut fence = Fence::start(Lab::new(), programs, storm::BEFORE);
+    assert!(!fence.lab().run("nft list tables").says("egressd"), "nothing but the programs stands");
+    finds_no_gap(&mut fence, &["--mode", "cgroup"], 50);
+}
+
+#[test]
+fn agents_that_start_and_end_while_the_daemon_dies_leave_nothing_behind() {
     let mut fence = fence(COMMON);
-    let mark = mark();
-    let flood = format!(
-        "while :; do echo {mark} > /dev/udp/10.99.0.66/9000; echo {mark} > /dev/udp/fd99::66/9000; \
-         echo {mark} > /dev/tcp/10.99.0.66/9000; done 2> /dev/null"
-    );
-    let position = fence.lab().sniffer().position();
-    let mut command = fence.agent(AGENT).command(&["bash", "-c", &flood]);
-    command.stdin(Stdio::null());
-    let flooder = crate::program::Program::start(command);
-    crate::program::poll("the flood", || (!fence.agent(AGENT).denials().is_empty()).then_some(()));
-    for _ in 0..3 {
+    let (mark, position) = (mark(), fence.lab().sniffer().position());
+    let trick = format!("echo {mark} > /dev/udp/10.99.0.66/9000; echo {mark} > /dev/tcp/fd99::66/9000");
+    for number in 0..10 {
+        let mode = MODES[number % 2];
+        let agent =
+            Program::start(fence.agent(AGENT).with(&["--mode", mode]).command(&["bash", "-c", &trick]));
+        // From before it asks for its cgroup to after its end.
+        std::thread::sleep(Duration::from_millis(30) * u32::try_from(number).expect("it is small"));
         fence.kill();
+        let outcome = agent.finish();
+        assert!(!outcome.succeeded(), "it can only fail: {outcome:#?}");
         fence.restart();
     }
-    let lab = fence.lab();
-    lab.settle();
-    let seen = lab.sniffer().since(position);
-    assert!(!seen.iter().any(|frame| frame.carries(mark.as_bytes())), "the flood found a gap");
-    assert!(!seen.iter().any(|frame| frame.destination() == Some(EVIL.v4.into())), "the flood found a gap");
-    drop(flooder);
-    leaks(lab, EVIL, &["echo {mark} > /dev/udp/{v4}/9000"]);
+    fence.lab().settle();
+    let seen = fence.lab().sniffer().since(position);
+    assert!(!seen.iter().any(|frame| frame.carries(mark.as_bytes())), "an agent found a gap");
+    // One that was killed before its first process is an agent for a minute more.
+    let is_all_theirs = || Holdings::of(&fence).are_of_agents().then_some(());
+    let after = poll_for(DEADLINE, is_all_theirs);
+    assert!(after.is_some(), "{:#?}", Holdings::of(&fence));
 }
 
 #[test]
@@ -176,6 +196,33 @@ fn new_agents_can_be_started_after_a_crash() {
     fence.kill();
     fence.restart();
     crate::attack::tells_apart(&fence.agent(AGENT), &["curl -sSf -m 5 https://{host}/"]);
+}
+
+/// `kills` daemons die, half of them within their first moments. `scripts/bench kills` has a
+/// thousand die.
+fn finds_no_gap(fence: &mut Fence, flags: &[&str], kills: usize) {
+    let storm = Storm::rage(fence, flags, kills);
+    assert!(storm.violations.is_empty(), "the flood found a gap: {storm:#?}");
+    assert!(
+        (1..kills).contains(&storm.killed_early),
+        "daemons die before they are ready, and after: {storm:#?}"
+    );
+    let kinds = storm.kinds.as_object().expect("kinds have names");
+    assert!(kinds.values().all(|kind| kind["attempts"].as_u64() > Some(kills as u64)), "{storm:#?}");
+    let flows = storm.flows.as_object().expect("flows have names");
+    assert!(flows.values().all(|flow| flow["asked"].as_u64() > Some(kills as u64)), "{storm:#?}");
+    assert!(flows.values().all(|flow| flow["lost"] == 0), "granted flows go on: {storm:#?}");
+    let mut talker = Talker::start(&fence.agent(AGENT).with(flags));
+    talker.does("tcp db.test 5432 again");
+    talker.fails("udp_sendto 10.99.0.11 9000 again");
+    let unfenced = [
+        "echo {mark} > /dev/udp/{v4}/9000",
+        "echo {mark} > /dev/udp/{v6}/9000",
+        "{trick} udp_mapped {v4} 9000 {mark}",
+        "{trick} tcp_send_only {v4} 9000 {mark}",
+        "{trick} fastopen {v4} 9000 {mark}",
+    ];
+    leaks(fence.lab(), EVIL, &unfenced);
 }
 
 /// Everything that was denied is denied still. What is allowed may fail, but not stray.
@@ -200,6 +247,45 @@ fn stays_closed(fence: &Fence, talker: &mut Talker) {
     let unfenced = tricks.map(|trick| format!("{{trick}} {trick} {{mark}}"));
     leaks(fence.lab(), EVIL, &unfenced.each_ref().map(String::as_str));
 }
+
+/// How many things of each kind there are for agents.
+#[derive(Debug)]
+struct Holdings {
+    agents: usize,
+    sealed: usize,
+    remembered: usize,
+    cgroups: usize,
+    cells: usize,
+    links: usize,
+}
+
+impl Holdings {
+    fn of(fence: &Fence) -> Self {
+        let agents = fence.ctl(&["agents", "-o", "json"]).stdout;
+        let count = |script: &str| fence.lab().run(script).stdout.lines().count();
+        let (run, name) = (fence.socket(), fence.lab().name());
+        let run = run.parent().expect("the socket is in a folder").display();
+        Self {
+            agents: agents.lines().count(),
+            sealed: agents.lines().filter(|agent| agent.contains(r#""boundary":"sealed""#)).count(),
+            remembered: count(&format!("find {run}/agents -name '*.json'")),
+            cgroups: count(&format!("find /sys/fs/cgroup -path '*/egressd-{name}/*' -type d -prune")),
+            cells: count(&format!("find {run}/cells -mindepth 1 -maxdepth 1")),
+            links: count("ip -o link"),
+        }
+    }
+
+    /// Whether there is nothing but the host's own two links, what agents have, and a cell that is
+    /// ready for the next.
+    fn are_of_agents(&self) -> bool {
+        self.remembered == self.agents
+            && self.cgroups == self.agents
+            && (self.sealed..=self.sealed + 1).contains(&self.cells)
+            && self.links == 2 + self.cells
+    }
+}
+
+const MODES: [&str; 2] = ["sealed", "cgroup"];
 
 const OK: &str = "{host: ok.test, private: true}";
 const ALT: &str = "{host: alt.test, private: true}";

@@ -91,8 +91,13 @@ impl Fence {
 
     /// Starts the daemon again after [`Self::kill`] or [`Self::shut_down`].
     pub fn restart(&mut self) {
-        self.daemon = launch(&self.lab, &self.programs, &self.policy);
+        self.launch();
         self.wait_until_ready();
+    }
+
+    /// Starts the daemon again, and does not wait for it.
+    pub fn launch(&mut self) {
+        self.daemon = launch(&self.lab, &self.programs, &self.policy);
     }
 
     /// Starts the daemon again, where it should not come up, and returns how it ended.
@@ -102,6 +107,10 @@ impl Fence {
 
     pub fn daemon(&self) -> &Program {
         &self.daemon
+    }
+
+    pub fn daemon_mut(&mut self) -> &mut Program {
+        &mut self.daemon
     }
 
     pub fn socket(&self) -> PathBuf {

@@ -14,6 +14,8 @@ mod policies;
 mod program;
 mod sinks;
 mod sniffer;
+#[allow(dead_code, reason = "scripts/bench uses more of it")]
+mod storm;
 mod talker;
 mod traces;
 mod web_server;
@@ -50,9 +52,13 @@ fn fence(policy: &str) -> Fence {
 
 /// The same, in a lab that a scenario prepared.
 fn fence_in(lab: lab::Lab, policy: &str) -> Fence {
-    let programs = Programs {
+    Fence::start(lab, programs(), policy)
+}
+
+/// Those of this build.
+fn programs() -> Programs {
+    Programs {
         egressd: env!("CARGO_BIN_EXE_egressd").into(),
         egressctl: env!("CARGO_BIN_EXE_egressctl").into(),
-    };
-    Fence::start(lab, programs, policy)
+    }
 }

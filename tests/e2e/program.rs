@@ -96,6 +96,11 @@ impl Program {
         self.child.stdin.as_mut().expect("the program was started with a pipe as its input")
     }
 
+    /// The end of its input.
+    pub fn close_stdin(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     pub fn has_ended(&mut self) -> bool {
         self.try_wait().is_some()
     }

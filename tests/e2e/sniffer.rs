@@ -23,16 +23,24 @@ use std::{
 
 /// Keeps the frames that came in since it was started.
 pub struct Sniffer {
-    frames: Arc<Mutex<Vec<Frame>>>,
+    frames: Arc<Mutex<Frames>>,
     socket: Arc<Socket>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
+#[derive(Default)]
+struct Frames {
+    kept: Vec<Frame>,
+    is_kept: Option<IsKept>,
+}
+
+type IsKept = Box<dyn Fn(&Frame) -> bool + Send>;
+
 impl Sniffer {
     pub fn start(inet: &Namespace) -> Self {
         let socket = Arc::new(inet.within(|| open(INET_LINK)));
-        let (frames, stop) = (Arc::<Mutex<Vec<Frame>>>::default(), Arc::<AtomicBool>::default());
+        let (frames, stop) = (Arc::<Mutex<Frames>>::default(), Arc::<AtomicBool>::default());
         let thread = std::thread::spawn({
             let (socket, frames, stop) = (Arc::clone(&socket), Arc::clone(&frames), Arc::clone(&stop));
             move || sniff(&socket, &frames, &stop)
@@ -42,12 +50,18 @@ impl Sniffer {
 
     /// How many frames there are by now, as a start for [`Self::since`].
     pub fn position(&self) -> usize {
-        self.frames().len()
+        self.frames().kept.len()
     }
 
     /// The frames that came in after `position`.
     pub fn since(&self, position: usize) -> Vec<Frame> {
-        self.frames()[position..].to_vec()
+        self.frames().kept[position..].to_vec()
+    }
+
+    /// From here on keeps only frames for which `is_kept` holds: those of a storm of frames would
+    /// fill the memory. It has to hold for what [`Self::wait_for_sentinels`] sends.
+    pub fn keep_only(&self, is_kept: impl Fn(&Frame) -> bool + Send + 'static) {
+        self.frames().is_kept = Some(Box::new(is_kept));
     }
 
     /// The TCP flows that any frame before `position` belongs to.
@@ -80,7 +94,7 @@ impl Sniffer {
         assert_eq!(lost(&self.socket), 0, "the sniffer lost frames, so it proves nothing");
     }
 
-    fn frames(&self) -> MutexGuard<'_, Vec<Frame>> {
+    fn frames(&self) -> MutexGuard<'_, Frames> {
         self.frames.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -127,14 +141,17 @@ fn open(link: &CStr) -> Socket {
     socket
 }
 
-fn sniff(socket: &Socket, frames: &Mutex<Vec<Frame>>, stop: &AtomicBool) {
+fn sniff(socket: &Socket, frames: &Mutex<Frames>, stop: &AtomicBool) {
     let mut buffer = vec![0; 1 << 17];
     while !stop.load(Ordering::Relaxed) {
         let mut reader = socket;
         match reader.read(&mut buffer) {
             Ok(length) => {
                 let frame = Frame::new(&buffer[..length]);
-                frames.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
+                let mut frames = frames.lock().unwrap_or_else(PoisonError::into_inner);
+                if frames.is_kept.as_ref().is_none_or(|is_kept| is_kept(&frame)) {
+                    frames.kept.push(frame);
+                }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -9,6 +9,8 @@ mod feed;
 mod filter;
 mod flood;
 mod health;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 mod log;
 mod record;
 mod recorder;

@@ -56,7 +56,7 @@ fn read_end(path: &Path) -> io::Result<Recovered> {
     Ok(read_lines(&bytes))
 }
 
-fn read_lines(bytes: &[u8]) -> Recovered {
+pub(super) fn read_lines(bytes: &[u8]) -> Recovered {
     let ends_within_a_line = bytes.last().is_some_and(|octet| *octet != b'\n');
     let mut lines: Vec<Line> = Vec::new();
     for line in bytes.split(|octet| *octet == b'\n').filter_map(read_line) {

@@ -6,6 +6,8 @@ mod diagnostic;
 mod document;
 mod file;
 mod identity;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 mod load;
 mod packages;
 mod rule;

@@ -6,6 +6,8 @@
 mod client;
 mod daemon;
 mod explain;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 mod peer;
 pub mod protocol;
 mod routes;

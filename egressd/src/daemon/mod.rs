@@ -5,6 +5,7 @@ mod answers;
 mod cells;
 mod checks;
 mod listeners;
+mod lock;
 mod memory;
 mod reload;
 mod takeover;
@@ -119,7 +120,7 @@ impl Daemon {
             make_private_folder(folder)?;
         }
         make_private_folder(&config.run_dir)?;
-        let lock = lock(&config.run_dir)?;
+        let lock = lock::lock(&config.run_dir).await?;
         let upstream = match config.upstreams.as_slice() {
             [] => Upstream::from_host()?,
             servers => Upstream::to(servers)?,
@@ -128,7 +129,8 @@ impl Daemon {
         if let Some(folder) = config.audit_log.parent() {
             fs::create_dir_all(folder).with_context(|| format!("failed to create `{}`", folder.display()))?;
         }
-        let (log, recovered) = Log::open(&config.audit_log)?;
+        let is_held = |error: &audit::LogError| matches!(error, audit::LogError::Busy(_));
+        let (log, recovered) = lock::patiently(|| Log::open(&config.audit_log), is_held).await?;
         let log_health = log.health();
         let feed = Feed::new(recovered);
         let (recorder, queue) = Recorder::new(QUEUE);
@@ -331,18 +333,6 @@ fn make_private_folder(folder: &Path) -> Result<()> {
         folder.display()
     );
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).with_context(named)
-}
-
-/// One daemon a run folder: a second one would take the agents of the first.
-fn lock(run_dir: &Path) -> Result<fs::File> {
-    let path = run_dir.join("lock");
-    let file = fs::File::create(&path).with_context(|| format!("failed to create `{}`", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(error) => {
-            anyhow::bail!("another daemon holds `{}` ({error}): stop it, or use --run-dir", path.display())
-        }
-    }
 }
 
 fn cgroup_name(instance: &str) -> String {

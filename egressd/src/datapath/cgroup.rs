@@ -168,7 +168,7 @@ pub enum CgroupError {
 }
 
 /// The mount point of a line of mountinfo, if it is a whole cgroup2 hierarchy (proc(5)).
-fn cgroup2_mount(line: &str) -> Option<PathBuf> {
+pub(super) fn cgroup2_mount(line: &str) -> Option<PathBuf> {
     let (left, right) = line.split_once(" - ")?;
     (right.split(' ').next()? == "cgroup2").then(|| left.split(' ').nth(4).map(PathBuf::from))?
 }

@@ -52,7 +52,7 @@ pub async fn report(ring: RingBuf<MapData>, agents: Arc<dyn Names>, recorder: Re
 const BATCH: usize = 64;
 
 /// The event in a ring buffer item; None if it is not one of ours.
-fn read(item: &[u8]) -> Option<egress_common::Event> {
+pub(super) fn read(item: &[u8]) -> Option<egress_common::Event> {
     if item.len() < size_of::<egress_common::Event>() {
         return None;
     }
@@ -61,7 +61,7 @@ fn read(item: &[u8]) -> Option<egress_common::Event> {
 }
 
 /// `agent` is None for a cgroup below ours that no agent has: its daemon forgot it, or never knew.
-fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event {
+pub(super) fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event {
     let hook = Hook::from_code(raw.hook);
     let denied = DropReason::from_code(raw.reason);
     let has_address = raw.address != [0; 16];

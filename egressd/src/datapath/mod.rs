@@ -8,6 +8,8 @@ mod events;
 mod fence;
 mod frames;
 pub mod launch;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 mod leave;
 mod links;
 mod nft;

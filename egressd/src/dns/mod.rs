@@ -9,6 +9,8 @@
 mod answer;
 mod chain;
 mod gate;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 mod lookups;
 mod query;
 mod report;

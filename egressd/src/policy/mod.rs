@@ -12,6 +12,8 @@ mod decision;
 mod flow;
 mod grant;
 mod host;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 mod moment;
 mod pattern;
 mod remedy;

@@ -1,5 +1,6 @@
 //! Reads the server name of a TLS ClientHello, whatever pieces and records it arrives in.
 
+use super::server_name;
 use crate::policy::{HostName, Reason};
 use rustls::{Error, InvalidMessage, PeerMisbehaved, server::Acceptor};
 
@@ -17,13 +18,14 @@ pub const HANDSHAKE: u8 = 0x16;
 /// resolver of ours hands out the keys that a true inner hello needs (RFC 9849; SECURITY.md).
 pub struct HelloReader {
     acceptor: Acceptor,
-    taken: usize,
+    /// All that was taken, at most [`MAX_HELLO`] and one read more.
+    taken: Vec<u8>,
 }
 
 impl HelloReader {
     #[must_use]
     pub fn new() -> Self {
-        Self { acceptor: Acceptor::default(), taken: 0 }
+        Self { acceptor: Acceptor::default(), taken: Vec::new() }
     }
 
     /// Takes the next bytes; returns the server name when the hello is complete. Bytes behind the
@@ -33,19 +35,26 @@ impl HelloReader {
     /// The bytes are no ClientHello with exactly one DNS name (RFC 6066, section 3). The reader
     /// must not be fed again after an error, nor after a name.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<Option<HostName>, Misread> {
-        if self.taken == 0 && bytes.first().is_some_and(|first| *first != HANDSHAKE) {
+        if self.taken.is_empty() && bytes.first().is_some_and(|first| *first != HANDSHAKE) {
             return Err(Misread::because(Reason::NotTls));
         }
         while !bytes.is_empty() {
+            let before = bytes;
             let taken = self.acceptor.read_tls(&mut bytes).unwrap_or(0);
-            self.taken += taken;
+            self.taken.extend_from_slice(&before[..taken]);
             // What the deframer cannot hold, it does not take.
-            if taken == 0 || self.taken > MAX_HELLO {
+            if taken == 0 || self.taken.len() > MAX_HELLO {
                 return Err(Misread::because(Reason::HelloTooLarge));
             }
             match self.acceptor.accept() {
                 Ok(None) => {}
-                Ok(Some(hello)) => return server_name(hello.client_hello().server_name()).map(Some),
+                Ok(Some(hello)) => {
+                    let name = server_name(hello.client_hello().server_name())?;
+                    return match server_name::is_alone(&self.taken) {
+                        true => Ok(Some(name)),
+                        false => Err(Misread::explained(Reason::NameInvalid, NOT_ONE_NAME)),
+                    };
+                }
                 Err((error, _alert)) => return Err(misread(error)),
             }
         }
@@ -88,11 +97,13 @@ fn misread(error: Error) -> Misread {
     if error == Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) {
         Misread::because(Reason::HelloTooLarge)
     } else if error == Error::PeerMisbehaved(PeerMisbehaved::ServerNameMustContainOneHostName) {
-        Misread::explained(Reason::NameInvalid, "server name is not one valid DNS name")
+        Misread::explained(Reason::NameInvalid, NOT_ONE_NAME)
     } else {
         Misread::explained(Reason::HelloMalformed, error)
     }
 }
+
+const NOT_ONE_NAME: &str = "server name is not one valid DNS name";
 
 #[cfg(test)]
 mod tests {
@@ -146,6 +157,9 @@ mod tests {
         refuses(&named(&[(0, b"ok.test"), (0, b"evil.test")]), Reason::HelloMalformed);
         refuses(&named(&[(7, b"ok.test")]), Reason::NameInvalid);
         refuses(&named(&[(0, b"")]), Reason::HelloMalformed);
+        // Other readers read on behind a type of name that they do not know.
+        refuses(&named(&[(0, b"ok.test"), (7, b"x"), (0, b"evil.test")]), Reason::NameInvalid);
+        refuses(&named(&[(0, b"ok.test"), (7, b"x")]), Reason::NameInvalid);
         refuses(&named(&[(0, b"ok.test\0.evil.test")]), Reason::NameInvalid);
         refuses(&named(&[(0, b"ok.test..")]), Reason::NameInvalid);
         refuses(&named(&[(0, b"*.test")]), Reason::NameInvalid);

@@ -1,6 +1,6 @@
 //! The server-name gate: a flow carries bytes only after it has named a host that is granted.
 //!
-//! Pure: `authority`, `fields`, `framing`, `head`, `hello`, `judge`, `request`, `response`.
+//! Pure: `authority`, `fields`, `framing`, `head`, `hello`, `judge`, `request`, `response`, `server_name`.
 //! The rest moves bytes. Nothing but `dial` connects, and it wants a permit.
 
 mod authority;
@@ -23,11 +23,17 @@ mod refuse;
 mod relay;
 mod request;
 mod response;
+mod server_name;
 mod transparent;
 mod wire;
 
 pub use gate::Gate;
 pub use listen::{Listeners, MAX_CONNECTIONS, serve};
 
+#[cfg(any(test, fuzzing))]
+#[path = "tests/bytes.rs"]
+mod bytes;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,8 @@ mod child;
 mod site;
 
 pub use child::{Ask, Child, Run, ToolError};
+#[cfg(any(test, fuzzing))]
+pub(super) use site::sites_in;
 pub use site::{Scheme, Site};
 
 use cache::Cache;

@@ -55,7 +55,7 @@ impl Site {
 }
 
 /// The sites of every `http` or `https` URL that stands in `text`.
-pub(super) fn sites_in(text: &str) -> impl Iterator<Item = Site> {
+pub(in crate::config) fn sites_in(text: &str) -> impl Iterator<Item = Site> {
     let ends =
         |letter: char| letter.is_whitespace() || matches!(letter, '\'' | '"' | '\\' | '<' | '>' | ',' | ')');
     text.match_indices("http").filter_map(move |(start, _)| {

@@ -1,10 +1,11 @@
 //! Bytes that agents send.
 
-use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::ring, pki_types::ServerName};
-use std::sync::Arc;
-
 /// The ClientHello of a real client, in one record.
+#[cfg(test)]
 pub fn client_hello(name: &str) -> Vec<u8> {
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::ring, pki_types::ServerName};
+    use std::sync::Arc;
+
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()

@@ -1,6 +1,7 @@
 //! The gate on loopback, with a fake kernel and a fake resolver.
 
-pub mod bytes;
+pub(super) use super::bytes;
+
 mod connect;
 mod http;
 mod lab;

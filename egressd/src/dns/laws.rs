@@ -1,0 +1,130 @@
+//! What holds for all messages, not only for those that somebody thought of.
+
+use super::{
+    answer::{Answer, MAX_UDP},
+    chain::{Chain, Found, MAX_LINKS, MAX_RECORDS, Step},
+    query::{self, Echo, Edns, Family, HEADER, Kind, Question},
+    report::unreadable,
+};
+use crate::policy::{HostName, Transport};
+use hickory_proto::{
+    op::Message,
+    rr::{DNSClass, Name},
+};
+use std::{net::IpAddr, time::Duration};
+
+/// A message is a question that every reader reads alike, or it is refused in a reply that can be
+/// sent.
+pub fn query(message: &[u8]) {
+    match query::parse(message) {
+        Ok(question) => {
+            reads_alike(message, &question);
+            stands_alone(message);
+            let ttl = Duration::from_secs(u64::from(question.echo.id));
+            let addresses =
+                (0..=question.echo.id as u8).map(|last| IpAddr::from([198, 51, 100, last])).collect();
+            for answer in
+                [Answer::NoData { ttl }, Answer::NoName { ttl }, Answer::Addresses { addresses, ttl }]
+            {
+                can_be_sent(&answer, &question.echo);
+            }
+        }
+        Err(bad) => {
+            let (_, answer) = unreadable(&bad);
+            if let Some((answer, echo)) = answer.zip(bad.echo) {
+                can_be_sent(&answer, &echo);
+            }
+        }
+    }
+}
+
+/// Whatever an upstream sends, what is handed on stands in its answer section, under the names of
+/// the chain; a chain ends, and so do its addresses.
+pub fn answer(bytes: &[u8]) {
+    let Some((first, bytes)) = bytes.split_first() else { return };
+    let Ok(response) = Message::from_vec(bytes) else { return };
+    let family = if first & 1 == 0 { Family::V4 } else { Family::V6 };
+    let asked = response.queries.first().map_or_else(Name::root, |query| query.name().clone());
+    let mut chain = Chain::new(asked, family);
+    for _ in 0..=MAX_LINKS {
+        match chain.follow(&response) {
+            Ok(Step::Alias(_)) => {}
+            Ok(Step::Found(found)) => return is_in(&found, &response, family),
+            Err(_) => return,
+        }
+    }
+    panic!("the chain of {response} does not end");
+}
+
+/// The name that `message` asks for, if it can be read.
+pub fn name_in(message: &[u8]) -> Option<HostName> {
+    query::parse(message).ok().map(|question| question.name)
+}
+
+fn reads_alike(message: &[u8], question: &Question) {
+    let wire: Vec<u8> = question
+        .name
+        .labels()
+        .flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat())
+        .chain([0])
+        .collect();
+    let spelt = &question.echo.question[..question.echo.question.len() - 4];
+    assert!(spelt.eq_ignore_ascii_case(&wire), "the name is the question's");
+    assert_eq!(question.echo.question, message[HEADER..HEADER + question.echo.question.len()]);
+    // Another reader may refuse what it finds in EDNS, but not read another question.
+    if let Ok(other) = Message::from_vec(message) {
+        let [other] = other.queries.as_slice() else { panic!("there is one question") };
+        assert_eq!(other.name().to_ascii().to_ascii_lowercase(), format!("{}.", question.name));
+        assert_eq!(other.query_class(), DNSClass::IN);
+        let kind = match question.kind {
+            Kind::Address(Family::V4) => vec![1],
+            Kind::Address(Family::V6) => vec![28],
+            Kind::Service => vec![64, 65],
+            Kind::Other(number) => vec![number],
+        };
+        assert!(kind.contains(&u16::from(other.query_type())));
+    }
+}
+
+fn stands_alone(message: &[u8]) {
+    assert!(query::parse(&message[..message.len() - 1]).is_err(), "nothing can be left out");
+    assert!(query::parse(&[message, &[0]].concat()).is_err(), "nothing can be added");
+}
+
+fn can_be_sent(answer: &Answer, echo: &Echo) {
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let bytes = answer.write(echo, transport);
+        let bound = match transport {
+            Transport::Udp => echo.edns.map_or(512, |edns| edns.payload.clamp(512, MAX_UDP)).into(),
+            Transport::Tcp => usize::from(u16::MAX),
+        };
+        assert!(bytes.len() <= bound, "{} octets, {bound} are allowed", bytes.len());
+        assert_eq!(bytes[..2], echo.id.to_be_bytes());
+        // A name that our reader refuses may be one that the other reader cannot read either.
+        if let Ok(parsed) = Message::from_vec(&bytes) {
+            let Answer::Addresses { addresses, .. } = answer else { continue };
+            let told: Vec<IpAddr> =
+                parsed.answers.iter().filter_map(|record| record.data.ip_addr()).collect();
+            assert_eq!(told, addresses[..told.len()], "what fits is told in order");
+            assert_eq!(parsed.truncation, told.len() < addresses.len(), "what does not fit is said");
+        }
+    }
+}
+
+fn is_in(found: &Found, response: &Message, family: Family) {
+    let Found::Addresses { addresses, ttl } = found else { return };
+    assert!((1..=MAX_RECORDS).contains(&addresses.len()));
+    for address in addresses {
+        assert_eq!(address.is_ipv4(), family == Family::V4);
+        let stands = |ttl: u64| {
+            response
+                .answers
+                .iter()
+                .any(|record| record.data.ip_addr() == Some(*address) && u64::from(record.ttl) >= ttl)
+        };
+        assert!(stands(ttl.as_secs()), "{address} stands in the answer, for as long at least");
+    }
+    let echo = Echo { id: 0, flags: 0, question: Vec::new(), edns: Some(Edns { payload: MAX_UDP }) };
+    let length = Answer::from(found.clone()).write(&echo, Transport::Udp).len();
+    assert!(length <= usize::from(MAX_UDP));
+}
