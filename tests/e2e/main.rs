@@ -23,13 +23,16 @@ mod agents;
 mod audit;
 mod bypass;
 mod crash;
+mod devices;
 mod explicit_proxy;
 mod fetch;
 mod full_map;
 mod host;
 mod inbound;
 mod launch;
+mod lsm;
 mod names;
+mod options;
 mod reload;
 mod rules;
 mod sealed;
@@ -49,9 +52,17 @@ fn fence(policy: &str) -> Fence {
 
 /// The same, in a lab that a scenario prepared.
 fn fence_in(lab: lab::Lab, policy: &str) -> Fence {
-    let programs = Programs {
+    Fence::start(lab, programs(), policy)
+}
+
+/// The same, with flags of the daemon's own.
+fn fence_with(policy: &str, flags: &'static [&'static str]) -> Fence {
+    Fence::start_with(lab::Lab::new(), programs(), policy, flags)
+}
+
+fn programs() -> Programs {
+    Programs {
         egressd: env!("CARGO_BIN_EXE_egressd").into(),
         egressctl: env!("CARGO_BIN_EXE_egressctl").into(),
-    };
-    Fence::start(lab, programs, policy)
+    }
 }

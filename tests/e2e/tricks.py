@@ -22,6 +22,8 @@ from urllib.request import urlopen
 
 # The scripts lie in the repository, and run as root.
 sys.dont_write_bytecode = True
+from doors import *
+
 TIMEOUT = 2
 KEPT = {}
 
