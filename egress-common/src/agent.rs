@@ -31,7 +31,8 @@ pub struct AgentConfig {
 }
 
 impl AgentConfig {
-    /// The agent may make sockets of any layer in its own network namespace.
+    /// The agent may make packet, XDP and netlink sockets and tunnel devices in its own network
+    /// namespace: something else judges what leaves it.
     pub const RAW_FRAMES: u32 = 1;
     /// The agent has a network namespace of its own: what stays on its loopback stays with it.
     pub const SEALED: u32 = 2;

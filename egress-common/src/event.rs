@@ -16,13 +16,16 @@ pub struct Event {
     /// The deny rule, or 0.
     pub rule: u32,
     pub port: u16,
-    /// IANA protocol number, or 0 where the packet was not read.
+    /// IANA protocol number, or 0 where the packet was not read; of another family's sockets, that
+    /// family's own number.
     pub protocol: u8,
     /// A [`Hook`].
     pub hook: u8,
     /// The `AF_` number of the socket.
     pub family: u16,
     pub zero: u16,
+    /// On the wire; for a device, a [`crate::Device`]; for an abstract Unix socket, the first octets
+    /// of its name.
     pub address: Address,
     pub command: [u8; 16],
 }
@@ -38,6 +41,9 @@ pub enum Hook {
     Egress = 5,
     Ingress = 6,
     Frame = 7,
+    Device = 16,
+    IoUring = 17,
+    Bpf = 18,
 }
 
 impl Hook {
@@ -52,6 +58,9 @@ impl Hook {
             5 => Some(Self::Egress),
             6 => Some(Self::Ingress),
             7 => Some(Self::Frame),
+            16 => Some(Self::Device),
+            17 => Some(Self::IoUring),
+            18 => Some(Self::Bpf),
             _ => None,
         }
     }

@@ -6,13 +6,16 @@
 #![no_std]
 
 mod agent;
+mod device;
 mod event;
 mod flow;
 mod grant;
 mod link;
+mod offsets;
 mod verdict;
 
 pub use agent::{AgentConfig, CounterKey, LOST_EVENTS, MAX_AGENTS, MAX_SOCKETS_PER_AGENT};
+pub use device::{Device, DeviceKind};
 pub use event::{Event, Hook};
 pub use flow::{Address, OriginKey, OriginValue, TCP, UDP, fnv1a, loopback_v4, loopback_v6, v4_mapped};
 pub use grant::{
@@ -22,4 +25,5 @@ pub use grant::{
 pub use link::{
     AGENT_MAC, FLOWS_PER_LINK, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, KnownFlow, LinkConfig, MAX_FLOWS,
 };
+pub use offsets::Offsets;
 pub use verdict::DropReason;

@@ -45,4 +45,10 @@ drop_reasons! {
     SourceForged = 10,
     /// The address is special, and the network rule that holds it does not name it.
     AddressSpecial = 11,
+    /// The device could reach the network, the host or other agents.
+    DeviceNotAllowed = 16,
+    /// A system call that works around the programs.
+    SystemCallNotAllowed = 17,
+    /// The abstract Unix socket is none of the agent's own.
+    UnixSocketNotAllowed = 18,
 }

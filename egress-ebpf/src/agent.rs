@@ -34,8 +34,9 @@ pub fn of_packet(ctx: &SkBuffContext, socket: Option<&Socket>) -> Result<u32, De
 /// level 2 to 6; an agent may nest as deep below its own as it likes.
 const MAX_LEVEL: i32 = 12;
 
+/// The agent whose cgroup has the id `own`, or is the ancestor at some level.
 #[inline(always)]
-fn find(own: u64, ancestor: impl Fn(i32) -> u64) -> Result<u32, Denied> {
+pub fn find(own: u64, ancestor: impl Fn(i32) -> u64) -> Result<u32, Denied> {
     if let Some(agent) = unsafe { CGROUPS.get(&own) } {
         return Ok(*agent);
     }

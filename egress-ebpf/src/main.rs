@@ -9,10 +9,12 @@
 
 mod agent;
 mod connect;
+mod device;
 mod egress;
 mod error;
 mod frames;
 mod ingress;
+mod lsm;
 mod maps;
 mod packet;
 mod report;
@@ -21,10 +23,15 @@ mod sockets;
 mod verdict;
 
 use aya_ebpf::{
-    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt, classifier},
-    programs::{SkBuffContext, SockAddrContext, SockContext, SockoptContext, TcContext},
+    macros::{
+        cgroup_device, cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt, classifier, lsm_cgroup,
+    },
+    programs::{
+        DeviceContext, LsmContext, SkBuffContext, SockAddrContext, SockContext, SockoptContext, TcContext,
+    },
 };
 use connect::Family;
+use egress_common::Hook;
 
 /// What a program returns to let the kernel go on, or to make it deny: EPERM for the caller.
 const PASS: i32 = 1;
@@ -119,6 +126,49 @@ pub fn frames(ctx: TcContext) -> i32 {
         true => GO_ON,
         false => DROP,
     }
+}
+
+#[cgroup_device]
+pub fn device(ctx: DeviceContext) -> i32 {
+    match device::judge(&ctx) {
+        Ok(()) => PASS,
+        Err(denied) => report::device(device::device(&ctx), &denied),
+    }
+}
+
+#[lsm_cgroup(hook = "socket_create")]
+pub fn lsm_socket_create(ctx: LsmContext) -> i32 {
+    match lsm::create(&ctx) {
+        Ok(()) => PASS,
+        Err((asked, _)) if lsm::is_probe(&asked) => DENY,
+        Err((asked, denied)) => report::family(&asked, &denied),
+    }
+}
+
+#[lsm_cgroup(hook = "unix_stream_connect")]
+pub fn lsm_unix_stream_connect(ctx: LsmContext) -> i32 {
+    match lsm::speak(lsm::sock(&ctx, 1)) {
+        Ok(()) => PASS,
+        Err((name, denied)) => report::unix(name, Hook::Connect, &denied),
+    }
+}
+
+#[lsm_cgroup(hook = "unix_may_send")]
+pub fn lsm_unix_may_send(ctx: LsmContext) -> i32 {
+    match lsm::speak(lsm::sock_of_socket(&ctx, 1)) {
+        Ok(()) => PASS,
+        Err((name, denied)) => report::unix(name, Hook::SendMessage, &denied),
+    }
+}
+
+#[lsm_cgroup(hook = "uring_allowed")]
+pub fn lsm_uring_allowed(_ctx: LsmContext) -> i32 {
+    report::system_call(Hook::IoUring)
+}
+
+#[lsm_cgroup(hook = "bpf")]
+pub fn lsm_bpf(_ctx: LsmContext) -> i32 {
+    report::system_call(Hook::Bpf)
 }
 
 #[cfg(not(test))]

@@ -4,6 +4,7 @@ use crate::{
     DENY, agent,
     connect::Destination,
     error::Denied,
+    lsm,
     maps::{COUNTERS, EVENTS, Socket, add},
     packet,
 };
@@ -12,7 +13,7 @@ use aya_ebpf::{
     helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
     programs::{SockContext, SockoptContext},
 };
-use egress_common::{Address, CounterKey, DropReason, Event, Hook, LOST_EVENTS};
+use egress_common::{Address, CounterKey, Device, DropReason, Event, Hook, LOST_EVENTS};
 
 /// A socket that may not be made.
 #[inline(always)]
@@ -82,6 +83,46 @@ pub fn packet<const AT: usize>(
     submit(agent, pid, command, hook, what, denied);
     DENY
 }
+
+/// A socket of another family that may not be made.
+#[inline(always)]
+pub fn family(asked: &lsm::Asked, denied: &Denied) -> i32 {
+    let what = What { protocol: asked.protocol, family: asked.family, port: 0, address: [0; 16] };
+    process(Hook::SocketCreate, what, denied)
+}
+
+/// An abstract Unix socket that may not be spoken to.
+#[inline(always)]
+pub fn unix(name: lsm::UnixName, hook: Hook, denied: &Denied) -> i32 {
+    process(hook, What { protocol: 0, family: AF_UNIX, port: 0, address: name }, denied)
+}
+
+/// A device that may not be used.
+#[inline(always)]
+pub fn device(device: Device, denied: &Denied) -> i32 {
+    process(Hook::Device, What { protocol: 0, family: 0, port: 0, address: device.to_address() }, denied)
+}
+
+/// A system call that no agent may use.
+#[inline(always)]
+pub fn system_call(hook: Hook) -> i32 {
+    let denied = match agent::of_current() {
+        Ok(_) => Denied::because(DropReason::SystemCallNotAllowed),
+        Err(unknown) => unknown,
+    };
+    process(hook, What { protocol: 0, family: 0, port: 0, address: [0; 16] }, &denied)
+}
+
+/// What the process that runs is denied.
+#[inline(always)]
+fn process(hook: Hook, what: What, denied: &Denied) -> i32 {
+    let (pid, command) = current();
+    submit(agent::of_current().unwrap_or(0), pid, command, hook, what, denied);
+    DENY
+}
+
+/// include/linux/socket.h.
+const AF_UNIX: u16 = 1;
 
 struct What {
     protocol: u8,

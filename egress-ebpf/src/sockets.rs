@@ -8,6 +8,7 @@ use crate::{
 };
 use aya_ebpf::{
     EbpfContext,
+    bindings::bpf_sockopt,
     programs::{SockContext, SockoptContext},
 };
 use egress_common::{DropReason, OriginKey, TCP, UDP};
@@ -62,8 +63,9 @@ pub fn release(ctx: &SockContext) {
     }
 }
 
-/// Refuses the options that change where a frame goes, or make the kernel send one by itself:
-/// the cgroup programs never see membership reports, and the address hooks never see routes.
+/// Refuses the options that change where a frame goes or comes from, what carries it, or make the
+/// kernel send one by itself: the cgroup programs never see membership reports, the address hooks
+/// never see routes, and a source that is not ours is 128 bits to any server that sees it.
 #[inline(always)]
 pub fn set_option(ctx: &SockoptContext) -> Result<(), Denied> {
     let option = unsafe { &*ctx.sockopt };
@@ -73,6 +75,9 @@ pub fn set_option(ctx: &SockoptContext) -> Result<(), Denied> {
             IP_OPTIONS
                 | IP_HDRINCL
                 | IP_TRANSPARENT
+                | IP_FREEBIND
+                | IP_IPSEC_POLICY
+                | IP_XFRM_POLICY
                 | IP_ADD_MEMBERSHIP
                 | IP_ADD_SOURCE_MEMBERSHIP
                 | IP_MSFILTER
@@ -84,6 +89,9 @@ pub fn set_option(ctx: &SockoptContext) -> Result<(), Denied> {
             option.optname,
             IPV6_ADD_MEMBERSHIP
                 | IPV6_JOIN_ANYCAST
+                | IPV6_FLOWLABEL_MGR
+                | IPV6_IPSEC_POLICY
+                | IPV6_XFRM_POLICY
                 | IPV6_HOPOPTS
                 | IPV6_RTHDRDSTOPTS
                 | IPV6_RTHDR
@@ -91,15 +99,31 @@ pub fn set_option(ctx: &SockoptContext) -> Result<(), Denied> {
                 | IPV6_2292PKTOPTIONS
                 | IPV6_2292RTHDR
                 | IPV6_TRANSPARENT
+                | IPV6_FREEBIND
                 | MCAST_JOIN_GROUP
                 | MCAST_JOIN_SOURCE_GROUP
                 | MCAST_MSFILTER
         ),
         SOL_SOCKET => option.optname == SO_MARK,
-        SOL_TCP => option.optname == TCP_REPAIR,
+        SOL_TCP => match option.optname {
+            TCP_REPAIR | TCP_MD5SIG | TCP_MD5SIG_EXT | TCP_AO_ADD_KEY => true,
+            TCP_ULP => !asks_for_tls(option),
+            _ => false,
+        },
         _ => false,
     };
     if refused { Err(Denied::because(DropReason::SocketTypeNotAllowed)) } else { Ok(()) }
+}
+
+/// Whether the protocol that is asked for on top of TCP is TLS by the kernel, and not one that takes
+/// the flow off IP (SMC) or wraps packets into it (ESP). A long option is not looked at: the kernel
+/// would read it again, from memory that its owner may have changed meanwhile.
+#[inline(always)]
+fn asks_for_tls(option: &bpf_sockopt) -> bool {
+    let name = unsafe { option.__bindgen_anon_2.optval }.cast::<[u8; 3]>();
+    let end = unsafe { option.__bindgen_anon_3.optval_end }.cast::<[u8; 3]>();
+    // With or without a NUL: no other protocol begins so.
+    matches!(option.optlen, 3 | 4) && name.wrapping_add(1) <= end && unsafe { *name } == *b"tls"
 }
 
 // include/uapi/linux/in.h, in6.h, tcp.h and asm-generic/socket.h.
@@ -108,6 +132,9 @@ const SO_MARK: i32 = 36;
 const SOL_IP: i32 = 0;
 const IP_HDRINCL: i32 = 3;
 const IP_OPTIONS: i32 = 4;
+const IP_FREEBIND: i32 = 15;
+const IP_IPSEC_POLICY: i32 = 16;
+const IP_XFRM_POLICY: i32 = 17;
 const IP_TRANSPARENT: i32 = 19;
 const IP_ADD_MEMBERSHIP: i32 = 35;
 const IP_ADD_SOURCE_MEMBERSHIP: i32 = 39;
@@ -120,10 +147,18 @@ const IPV6_2292RTHDR: i32 = 5;
 const IPV6_2292PKTOPTIONS: i32 = 6;
 const IPV6_ADD_MEMBERSHIP: i32 = 20;
 const IPV6_JOIN_ANYCAST: i32 = 27;
+const IPV6_FLOWLABEL_MGR: i32 = 32;
+const IPV6_IPSEC_POLICY: i32 = 34;
+const IPV6_XFRM_POLICY: i32 = 35;
 const IPV6_HOPOPTS: i32 = 54;
 const IPV6_RTHDRDSTOPTS: i32 = 55;
 const IPV6_RTHDR: i32 = 57;
 const IPV6_DSTOPTS: i32 = 59;
 const IPV6_TRANSPARENT: i32 = 75;
+const IPV6_FREEBIND: i32 = 78;
 const SOL_TCP: i32 = 6;
+const TCP_MD5SIG: i32 = 14;
 const TCP_REPAIR: i32 = 19;
+const TCP_ULP: i32 = 31;
+const TCP_MD5SIG_EXT: i32 = 32;
+const TCP_AO_ADD_KEY: i32 = 38;

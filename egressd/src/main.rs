@@ -5,6 +5,7 @@ use clap::Parser;
 use egressd::{
     config::{DaemonConfig, parse_upstream},
     daemon::{self, Lifetime, Options},
+    datapath::UseSecurityHooks,
 };
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -36,6 +37,9 @@ struct Arguments {
     /// End with the process that started this one, and leave nothing behind
     #[arg(long, hide = true)]
     for_command: bool,
+    /// Do as on a kernel that runs no programs on its security hooks
+    #[arg(long, hide = true)]
+    no_security_hooks: bool,
 }
 
 fn main() -> ExitCode {
@@ -74,7 +78,11 @@ fn options(arguments: Arguments) -> Result<Options> {
     config.run_dir = arguments.run_dir.unwrap_or(config.run_dir);
     config.audit_log = arguments.audit_log.unwrap_or(config.audit_log);
     let lifetime = if arguments.for_command { Lifetime::Command } else { Lifetime::Service };
-    Ok(Options { config, policies: arguments.policy, instance: arguments.instance, lifetime })
+    let security_hooks = match arguments.no_security_hooks {
+        true => UseSecurityHooks::Never,
+        false => UseSecurityHooks::WhereTheKernelRunsThem,
+    };
+    Ok(Options { config, policies: arguments.policy, instance: arguments.instance, lifetime, security_hooks })
 }
 
 fn upstream(text: &str) -> Result<SocketAddr> {

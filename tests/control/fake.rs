@@ -100,6 +100,7 @@ impl Daemon for Fake {
                 return Err(Refusal::new(RefusalKind::Invalid, message));
             }
             Ok(StartedAgent {
+                recorded: Default::default(),
                 hidden: Vec::new(),
                 id: 1,
                 name: request.name.unwrap_or_else(|| "run-1".to_owned()),

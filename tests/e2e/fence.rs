@@ -27,6 +27,7 @@ pub struct Fence {
     daemon: Program,
     programs: Programs,
     policy: PathBuf,
+    flags: &'static [&'static str],
     // Last, so that the daemon ends before the namespaces go.
     lab: Lab,
 }
@@ -37,10 +38,15 @@ impl Fence {
     /// # Panics
     /// With all that the daemon said, when it does not answer within [`READY`].
     pub fn start(lab: Lab, programs: Programs, policy: &str) -> Self {
+        Self::start_with(lab, programs, policy, &[])
+    }
+
+    /// The same, with flags of the daemon's own.
+    pub fn start_with(lab: Lab, programs: Programs, policy: &str, flags: &'static [&'static str]) -> Self {
         let path = lab.folder().join("policy.yaml");
         fs::write(&path, policy).expect("the policy can be written");
-        let daemon = launch(&lab, &programs, &path);
-        let mut fence = Self { daemon, programs, policy: path, lab };
+        let daemon = launch(&lab, &programs, &path, flags);
+        let mut fence = Self { daemon, programs, policy: path, flags, lab };
         fence.wait_until_ready();
         fence
     }
@@ -95,14 +101,20 @@ impl Fence {
         self.wait_until_ready();
     }
 
+    /// The same, with other flags.
+    pub fn restart_with(&mut self, flags: &'static [&'static str]) {
+        self.flags = flags;
+        self.restart();
+    }
+
     /// Starts the daemon again, and does not wait for it.
     pub fn launch(&mut self) {
-        self.daemon = launch(&self.lab, &self.programs, &self.policy);
+        self.daemon = launch(&self.lab, &self.programs, &self.policy, self.flags);
     }
 
     /// Starts the daemon again, where it should not come up, and returns how it ended.
     pub fn restart_in_vain(&mut self) -> Outcome {
-        launch(&self.lab, &self.programs, &self.policy).finish()
+        launch(&self.lab, &self.programs, &self.policy, self.flags).finish()
     }
 
     pub fn daemon(&self) -> &Program {
@@ -213,9 +225,9 @@ impl<'a> Agent<'a> {
     }
 }
 
-fn launch(lab: &Lab, programs: &Programs, policy: &Path) -> Program {
+fn launch(lab: &Lab, programs: &Programs, policy: &Path, flags: &[&str]) -> Program {
     let mut command = lab.bare_command(&text(&programs.egressd));
-    command.arg("--policy").arg(policy);
+    command.args(flags).arg("--policy").arg(policy);
     command.arg("--run-dir").arg(lab.folder().join("run"));
     command.arg("--audit-log").arg(lab.folder().join(AUDIT_LOG));
     command.args(["--upstream", &places::DNS.v4.to_string(), "--instance", lab.name()]);

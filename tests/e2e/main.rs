@@ -25,6 +25,7 @@ mod agents;
 mod audit;
 mod bypass;
 mod crash;
+mod devices;
 mod explicit_proxy;
 mod fetch;
 mod full_map;
@@ -32,7 +33,9 @@ mod host;
 mod inbound;
 mod keys;
 mod launch;
+mod lsm;
 mod names;
+mod options;
 mod reload;
 mod rules;
 mod sealed;
@@ -53,6 +56,11 @@ fn fence(policy: &str) -> Fence {
 /// The same, in a lab that a scenario prepared.
 fn fence_in(lab: lab::Lab, policy: &str) -> Fence {
     Fence::start(lab, programs(), policy)
+}
+
+/// The same, with flags of the daemon's own.
+fn fence_with(policy: &str, flags: &'static [&'static str]) -> Fence {
+    Fence::start_with(lab::Lab::new(), programs(), policy, flags)
 }
 
 /// Those of this build.

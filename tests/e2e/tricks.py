@@ -21,6 +21,8 @@ import time
 # The scripts lie in the repository, and run as root. What takes long to import is imported where it
 # is needed: they are started a thousand times.
 sys.dont_write_bytecode = True
+from doors import *
+
 TIMEOUT = 2
 KEPT = {}
 

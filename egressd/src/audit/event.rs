@@ -119,6 +119,8 @@ pub enum Spoken {
     Ip(u8),
     /// A socket of another address family, by its `AF_` number.
     Family(u16),
+    /// Nothing: a device, or a system call.
+    None,
 }
 
 impl fmt::Display for Spoken {
@@ -131,7 +133,9 @@ impl fmt::Display for Spoken {
             Self::Ip(6) => f.write_str("tcp"),
             Self::Ip(17) => f.write_str("udp"),
             Self::Ip(number) => write!(f, "ip-{number}"),
+            Self::Family(1) => f.write_str("unix"),
             Self::Family(number) => write!(f, "family-{number}"),
+            Self::None => f.write_str("none"),
         }
     }
 }

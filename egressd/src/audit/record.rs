@@ -178,7 +178,7 @@ fn protocol_of(spoken: Spoken) -> Option<Protocol> {
         Spoken::Of(protocol) => Some(protocol),
         Spoken::Ip(6) => Some(Protocol::Tcp),
         Spoken::Ip(17) => Some(Protocol::Udp),
-        Spoken::Dns | Spoken::Ip(_) | Spoken::Family(_) => None,
+        Spoken::Dns | Spoken::Ip(_) | Spoken::Family(_) | Spoken::None => None,
     }
 }
 

@@ -170,6 +170,9 @@ pub struct StartedAgent {
     /// Of a sealed agent: the namespaces that it is to be in.
     #[serde(default)]
     pub seal: Option<Seal>,
+    /// What the launcher's filter of system calls can leave to the kernel programs.
+    #[serde(default)]
+    pub recorded: Recorded,
     /// The number of the next record, so that the asker can read what concerns this run.
     pub next_seq: u64,
 }
@@ -181,6 +184,19 @@ pub struct Seal {
     pub user: PathBuf,
     /// Words of the capabilities that its policy leaves it there.
     pub capabilities: Vec<String>,
+}
+
+/// What programs on the kernel's security hooks deny, with a record. What a filter of system calls
+/// denies leaves none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Recorded {
+    /// Sockets of other families than Unix, IP and route netlink.
+    pub sockets: bool,
+    /// io_uring.
+    pub rings: bool,
+    /// bpf(2).
+    pub bpf: bool,
 }
 
 /// The answer to `POST /v1/reload`, once every policy was replaced.

@@ -7,7 +7,9 @@ use super::{
 };
 use crate::{
     audit::Time,
-    control::protocol::{Boundary, PolicyText, Refusal, RefusalKind, Seal, StartAgent, StartedAgent},
+    control::protocol::{
+        Boundary, PolicyText, Recorded, Refusal, RefusalKind, Seal, StartAgent, StartedAgent,
+    },
     datapath::{Cell, Cgroup, Fence, Listeners, Names, Site},
     dns,
     policy::{Agent, AgentId, AgentName, Policy},
@@ -307,6 +309,11 @@ impl Daemon {
             hidden: hidden(&self.options.config),
             resolv_conf: Some(self.resolv_conf()),
             seal: running.home.cell.as_ref().map(|cell| seal(cell, &running.agent.policy())),
+            recorded: Recorded {
+                sockets: self.security_hooks.hold("socket_create"),
+                rings: self.security_hooks.hold("uring_allowed"),
+                bpf: self.security_hooks.hold("bpf"),
+            },
             next_seq: self.feed.next_seq(),
         }
     }

@@ -5,15 +5,16 @@ use crate::{control::protocol::Check, datapath::HOOKS};
 
 impl Daemon {
     pub(super) fn checks(&self) -> Vec<Check> {
-        vec![self.programs_are_pinned(), self.table_is_applied(), self.log_is_written()]
+        vec![
+            self.programs_are_pinned(),
+            self.security_hooks_are_pinned(),
+            self.table_is_applied(),
+            self.log_is_written(),
+        ]
     }
 
     fn programs_are_pinned(&self) -> Check {
-        let missing: Vec<&str> = HOOKS
-            .iter()
-            .map(|(hook, _)| *hook)
-            .filter(|hook| !self.pins.links().join(hook).exists())
-            .collect();
+        let missing = self.not_pinned(HOOKS.iter().map(|(hook, _)| *hook));
         Check {
             name: "kernel programs".to_owned(),
             passed: missing.is_empty(),
@@ -22,6 +23,24 @@ impl Daemon {
                 false => format!("not pinned: {}; restart egressd", missing.join(", ")),
             },
         }
+    }
+
+    /// Not every kernel has them: then the launcher's filter denies, and that leaves no record.
+    fn security_hooks_are_pinned(&self) -> Check {
+        let hooks = &self.security_hooks;
+        let (missing, count) = (self.not_pinned(hooks.programs()), hooks.programs().len());
+        let detail = match (missing.as_slice(), hooks.missing()) {
+            ([], None) => format!("{count} hooks are attached and pinned"),
+            ([], Some(why)) => format!(
+                "{count} hooks are attached and pinned; without records, seccomp denies in place of {why}"
+            ),
+            (missing, _) => format!("not pinned: {}; restart egressd", missing.join(", ")),
+        };
+        Check { name: "security hooks".to_owned(), passed: missing.is_empty(), detail }
+    }
+
+    fn not_pinned(&self, hooks: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+        hooks.filter(|hook| !self.pins.links().join(hook).exists()).collect()
     }
 
     fn table_is_applied(&self) -> Check {

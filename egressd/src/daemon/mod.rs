@@ -14,7 +14,10 @@ use crate::{
     audit::{self, Feed, Log, Recorder},
     config::{self, DaemonConfig, Installed, Loader, Policies},
     control,
-    datapath::{self, Cell, Cgroup, Ebpf, Fence, Forwarding, Frames, Hierarchy, Nft, Pins},
+    datapath::{
+        self, Cell, Cgroup, Ebpf, Fence, Forwarding, Frames, Hierarchy, Nft, Pins, SecurityHooks,
+        UseSecurityHooks,
+    },
     dns::{self, Upstream},
     proxy,
 };
@@ -41,6 +44,7 @@ pub struct Options {
     /// Tells daemons on one host apart: names the cgroup above its agents and its nft table.
     pub instance: String,
     pub lifetime: Lifetime,
+    pub security_hooks: UseSecurityHooks,
 }
 
 /// What a clean end leaves behind.
@@ -79,6 +83,7 @@ pub struct Daemon {
     hierarchy: Hierarchy,
     root: Cgroup,
     pins: Pins,
+    security_hooks: SecurityHooks,
     fence: Arc<Fence>,
     agents: Arc<Agents>,
     names: Arc<dns::Gate>,
@@ -146,7 +151,7 @@ impl Daemon {
                  a private mount namespace (systemd: without Protect* and Private* options), or share `{run_dir}`"
             );
         }
-        let Ebpf { tables, events } = Ebpf::load(&pins, &root)?;
+        let Ebpf { tables, events, security_hooks } = Ebpf::load(&pins, &root, options.security_hooks)?;
         let nft = Nft::claim(&options.instance, &root)?;
         let frames = Frames::open(&pins)?;
         let fence = Arc::new(Fence::new(tables, nft, frames, forwarding()));
@@ -164,6 +169,7 @@ impl Daemon {
             hierarchy,
             root,
             pins,
+            security_hooks,
             fence,
             agents,
             names,

@@ -5,25 +5,28 @@ use super::{
     cgroup::Cgroup,
     frames,
     links::{self, AttachType},
+    lsm::{self, Kernel, SecurityHooks, UseSecurityHooks},
     tables::Tables,
 };
 use aya::{
     EbpfLoader,
     maps::{MapData, RingBuf},
     programs::{
-        CgroupSkb, CgroupSock, CgroupSockAddr, CgroupSockopt, Program, ProgramError, SchedClassifier,
+        CgroupDevice, CgroupSkb, CgroupSock, CgroupSockAddr, CgroupSockopt, Program, ProgramError,
+        SchedClassifier,
     },
 };
 use std::{fs::File, io};
 
 /// The programs, in the order in which they see a flow. Each is one hook and one pinned link.
-pub const HOOKS: [(&str, AttachType); 13] = [
+pub const HOOKS: [(&str, AttachType); 14] = [
     // The authority first: from then on nothing leaves that it does not pass.
     ("egress", AttachType::Egress),
     ("ingress", AttachType::Ingress),
     ("sock_create", AttachType::SocketCreate),
     ("sock_release", AttachType::SocketRelease),
     ("setsockopt", AttachType::SetSocketOption),
+    ("device", AttachType::Device),
     ("connect4", AttachType::Connect4),
     ("connect6", AttachType::Connect6),
     ("sendmsg4", AttachType::SendMessage4),
@@ -56,6 +59,7 @@ const MAPS: [&str; 14] = [
 pub struct Ebpf {
     pub tables: Tables,
     pub events: RingBuf<MapData>,
+    pub security_hooks: SecurityHooks,
 }
 
 impl Ebpf {
@@ -65,8 +69,15 @@ impl Ebpf {
     /// # Errors
     /// Names the hook or map that this kernel refuses. Nothing that was attached before is
     /// detached.
-    pub fn load(pins: &Pins, cgroup: &Cgroup) -> Result<Self, EbpfError> {
+    pub fn load(pins: &Pins, cgroup: &Cgroup, security: UseSecurityHooks) -> Result<Self, EbpfError> {
+        let kernel = match security {
+            UseSecurityHooks::WhereTheKernelRunsThem => Kernel::look(),
+            UseSecurityHooks::Never => Err("they are not to be used".to_owned()),
+        };
         let mut loader = EbpfLoader::new();
+        if let Ok(kernel) = &kernel {
+            loader.override_global("OFFSETS", &kernel.offsets, true);
+        }
         for map in MAPS {
             loader.map_pin_path(map, pins.maps().join(map));
         }
@@ -74,14 +85,21 @@ impl Ebpf {
         let folder = cgroup.file().map_err(|error| EbpfError::Cgroup(error.to_string()))?;
         for (hook, kind) in HOOKS {
             let program = object.program_mut(hook).ok_or(EbpfError::Missing(hook))?;
+            load_and_pin(program, hook, pins)?;
             attach(program, hook, kind, pins, cgroup, &folder)?;
         }
         let program = object.program_mut(frames::PROGRAM).ok_or(EbpfError::Missing(frames::PROGRAM))?;
         load_and_pin(program, frames::PROGRAM, pins)?;
+        let security_hooks = lsm::attach_all(&mut object, kernel, |program, hook| {
+            pin(program, hook, pins)
+                .and_then(|()| attach(program, hook, AttachType::SecurityHook, pins, cgroup, &folder))
+                .map_err(|error| error.to_string())
+        });
         let events = object.take_map("EVENTS").ok_or(EbpfError::Missing("EVENTS"))?;
         Ok(Self {
             events: RingBuf::try_from(events).map_err(|error| EbpfError::Load(chain(&error)))?,
             tables: Tables::take(&mut object)?,
+            security_hooks,
         })
     }
 }
@@ -120,7 +138,6 @@ fn attach(
     folder: &File,
 ) -> Result<(), EbpfError> {
     let refused = |error: ProgramError| EbpfError::Refused { hook, error: chain(&error) };
-    load_and_pin(program, hook, pins)?;
     let loaded = program.fd().map_err(refused)?;
     let pinned = pins.links().join(hook);
     let replace = |error| EbpfError::Replace { hook, error };
@@ -141,6 +158,10 @@ fn attach(
 
 fn load_and_pin(program: &mut Program, hook: &'static str, pins: &Pins) -> Result<(), EbpfError> {
     load(program).map_err(|error| EbpfError::Refused { hook, error: chain(&error) })?;
+    pin(program, hook, pins)
+}
+
+fn pin(program: &mut Program, hook: &'static str, pins: &Pins) -> Result<(), EbpfError> {
     let path = pins.programs().join(hook);
     // A pin of the program that is about to be replaced: its link keeps it meanwhile.
     let _ = std::fs::remove_file(&path);
@@ -155,6 +176,8 @@ fn load(program: &mut Program) -> Result<(), ProgramError> {
     } else if let Ok(program) = <&mut CgroupSockopt>::try_from(&mut *program) {
         program.load()
     } else if let Ok(program) = <&mut SchedClassifier>::try_from(&mut *program) {
+        program.load()
+    } else if let Ok(program) = <&mut CgroupDevice>::try_from(&mut *program) {
         program.load()
     } else {
         <&mut CgroupSockAddr>::try_from(program)?.load()
@@ -184,12 +207,17 @@ mod tests {
         let cgroup = hierarchy.create(&name).expect("cgroup");
         let folder = tempfile::tempdir().expect("folder");
         let pins = Pins::open(&folder.path().join("bpf")).expect("bpffs");
-        let loaded =
-            Ebpf::load(&pins, &cgroup).map(|_| ()).and_then(|()| Ebpf::load(&pins, &cgroup).map(|_| ()));
+        let load = || Ebpf::load(&pins, &cgroup, UseSecurityHooks::default());
+        let loaded = load().and_then(|_| load());
         let links = std::fs::read_dir(pins.links()).map(Iterator::count);
         pins.remove().expect("unpinned");
         cgroup.remove().expect("removed");
-        loaded.unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(links.ok(), Some(HOOKS.len()));
+        let hooks = loaded.unwrap_or_else(|error| panic!("{error}")).security_hooks;
+        assert_eq!(links.ok(), Some(HOOKS.len() + hooks.programs().len()));
+        if let Some(missing) = hooks.missing() {
+            println!("without security hooks: {missing}");
+            let reasons = ["does not run them", "refuses the program", "unknown BTF type"];
+            assert!(reasons.iter().any(|reason| missing.contains(reason)), "the verifier: {missing}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Denials of the kernel programs, on their way to the audit log.
 
 use super::{
+    detail,
     fence::process,
     tables::{address, command},
 };
@@ -10,7 +11,7 @@ use crate::{
 };
 use aya::maps::{MapData, RingBuf};
 use egress_common::{DropReason, Hook};
-use std::{io, sync::Arc};
+use std::{io, net::IpAddr, sync::Arc};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Finds the agents that events name by number.
@@ -62,14 +63,11 @@ pub(super) fn read(item: &[u8]) -> Option<egress_common::Event> {
 
 /// `agent` is None for a cgroup below ours that no agent has: its daemon forgot it, or never knew.
 pub(super) fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event {
-    let hook = Hook::from_code(raw.hook);
     let denied = DropReason::from_code(raw.reason);
-    let has_address = raw.address != [0; 16];
-    let is_option = hook == Some(Hook::SetSocketOption);
-    let is_alien_frame = hook == Some(Hook::Frame) && raw.family == 0;
+    let place = place(raw);
     let policy = agent.map(Agent::policy).unwrap_or_default();
     let rule = policy.deny().iter().chain(policy.allow()).find(|rule| rule.id.0 == raw.rule && raw.rule != 0);
-    let wire = has_address.then(|| address(raw.address));
+    let wire = place.and_then(|(wire, _)| wire);
     let name = wire.zip(agent).and_then(|(wire, agent)| agent.name_granted_at(wire));
     Event {
         agent: agent.map_or_else(AgentName::unknown, |agent| agent.name().clone()),
@@ -78,25 +76,36 @@ pub(super) fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event 
         process: (raw.pid != 0).then(|| process(raw.pid, command(raw.command))),
         destination: name.map(Destination::Name).or(wire.map(Destination::Address)),
         address: wire,
-        port: (raw.port != 0 && !is_option && !is_alien_frame).then_some(raw.port),
+        port: place.and_then(|(_, port)| port),
         protocol: spoken(raw),
         reason: Some(denied.map_or(Reason::PacketNotAllowed, reason)),
         rule: rule.map(|rule| rule.source.clone()),
-        detail: match (is_option, is_alien_frame) {
-            (true, _) => Some(format!("socket option {} of level {}", raw.port, raw.protocol)),
-            (_, true) => Some(format!("frame of EtherType {:#06x}", raw.port)),
-            (false, false) => None,
-        },
+        detail: detail::of(raw),
         count: 1,
     }
 }
 
+/// Address and port on the wire; None where those fields hold something else.
+fn place(raw: &egress_common::Event) -> Option<(Option<IpAddr>, Option<u16>)> {
+    let is_ip = match Hook::from_code(raw.hook) {
+        Some(Hook::SetSocketOption | Hook::Device | Hook::IoUring | Hook::Bpf) => false,
+        Some(Hook::Connect | Hook::SendMessage) => raw.family != AF_UNIX,
+        // Of a frame that is no IP, the port is its EtherType.
+        Some(Hook::Frame) => raw.family != 0,
+        Some(Hook::SocketCreate | Hook::Egress | Hook::Ingress) | None => true,
+    };
+    let wire = (raw.address != [0; 16]).then(|| address(raw.address));
+    is_ip.then_some((wire, (raw.port != 0).then_some(raw.port)))
+}
+
 fn spoken(raw: &egress_common::Event) -> Spoken {
-    match (raw.protocol, raw.port) {
-        (egress_common::TCP, port) if port != 0 => Spoken::Of(Protocol::Tcp),
-        (egress_common::UDP, port) if port != 0 => Spoken::Of(Protocol::Udp),
-        (0, _) => Spoken::Family(raw.family),
-        (number, _) => Spoken::Ip(number),
+    match (Hook::from_code(raw.hook), raw.family, raw.protocol, raw.port) {
+        (Some(Hook::Device | Hook::IoUring | Hook::Bpf), ..) => Spoken::None,
+        (_, family, ..) if !matches!(family, 0 | AF_INET | AF_INET6) => Spoken::Family(family),
+        (_, _, egress_common::TCP, port) if port != 0 => Spoken::Of(Protocol::Tcp),
+        (_, _, egress_common::UDP, port) if port != 0 => Spoken::Of(Protocol::Udp),
+        (_, family, 0, _) => Spoken::Family(family),
+        (_, _, number, _) => Spoken::Ip(number),
     }
 }
 
@@ -113,5 +122,13 @@ fn reason(denied: DropReason) -> Reason {
         DropReason::RuleRemoved => Reason::RuleRemoved,
         DropReason::SourceForged => Reason::SourceForged,
         DropReason::AddressSpecial => Reason::AddressSpecialPurpose,
+        DropReason::DeviceNotAllowed => Reason::DeviceNotAllowed,
+        DropReason::SystemCallNotAllowed => Reason::SystemCallNotAllowed,
+        DropReason::UnixSocketNotAllowed => Reason::UnixSocketNotAllowed,
     }
 }
+
+// include/linux/socket.h.
+const AF_UNIX: u16 = 1;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;

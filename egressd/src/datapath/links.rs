@@ -64,6 +64,7 @@ pub enum AttachType {
     Ingress = 0,
     Egress = 1,
     SocketCreate = 2,
+    Device = 6,
     Connect4 = 10,
     Connect6 = 11,
     SendMessage4 = 14,
@@ -74,6 +75,8 @@ pub enum AttachType {
     GetPeerName4 = 29,
     GetPeerName6 = 30,
     SocketRelease = 34,
+    /// A security hook; which one, the program says.
+    SecurityHook = 43,
 }
 
 /// The id of the cgroup that `link` is attached to; 0 if it is gone.

@@ -140,6 +140,9 @@ fn codes(reason: Reason) -> (Code, Info) {
         Reason::AddressNotGranted
         | Reason::GrantExpired
         | Reason::SocketTypeNotAllowed
+        | Reason::UnixSocketNotAllowed
+        | Reason::DeviceNotAllowed
+        | Reason::SystemCallNotAllowed
         | Reason::PacketNotAllowed
         | Reason::SourceForged
         | Reason::InboundNotAllowed

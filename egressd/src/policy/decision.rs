@@ -165,6 +165,12 @@ reasons! {
     RuleRemoved = "rule-removed",
     /// Sockets other than TCP and UDP over IP are not allowed.
     SocketTypeNotAllowed = "socket-type-not-allowed",
+    /// The abstract Unix socket belongs to a process outside of the agent.
+    UnixSocketNotAllowed = "unix-socket-not-allowed",
+    /// Agents use no devices but terminals, graphics and those that every program needs.
+    DeviceNotAllowed = "device-not-allowed",
+    /// Agents use neither io_uring nor bpf(2).
+    SystemCallNotAllowed = "system-call-not-allowed",
     /// The packet is not plain TCP or UDP (options, extension headers, fragments).
     PacketNotAllowed = "packet-not-allowed",
     /// The source address is not the agent's own.

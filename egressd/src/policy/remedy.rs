@@ -63,6 +63,9 @@ fn help(reason: Reason) -> Help {
         | Reason::QueryTypeNotAllowed
         | Reason::QueryMalformed
         | Reason::SocketTypeNotAllowed
+        | Reason::UnixSocketNotAllowed
+        | Reason::DeviceNotAllowed
+        | Reason::SystemCallNotAllowed
         | Reason::PacketNotAllowed
         | Reason::SourceForged
         | Reason::InboundNotAllowed

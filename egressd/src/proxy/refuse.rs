@@ -157,6 +157,9 @@ fn status(reason: Reason) -> &'static str {
         | Reason::GrantExpired
         | Reason::RuleRemoved
         | Reason::SocketTypeNotAllowed
+        | Reason::UnixSocketNotAllowed
+        | Reason::DeviceNotAllowed
+        | Reason::SystemCallNotAllowed
         | Reason::PacketNotAllowed
         | Reason::SourceForged
         | Reason::InboundNotAllowed

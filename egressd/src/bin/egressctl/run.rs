@@ -120,11 +120,17 @@ impl Run {
             hidden: agent.hidden.clone(),
             resolv_conf: agent.resolv_conf.clone(),
             seal: agent.seal.as_ref().map(seal).transpose()?,
+            recorded: recorded(agent),
             environment: if self.proxy_env { proxy_variables(agent) } else { Vec::new() },
             user,
         })?;
         Ok(signals.forward_until_exit(child, Reap::Child)?)
     }
+}
+
+fn recorded(agent: &StartedAgent) -> launch::Recorded {
+    let protocol::Recorded { sockets, rings, bpf } = agent.recorded;
+    launch::Recorded { sockets, rings, bpf }
 }
 
 fn seal(seal: &protocol::Seal) -> anyhow::Result<launch::Seal> {

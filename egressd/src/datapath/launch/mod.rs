@@ -14,6 +14,7 @@ mod mounts;
 mod privileges;
 mod supervise;
 
+pub use filter::Recorded;
 pub use supervise::{Reap, Signals};
 
 use crate::policy::Capability;
@@ -53,6 +54,8 @@ pub struct Launch {
     pub seal: Option<Seal>,
     /// Variables to set on top of our own environment.
     pub environment: Vec<(String, String)>,
+    /// What the filter of system calls leaves to the kernel programs.
+    pub recorded: Recorded,
     /// Whom to run it as; None: as whom we are.
     pub user: Option<User>,
 }
@@ -82,7 +85,11 @@ pub fn launch(launch: &Launch) -> Result<Pid, LaunchError> {
     }
     let program = arguments.first().ok_or(LaunchError::NoProgram)?.clone();
     let may_send_raw = launch.seal.as_ref().is_some_and(|seal| !seal.capabilities.is_empty());
-    let filter = filter::filter(if may_send_raw { Families::Any } else { Families::UnixAndIp })?;
+    let families = if may_send_raw { Families::WithRaw } else { Families::UnixAndIp };
+    let filters = Filters {
+        whole: filter::filter(families, Recorded::default())?,
+        rest: filter::filter(families, launch.recorded)?,
+    };
     let namespaces = launch.seal.as_ref().map(Namespaces::open).transpose()?;
     let cgroup =
         fs::File::open(&launch.cgroup).map_err(|error| LaunchError::Cgroup(launch.cgroup.clone(), error))?;
@@ -95,7 +102,7 @@ pub fn launch(launch: &Launch) -> Result<Pid, LaunchError> {
         }
         None => {
             drop(held);
-            let status = confine(launch, namespaces, &filter, watched)
+            let status = confine(launch, namespaces, &filters, watched)
                 .and_then(|()| be_init(&program, &arguments))
                 .unwrap_or_else(|failure| {
                     complain(&failure);
@@ -166,10 +173,16 @@ fn clone_into(cgroup: &fs::File, is_sealed: bool) -> io::Result<Option<Pid>> {
     }
 }
 
+/// The one that denies all, and the one that leaves to the security hooks what they record.
+struct Filters {
+    whole: BpfProgram,
+    rest: BpfProgram,
+}
+
 fn confine(
     launch: &Launch,
     namespaces: Option<Namespaces>,
-    filter: &BpfProgram,
+    filters: &Filters,
     launcher: OwnedFd,
 ) -> Result<(), String> {
     let folder = std::env::current_dir().map_err(|error| format!("failed to find the folder: {error}"))?;
@@ -204,6 +217,8 @@ fn confine(
     bind_to_launcher(launcher).map_err(act("bind the agent to its launcher"))?;
     privileges::close_descriptors()
         .map_err(|error| format!("failed to close inherited descriptors: {error}"))?;
+    // Whatever the daemon says: what does not run here is left nothing.
+    let filter = if filter::hooks_run() { &filters.rest } else { &filters.whole };
     seccompiler::apply_filter(filter).map_err(|error| format!("failed to apply the seccomp filter: {error}"))
 }
 
