@@ -5,6 +5,7 @@ use clap::Parser;
 use egressd::{
     config::{DaemonConfig, parse_upstream},
     daemon::{self, Lifetime, Options},
+    datapath::canary,
 };
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -36,12 +37,22 @@ struct Arguments {
     /// End with the process that started this one, and leave nothing behind
     #[arg(long, hide = true)]
     for_command: bool,
+    /// Be the canary of a daemon, below this cgroup
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    canary: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(cgroup) = arguments.canary {
+        return report(canary::live(&cgroup).map_err(anyhow::Error::from));
+    }
     egressd::telemetry::start();
-    match start(arguments) {
+    report(start(arguments))
+}
+
+fn report(outcome: Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("egressd: {error:#}");

@@ -6,6 +6,7 @@ mod cells;
 mod checks;
 mod listeners;
 mod memory;
+mod proof;
 mod reload;
 mod takeover;
 
@@ -21,6 +22,7 @@ use agents::Agents;
 use answers::Answers;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
+use proof::{PROVE, Proof};
 use std::{
     fs,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
@@ -79,6 +81,7 @@ pub struct Daemon {
     root: Cgroup,
     pins: Pins,
     fence: Arc<Fence>,
+    proof: Proof,
     agents: Arc<Agents>,
     names: Arc<dns::Gate>,
     server_names: Arc<proxy::Gate>,
@@ -144,10 +147,13 @@ impl Daemon {
                  a private mount namespace (systemd: without Protect* and Private* options), or share `{run_dir}`"
             );
         }
+        // Before the programs: building its world takes as long as loading them.
+        let proof = Proof::prepare(&root, &pins, &config.run_dir)?;
         let Ebpf { tables, events } = Ebpf::load(&pins, &root)?;
         let nft = Nft::claim(&options.instance, &root)?;
         let frames = Frames::open(&pins)?;
         let fence = Arc::new(Fence::new(tables, nft, frames, forwarding()));
+        proof.must_pass(&fence).await?;
         let agents = Arc::new(Agents::default());
         let names = dns::Gate::new(upstream, Arc::clone(&fence) as _, recorder.clone(), datapath::now);
         let server_names = proxy::Gate::new(
@@ -163,6 +169,7 @@ impl Daemon {
             root,
             pins,
             fence,
+            proof,
             agents,
             names,
             server_names,
@@ -177,6 +184,7 @@ impl Daemon {
         });
         daemon.write_resolv_conf()?;
         daemon.take_over()?;
+        daemon.proof.thaw();
         // Not before: what was denied while no daemon ran waits in the ring for agents to be known.
         let ring = datapath::report(events, Arc::clone(&daemon.agents) as _, daemon.recorder.clone());
         tokio::spawn(async move {
@@ -223,8 +231,10 @@ impl Daemon {
     async fn keep_tidy(self: Arc<Self>) {
         let mut reap = tokio::time::interval(REAP);
         let mut sweep = tokio::time::interval(SWEEP);
+        let mut prove = tokio::time::interval_at(tokio::time::Instant::now() + PROVE, PROVE);
         loop {
             tokio::select! {
+                _ = prove.tick() => self.prove().await,
                 _ = reap.tick() => self.reap().await,
                 _ = sweep.tick() => {
                     self.agents.all().iter().for_each(|running| self.fence.sweep(&running.agent));
@@ -235,6 +245,7 @@ impl Daemon {
 
     /// Leaves the fence closed, or nothing at all.
     async fn end(&self) {
+        self.proof.end().await;
         match self.options.lifetime {
             Lifetime::Service => {
                 let spare = self.spare_cell.lock().unwrap_or_else(PoisonError::into_inner).take();

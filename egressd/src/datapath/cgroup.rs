@@ -132,6 +132,42 @@ impl Cgroup {
             .map_err(|error| CgroupError::Kill(self.path.clone(), error))
     }
 
+    /// The cgroups right below this one.
+    #[must_use]
+    pub fn children(&self) -> Vec<Self> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        folders.filter_map(|entry| Self::open(entry.path()).ok()).collect()
+    }
+
+    /// Stops every process in this cgroup and below it, until it is thawed (`cgroup.freeze`, Linux
+    /// 5.2). They can be killed all the same.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn freeze(&self) -> Result<(), CgroupError> {
+        self.set_frozen("1")
+    }
+
+    /// Lets what was frozen go on.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn thaw(&self) -> Result<(), CgroupError> {
+        self.set_frozen("0")
+    }
+
+    /// Whether this very cgroup was told to freeze.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        fs::read_to_string(self.path.join("cgroup.freeze")).is_ok_and(|state| state.trim() == "1")
+    }
+
+    fn set_frozen(&self, state: &str) -> Result<(), CgroupError> {
+        fs::write(self.path.join("cgroup.freeze"), state)
+            .map_err(|error| CgroupError::Freeze(self.path.clone(), error))
+    }
+
     /// Removes this cgroup and the empty ones below it.
     ///
     /// # Errors
@@ -163,6 +199,8 @@ pub enum CgroupError {
     Open(PathBuf, io::Error),
     #[error("failed to kill cgroup `{path}`: {error}", path = .0.display(), error = .1)]
     Kill(PathBuf, io::Error),
+    #[error("failed to freeze or thaw cgroup `{path}`: {error}", path = .0.display(), error = .1)]
+    Freeze(PathBuf, io::Error),
     #[error("failed to remove cgroup `{path}`: {error}", path = .0.display(), error = .1)]
     Remove(PathBuf, io::Error),
 }

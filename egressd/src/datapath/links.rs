@@ -137,6 +137,56 @@ pub fn replace(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
     bpf(BPF_LINK_UPDATE, &attributes).map(|_| ())
 }
 
+/// Whose programs count for a cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Whose {
+    /// Those that are attached to it.
+    Own = 0,
+    /// Those of the cgroups above it too (BPF_F_QUERY_EFFECTIVE).
+    Effective = 1,
+}
+
+/// The ids of the programs that run for `cgroup` at the hook with this number.
+///
+/// # Errors
+/// The kernel has no such hook, or there are more than [`MAX_ATTACHED`].
+pub fn attached(cgroup: impl AsFd, hook: u32, whose: Whose) -> io::Result<Vec<u32>> {
+    // include/uapi/linux/bpf.h, union bpf_attr, BPF_PROG_QUERY.
+    #[repr(C)]
+    struct ProgramQuery {
+        target: u32,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        programs: u64,
+        count: u32,
+        zero: u32,
+    }
+    let mut programs = [0_u32; MAX_ATTACHED];
+    let mut query = ProgramQuery {
+        target: number(&cgroup)?,
+        attach_type: hook,
+        query_flags: whose as u32,
+        attach_flags: 0,
+        programs: programs.as_mut_ptr() as u64,
+        count: u32::try_from(MAX_ATTACHED).map_err(io::Error::other)?,
+        zero: 0,
+    };
+    // SAFETY: the kernel writes the count back, and no more programs than that.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<ProgramQuery>()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let count = usize::try_from(query.count).map_err(io::Error::other)?;
+    Ok(programs.into_iter().take(count).collect())
+}
+
+/// The kernel attaches no more to one hook of a cgroup (BPF_CGROUP_MAX_PROGS), and there are few
+/// levels above ours.
+const MAX_ATTACHED: usize = 256;
+
 /// include/uapi/linux/bpf.h, union bpf_attr, BPF_OBJ_PIN and BPF_OBJ_GET.
 #[repr(C)]
 struct Object {
@@ -158,6 +208,7 @@ fn number(descriptor: &impl AsFd) -> io::Result<u32> {
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 /// enum bpf_attach_type.

@@ -1,6 +1,8 @@
 //! The kernel half: cgroups, programs, maps, and nftables as an independent second deny.
 
+mod attached;
 mod bpffs;
+pub mod canary;
 mod cgroup;
 mod clock;
 mod ebpf;
@@ -15,6 +17,7 @@ mod ruleset;
 mod seal;
 mod tables;
 
+pub use attached::Attached;
 pub use bpffs::Pins;
 pub use cgroup::{Cgroup, CgroupError, Hierarchy};
 pub use clock::now;
