@@ -5,6 +5,7 @@
 //! scenarios, by subject.
 
 mod attack;
+mod bpf;
 mod dns_server;
 mod fence;
 mod frame;
@@ -22,6 +23,7 @@ mod addresses;
 mod agents;
 mod audit;
 mod bypass;
+mod canary;
 mod crash;
 mod explicit_proxy;
 mod fetch;

@@ -279,7 +279,7 @@ fn remove_everything(options: &Options) {
         ("forwarding", forwarding().restore().map_err(anyhow::Error::from)),
         ("nft table", root().and_then(|root| Ok(Nft::claim(&options.instance, &root)?.delete()?))),
         ("pins", Pins::open(&run_dir.join("bpf")).and_then(Pins::remove).map_err(anyhow::Error::from)),
-        ("cgroup", root().and_then(|root| Ok(root.remove()?))),
+        ("cgroup", root().and_then(|root| Ok(root.remove_with_all()?))),
         ("run folder", fs::remove_dir_all(run_dir).map_err(anyhow::Error::from)),
     ];
     for (what, outcome) in outcomes {

@@ -123,9 +123,9 @@ impl Proof {
             findings if findings.passed() => {
                 Ok(Last::Passed { findings, took: began.elapsed(), at: Instant::now() })
             }
-            Findings { leaked, .. } if !leaked.is_empty() => Err(Unproven::Leaked(leaked.join("; "))),
+            Findings { leaked, .. } if !leaked.is_empty() => Err(Unproven::Leaked(first_of(&leaked))),
             Findings { lost, .. } => {
-                Err(Unproven::Vacuous(format!("what must arrive did not: {}", lost.join("; "))))
+                Err(Unproven::Vacuous(format!("what must arrive did not: {}", first_of(&lost))))
             }
         }
     }
@@ -195,7 +195,7 @@ impl Proof {
             }
         }
         match fs::remove_file(&self.marker) {
-            Ok(()) => tracing::warn!("the self-proof passes again: agents are thawed"),
+            Ok(()) => tracing::warn!("the self-proof passes: agents that were frozen are thawed"),
             Err(error) => tracing::error!(%error, "failed to note that agents are thawed"),
         }
     }
@@ -215,6 +215,16 @@ impl Proof {
     // Replaced whole.
     fn last(&self) -> MutexGuard<'_, Last> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The first of `names`, and how many more there are.
+fn first_of(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown}; and {more} more"),
     }
 }
 

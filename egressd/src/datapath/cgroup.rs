@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 /// The cgroup2 hierarchy, wherever this host mounts it.
@@ -176,6 +177,19 @@ impl Cgroup {
         remove_tree(&self.path).map_err(|error| CgroupError::Remove(self.path.clone(), error))
     }
 
+    /// Kills whatever lives in this cgroup, waits for its end, and removes it.
+    ///
+    /// # Errors
+    /// A process lives on.
+    pub fn remove_with_all(&self) -> Result<(), CgroupError> {
+        self.kill()?;
+        let deadline = Instant::now() + LAST_BREATH;
+        while self.is_populated() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.remove()
+    }
+
     fn create(path: PathBuf) -> Result<Self, CgroupError> {
         match fs::create_dir(&path) {
             Ok(()) => {}
@@ -185,6 +199,9 @@ impl Cgroup {
         Self::open(path)
     }
 }
+
+/// How long a killed process may take to be gone: what it does in the kernel ends first.
+const LAST_BREATH: Duration = Duration::from_secs(2);
 
 /// Why a cgroup could not be used.
 #[derive(Debug, thiserror::Error)]
