@@ -137,6 +137,7 @@ impl Daemon {
         let (recorder, queue) = Recorder::new(QUEUE);
         tokio::spawn(audit::run(queue, recorder.clone(), log, Arc::clone(&feed)));
 
+        datapath::probe::must_serve()?;
         let hierarchy = Hierarchy::find()?;
         let root = hierarchy.create(&cgroup_name(&options.instance))?;
         let pins = Pins::open(&config.run_dir.join("bpf")).context("failed to open the folder of pins")?;

@@ -5,7 +5,7 @@ use crate::{
     control::protocol::{Check, Refusal, RefusalKind},
     datapath::{
         Attached, Cgroup, Fence, Pins,
-        canary::{Canary, CanaryError, FOLDER, Findings},
+        canary::{Canary, CanaryError, FOLDER, Findings, OURSELVES},
     },
 };
 use anyhow::{Context, Result};
@@ -51,7 +51,7 @@ impl Proof {
     /// # Errors
     /// It cannot be started.
     pub fn prepare(root: &Cgroup, pins: &Pins, run_dir: &Path) -> Result<Self> {
-        let canary = Canary::start(root).context("failed to start the self-proof")?;
+        let canary = start(root).context("failed to start the self-proof")?;
         Ok(Self {
             root: root.clone(),
             pins: pins.clone(),
@@ -112,7 +112,7 @@ impl Proof {
         }
         let vacuous = |error: CanaryError| Unproven::Vacuous(error.to_string());
         if canary.is_none() {
-            *canary = Some(Canary::start(&self.root).map_err(vacuous)?);
+            *canary = Some(start(&self.root).map_err(vacuous)?);
         }
         let Some(canary) = canary else { return Err(Unproven::Vacuous("there is no canary".to_owned())) };
         if canary.is_new() {
@@ -216,6 +216,10 @@ impl Proof {
     fn last(&self) -> MutexGuard<'_, Last> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn start(root: &Cgroup) -> Result<Canary, CanaryError> {
+    Canary::start(root, Path::new(OURSELVES))
 }
 
 /// The first of `names`, and how many more there are.

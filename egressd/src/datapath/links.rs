@@ -183,6 +183,30 @@ pub fn attached(cgroup: impl AsFd, hook: u32, whose: Whose) -> io::Result<Vec<u3
     Ok(programs.into_iter().take(count).collect())
 }
 
+/// Asks for the first program that is loaded, whosoever it is: the least that bpf(2) can be asked.
+///
+/// # Errors
+/// The kernel does not answer us.
+pub fn any_program() -> io::Result<()> {
+    // include/uapi/linux/bpf.h, union bpf_attr, BPF_PROG_GET_NEXT_ID.
+    #[repr(C)]
+    struct NextId {
+        start: u32,
+        next: u32,
+        flags: u32,
+    }
+    let mut query = NextId { start: 0, next: 0, flags: 0 };
+    // SAFETY: the kernel writes the next id back.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_GET_NEXT_ID, &raw mut query, size_of::<NextId>()) };
+    match io::Error::last_os_error() {
+        _ if result >= 0 => Ok(()),
+        // There is none.
+        error if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        error => Err(error),
+    }
+}
+
 /// The kernel attaches no more to one hook of a cgroup (BPF_CGROUP_MAX_PROGS), and there are few
 /// levels above ours.
 const MAX_ATTACHED: usize = 256;
@@ -207,6 +231,7 @@ fn number(descriptor: &impl AsFd) -> io::Result<u32> {
 // include/uapi/linux/bpf.h, enum bpf_cmd.
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_PROG_GET_NEXT_ID: libc::c_int = 11;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_LINK_CREATE: libc::c_int = 28;

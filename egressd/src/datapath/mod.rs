@@ -13,6 +13,7 @@ pub mod launch;
 mod leave;
 mod links;
 mod nft;
+pub mod probe;
 mod ruleset;
 mod seal;
 mod tables;

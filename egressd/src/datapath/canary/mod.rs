@@ -65,16 +65,16 @@ pub struct Canary {
 }
 
 impl Canary {
-    /// Starts a process below `root`, the cgroup that carries the programs. It builds its world
-    /// while the programs are loaded.
+    /// Starts a process of `program`, which is egressd, below `root`, the cgroup that carries the
+    /// programs. It builds its world while the programs are loaded.
     ///
     /// # Errors
     /// Names what could not be made.
-    pub fn start(root: &Cgroup) -> Result<Self, CanaryError> {
+    pub fn start(root: &Cgroup, program: &Path) -> Result<Self, CanaryError> {
         let cgroup = root.child(FOLDER)?;
         // One of a daemon that was killed may not have noticed yet.
         cgroup.kill()?;
-        let mut process = command(cgroup.path()).spawn().map_err(CanaryError::Start)?;
+        let mut process = command(program, cgroup.path()).spawn().map_err(CanaryError::Start)?;
         let missing = || CanaryError::Talk(io::Error::other("it has no pipe"));
         let requests = process.stdin.take().ok_or_else(missing)?;
         let answers = BufReader::new(process.stdout.take().ok_or_else(missing)?).lines();
@@ -184,9 +184,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 const MAX_LAST_WORDS: u64 = 4096;
 
-/// This very program again, even if another one was installed meanwhile.
-fn command(cgroup: &Path) -> Command {
-    let mut command = Command::new("/proc/self/exe");
+/// The program that runs, even if another one was installed meanwhile.
+pub const OURSELVES: &str = "/proc/self/exe";
+
+fn command(program: &Path, cgroup: &Path) -> Command {
+    let mut command = Command::new(program);
     command.arg0("egressd-canary").arg("--canary").arg(cgroup);
     // Signals from the terminal are for the daemon, which ends the canary by closing its input.
     command.env_clear().process_group(0).kill_on_drop(true);
