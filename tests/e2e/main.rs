@@ -25,6 +25,7 @@ mod audit;
 mod bypass;
 mod canary;
 mod crash;
+mod doctor;
 mod explicit_proxy;
 mod fetch;
 mod full_map;
