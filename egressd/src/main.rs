@@ -38,14 +38,17 @@ struct Arguments {
     #[arg(long, hide = true)]
     for_command: bool,
     /// Be the canary of a daemon, below this cgroup
-    #[arg(long, hide = true, value_name = "FOLDER")]
+    #[arg(long, hide = true, value_name = "FOLDER", requires = "frames")]
     canary: Option<PathBuf>,
+    /// The pinned program that judges the canary's frames
+    #[arg(long, hide = true, value_name = "PIN")]
+    frames: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(cgroup) = arguments.canary {
-        return report(canary::live(&cgroup).map_err(anyhow::Error::from));
+    if let (Some(cgroup), Some(frames)) = (&arguments.canary, &arguments.frames) {
+        return report(canary::live(cgroup, frames).map_err(anyhow::Error::from));
     }
     egressd::telemetry::start();
     report(start(arguments))

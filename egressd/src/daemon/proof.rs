@@ -51,7 +51,7 @@ impl Proof {
     /// # Errors
     /// It cannot be started.
     pub fn prepare(root: &Cgroup, pins: &Pins, run_dir: &Path) -> Result<Self> {
-        let canary = start(root).context("failed to start the self-proof")?;
+        let canary = start(root, pins).context("failed to start the self-proof")?;
         Ok(Self {
             root: root.clone(),
             pins: pins.clone(),
@@ -112,7 +112,7 @@ impl Proof {
         }
         let vacuous = |error: CanaryError| Unproven::Vacuous(error.to_string());
         if canary.is_none() {
-            *canary = Some(start(&self.root).map_err(vacuous)?);
+            *canary = Some(start(&self.root, &self.pins).map_err(vacuous)?);
         }
         let Some(canary) = canary else { return Err(Unproven::Vacuous("there is no canary".to_owned())) };
         if canary.is_new() {
@@ -161,12 +161,12 @@ impl Proof {
                     if findings.families == 2 { "ipv4 and ipv6" } else { "ipv4, this host has no ipv6" };
                 let (took, age) = (took.as_secs_f64() * 1000.0, at.elapsed().as_secs());
                 let probes = findings.probes;
-                (
-                    true,
-                    format!(
-                        "{probes} probes went where they must ({families}), in {took:.1} ms, {age} s ago"
-                    ),
-                )
+                let skipped: String =
+                    findings.skipped.iter().map(|what| format!("; not proven: {what}")).collect();
+                let detail = format!(
+                    "{probes} probes went where they must ({families}), in {took:.1} ms, {age} s ago"
+                );
+                (true, detail + &skipped)
             }
         };
         Check { name: "self-proof".to_owned(), passed, detail }
@@ -218,8 +218,8 @@ impl Proof {
     }
 }
 
-fn start(root: &Cgroup) -> Result<Canary, CanaryError> {
-    Canary::start(root, Path::new(OURSELVES))
+fn start(root: &Cgroup, pins: &Pins) -> Result<Canary, CanaryError> {
+    Canary::start(root, pins, Path::new(OURSELVES))
 }
 
 /// The first of `names`, and how many more there are.

@@ -30,10 +30,10 @@ pub fn open(path: &Path) -> io::Result<Option<OwnedFd>> {
 /// # Errors
 /// The kernel refuses the hook, or the pin.
 pub fn create(program: impl AsFd, cgroup: impl AsFd, hook: AttachType, path: &Path) -> io::Result<()> {
-    create_link(number(&program)?, number(&cgroup)?, hook as u32, path)
+    pin(create_link(number(&program)?, number(&cgroup)?, hook as u32)?, path)
 }
 
-fn create_link(program: u32, target: u32, attach_type: u32, path: &Path) -> io::Result<()> {
+fn create_link(program: u32, target: u32, attach_type: u32) -> io::Result<OwnedFd> {
     // include/uapi/linux/bpf.h, union bpf_attr, BPF_LINK_CREATE.
     #[repr(C)]
     struct LinkCreate {
@@ -44,7 +44,7 @@ fn create_link(program: u32, target: u32, attach_type: u32, path: &Path) -> io::
     }
     let descriptor = bpf(BPF_LINK_CREATE, &LinkCreate { program, target, attach_type, flags: 0 })?;
     // SAFETY: the kernel just made this descriptor for us.
-    pin(unsafe { OwnedFd::from_raw_fd(descriptor) }, path)
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// Attaches `program` to the ingress of the device `index` of this network namespace, and pins the
@@ -53,7 +53,15 @@ fn create_link(program: u32, target: u32, attach_type: u32, path: &Path) -> io::
 /// # Errors
 /// The kernel has no TCX (before 6.6), there is no such device, or the pin is refused.
 pub fn create_on_device(program: impl AsFd, index: u32, path: &Path) -> io::Result<()> {
-    create_link(number(&program)?, index, BPF_TCX_INGRESS, path)
+    pin(attach_to_device(program, index)?, path)
+}
+
+/// The same, until what is returned is dropped.
+///
+/// # Errors
+/// The kernel has no TCX (before 6.6), or there is no such device.
+pub fn attach_to_device(program: impl AsFd, index: u32) -> io::Result<OwnedFd> {
+    create_link(number(&program)?, index, BPF_TCX_INGRESS)
 }
 
 /// The hooks that programs of ours are attached to (include/uapi/linux/bpf.h, enum

@@ -5,7 +5,7 @@
 //! that they judge it like any agent. It cannot prove the nft table, which is of the host's network
 //! namespace, nor what a launcher takes away.
 
-mod netlink;
+mod frames;
 mod packet;
 mod places;
 mod probe;
@@ -16,6 +16,7 @@ mod world;
 pub use prover::live;
 
 use super::{
+    bpffs::Pins,
     cgroup::{Cgroup, CgroupError},
     clock::now,
     fence::{Fence, FenceError, Site},
@@ -44,6 +45,9 @@ pub struct Findings {
     pub leaked: Vec<String>,
     /// What did not arrive where it must, so that what is not seen proves nothing.
     pub lost: Vec<String>,
+    /// What could not be tried on this host, and why.
+    #[serde(default)]
+    pub skipped: Vec<String>,
 }
 
 impl Findings {
@@ -66,15 +70,15 @@ pub struct Canary {
 
 impl Canary {
     /// Starts a process of `program`, which is egressd, below `root`, the cgroup that carries the
-    /// programs. It builds its world while the programs are loaded.
+    /// programs that `pins` hold. It builds its world while the programs are loaded.
     ///
     /// # Errors
     /// Names what could not be made.
-    pub fn start(root: &Cgroup, program: &Path) -> Result<Self, CanaryError> {
+    pub fn start(root: &Cgroup, pins: &Pins, program: &Path) -> Result<Self, CanaryError> {
         let cgroup = root.child(FOLDER)?;
         // One of a daemon that was killed may not have noticed yet.
         cgroup.kill()?;
-        let mut process = command(program, cgroup.path()).spawn().map_err(CanaryError::Start)?;
+        let mut process = command(program, cgroup.path(), pins).spawn().map_err(CanaryError::Start)?;
         let missing = || CanaryError::Talk(io::Error::other("it has no pipe"));
         let requests = process.stdin.take().ok_or_else(missing)?;
         let answers = BufReader::new(process.stdout.take().ok_or_else(missing)?).lines();
@@ -103,6 +107,7 @@ impl Canary {
             proxy_v6: world::PROXY,
             ..Listeners::default()
         };
+        fence.know(CANARY, &world::judged_link())?;
         // Not into the table, which has no part in the canary's namespace.
         Ok(fence.open(&self.agent, Site { cgroup: &self.cgroup, link: None, listeners })?)
     }
@@ -154,6 +159,8 @@ pub enum CanaryError {
     Cgroup(#[from] CgroupError),
     #[error("failed to join the canary's cgroup: {0}")]
     Join(io::Error),
+    #[error("failed to have the canary's frames judged: {0}")]
+    Frames(io::Error),
     #[error("failed to start the canary: {0}")]
     Start(io::Error),
     #[error("failed to talk to the canary: {0}")]
@@ -187,9 +194,10 @@ const MAX_LAST_WORDS: u64 = 4096;
 /// The program that runs, even if another one was installed meanwhile.
 pub const OURSELVES: &str = "/proc/self/exe";
 
-fn command(program: &Path, cgroup: &Path) -> Command {
+fn command(program: &Path, cgroup: &Path, pins: &Pins) -> Command {
     let mut command = Command::new(program);
     command.arg0("egressd-canary").arg("--canary").arg(cgroup);
+    command.arg("--frames").arg(pins.programs().join(super::frames::PROGRAM));
     // Signals from the terminal are for the daemon, which ends the canary by closing its input.
     command.env_clear().process_group(0).kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

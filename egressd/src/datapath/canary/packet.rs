@@ -28,32 +28,52 @@ pub fn udp(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Option<Vec<u8>> 
     let length = u16::try_from(8 + payload.len()).ok()?;
     let mut datagram = [from.port(), to.port(), length, 0].map(u16::to_be_bytes).concat();
     datagram.extend_from_slice(payload);
-    let (header, pseudo) = match (from.ip(), to.ip()) {
+    packet(from.ip(), to.ip(), egress_common::UDP, datagram, Some(6))
+}
+
+/// A TCP segment that opens a connection and carries data, in an IP packet.
+pub fn tcp(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Option<Vec<u8>> {
+    let mut segment = [from.port(), to.port()].map(u16::to_be_bytes).concat();
+    segment.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, SYN, 0xff, 0xff, 0, 0, 0, 0]);
+    segment.extend_from_slice(payload);
+    packet(from.ip(), to.ip(), egress_common::TCP, segment, Some(16))
+}
+
+/// An IP packet of any protocol. The checksum of its content is written where `checksum_at` says.
+pub fn packet(
+    from: IpAddr,
+    to: IpAddr,
+    protocol: u8,
+    mut content: Vec<u8>,
+    checksum_at: Option<usize>,
+) -> Option<Vec<u8>> {
+    let length = u16::try_from(content.len()).ok()?;
+    let [high, low] = length.to_be_bytes();
+    let (header, ends) = match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             let ends = [from.octets(), to.octets()].concat();
-            (v4_header(length, &ends), ends)
+            (v4_header(protocol, length, &ends), ends)
         }
         (IpAddr::V6(from), IpAddr::V6(to)) => {
             let ends = [from.octets(), to.octets()].concat();
-            let [high, low] = length.to_be_bytes();
-            (([&[0x60, 0, 0, 0, high, low, egress_common::UDP, 64][..], &ends]).concat(), ends)
+            ([&[0x60, 0, 0, 0, high, low, protocol, 64][..], &ends].concat(), ends)
         }
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
     };
-    let [high, low] = length.to_be_bytes();
-    let pseudo = [&pseudo[..], &[0, egress_common::UDP, high, low], &datagram].concat();
-    // 0 would say that there is none.
-    let sum = match checksum(&pseudo) {
-        0 => u16::MAX,
-        sum => sum,
-    };
-    datagram[6..8].copy_from_slice(&sum.to_be_bytes());
-    Some([header, datagram].concat())
+    if let Some(at) = checksum_at {
+        let summed = [&ends[..], &[0, protocol, high, low], &content].concat();
+        // In UDP, 0 would say that there is none.
+        let sum = Some(checksum(&summed)).filter(|sum| *sum != 0).unwrap_or(u16::MAX);
+        content.get_mut(at..at + 2)?.copy_from_slice(&sum.to_be_bytes());
+    }
+    Some([header, content].concat())
 }
 
-fn v4_header(length: u16, ends: &[u8]) -> Vec<u8> {
+const SYN: u8 = 2;
+
+fn v4_header(protocol: u8, length: u16, ends: &[u8]) -> Vec<u8> {
     let [high, low] = length.saturating_add(20).to_be_bytes();
-    let mut header = [&[0x45, 0, high, low, 0, 0, 0x40, 0, 64, egress_common::UDP, 0, 0][..], ends].concat();
+    let mut header = [&[0x45, 0, high, low, 0, 0, 0x40, 0, 64, protocol, 0, 0][..], ends].concat();
     let sum = checksum(&header);
     header[10..12].copy_from_slice(&sum.to_be_bytes());
     header

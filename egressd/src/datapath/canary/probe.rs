@@ -120,7 +120,7 @@ impl Probe {
             Act::SendWithOption(to) => send_with_option(&udp()?, to, mark)?,
             Act::SendByLink(to) => {
                 let socket = udp()?;
-                socket.bind_device(Some(LINK.to_bytes()))?;
+                socket.bind_device(Some(LINK.as_bytes()))?;
                 socket.send_to(mark, &to.into())?;
             }
             Act::SendRaw(to) => {
@@ -153,7 +153,7 @@ fn connect_and_send(socket: &Socket, to: SocketAddr, mark: &[u8]) -> io::Result<
 }
 
 fn join(socket: Socket, group: IpAddr) -> io::Result<Socket> {
-    let link = super::netlink::index_of(LINK)?;
+    let link = crate::datapath::seal::index(LINK)?;
     match group {
         IpAddr::V4(group) => {
             socket.join_multicast_v4_n(&group, &socket2::InterfaceIndexOrAddress::Index(link))?

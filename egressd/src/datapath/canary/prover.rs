@@ -2,7 +2,7 @@
 //! are no matter, and prove nothing.
 
 use super::{
-    CanaryError, Findings,
+    CanaryError, Findings, frames,
     packet::{holds, tcp_destination, udp},
     places::{Family, at},
     probe::{Act, Place, Probe, probes},
@@ -18,27 +18,31 @@ use std::{
     io::{self, BufRead, Write},
     mem::MaybeUninit,
     net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
     path::Path,
     time::{Duration, Instant},
 };
 
-/// Lives as the canary: builds its world, moves into `cgroup`, and answers each line of standard
+/// Lives as the canary: builds its world, moves into `cgroup`, has the program
+/// that is pinned at `frames` judge the frames of one link, and answers each line of standard
 /// input, the number of a round, with a line of [`Findings`]. Ends with its input.
 ///
 /// Must be called while the process has one thread.
 ///
 /// # Errors
 /// Names what could not be made.
-pub fn live(cgroup: &Path) -> Result<(), CanaryError> {
+pub fn live(cgroup: &Path, frames: &Path) -> Result<(), CanaryError> {
     stay_on_one_processor();
     let world = World::make()?;
     // Only now: a socket keeps the cgroup of its maker, and what sees must not be judged.
     fs::write(cgroup.join("cgroup.procs"), "0").map_err(CanaryError::Join)?;
-    let prover = Prover::new(world);
+    let mut prover = Prover::new(world);
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
     let mut line = String::new();
     while input.read_line(&mut line).map_err(CanaryError::Talk)? > 0 {
         let round = line.trim().parse().map_err(|_| CanaryError::Unclear(line.clone()))?;
+        // Only now are the programs loaded.
+        prover.watch_frames(frames)?;
         let findings = serde_json::to_string(&prover.prove(round)).map_err(io::Error::other);
         findings.and_then(|text| writeln!(output, "{text}")).map_err(CanaryError::Talk)?;
         output.flush().map_err(CanaryError::Talk)?;
@@ -59,6 +63,16 @@ fn stay_on_one_processor() {
 struct Prover {
     world: World,
     probes: Vec<Probe>,
+    frames: Judge,
+}
+
+/// What judges the frames of the second link.
+enum Judge {
+    Unknown,
+    /// The program, for as long as this is held.
+    Attached(#[expect(dead_code, reason = "held, not used")] OwnedFd),
+    /// This kernel has no TCX.
+    None,
 }
 
 /// What a probe was seen to do.
@@ -73,7 +87,7 @@ const MARK: &[u8] = b"egressd canary";
 impl Prover {
     fn new(world: World) -> Self {
         let probes = world.services.iter().flat_map(|services| probes(services.family)).collect();
-        Self { world, probes }
+        Self { world, probes, frames: Judge::Unknown }
     }
 
     fn prove(&self, round: u32) -> Findings {
@@ -90,7 +104,37 @@ impl Prover {
         for services in &self.world.services {
             sights.extend(self.served(round, services));
         }
-        self.judge(&sights)
+        let mut findings = self.judge(&sights);
+        self.prove_frames(round, &mut findings);
+        findings
+    }
+
+    fn watch_frames(&mut self, program: &Path) -> Result<(), CanaryError> {
+        if matches!(self.frames, Judge::Unknown) {
+            self.frames = match self.world.judge_frames_by(program) {
+                Ok(link) => Judge::Attached(link),
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Judge::None,
+                Err(error) => return Err(CanaryError::Frames(error)),
+            };
+        }
+        Ok(())
+    }
+
+    /// The same for frames, where they are judged.
+    fn prove_frames(&self, round: u32, findings: &mut Findings) {
+        if !matches!(self.frames, Judge::Attached(_)) {
+            findings.skipped.push("frames: this kernel has no TCX (Linux 6.6)".to_owned());
+            return;
+        }
+        for family in self.families() {
+            // Behind the numbers of all other probes.
+            let mark = |number| mark(round, self.probes.len() + number);
+            let seen = frames::prove(&self.world, family, PATIENCE, mark);
+            let name = |what: &&str| format!("{what} ({})", family_name(family));
+            findings.probes += seen.count;
+            findings.leaked.extend(seen.leaked.iter().map(name));
+            findings.lost.extend(seen.lost.iter().map(name));
+        }
     }
 
     /// What arrived at the tap: all that is there, and where there is a deadline, whatever comes up

@@ -1,6 +1,7 @@
 //! What came out of the canary's end of the link: every IP packet, whatever made it.
 
-use super::{places::Family, world::HARDWARE};
+use super::places::Family;
+use egress_common::AGENT_MAC;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{io, mem::MaybeUninit, time::Duration};
 
@@ -23,7 +24,7 @@ impl Tap {
     pub fn open(index: u32) -> io::Result<Self> {
         let open = |family| {
             let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(0)))?;
-            socket.bind(&link_address(family, index, [0; 6])?)?;
+            socket.bind(&link_address(ethertype(family), index, [0; 6])?)?;
             io::Result::Ok(socket)
         };
         Ok(Self { v4: open(Family::V4)?, v6: open(Family::V6)?, index })
@@ -47,7 +48,7 @@ impl Tap {
     /// # Errors
     /// The link takes nothing.
     pub fn inject(&self, family: Family, packet: &[u8]) -> io::Result<()> {
-        let address = link_address(family, self.index, HARDWARE)?;
+        let address = link_address(ethertype(family), self.index, AGENT_MAC)?;
         self.of(family).send_to(packet, &address).map(drop)
     }
 
@@ -66,16 +67,30 @@ fn receive(socket: &Socket, flags: libc::c_int) -> Option<Vec<u8>> {
     Some(buffer[..length].iter().map(|octet| unsafe { octet.assume_init() }).collect())
 }
 
-/// packet(7): the packets of one family, on one link.
-fn link_address(family: Family, index: u32, hardware: [u8; 6]) -> io::Result<SockAddr> {
-    let ethertype = match family {
-        Family::V4 => libc::ETH_P_IP,
-        Family::V6 => libc::ETH_P_IPV6,
-    };
+/// A socket that sends whole frames out of the link with this index, and receives none.
+///
+/// # Errors
+/// The kernel gives no packet socket.
+pub fn raw(index: u32) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
+    socket.bind(&link_address(0, index, [0; 6])?)?;
+    Ok(socket)
+}
+
+/// What the frames of a family are marked with.
+pub fn ethertype(family: Family) -> u16 {
+    match family {
+        Family::V4 => 0x0800,
+        Family::V6 => 0x86dd,
+    }
+}
+
+/// packet(7): the frames of one type, on one link.
+fn link_address(ethertype: u16, index: u32, hardware: [u8; 6]) -> io::Result<SockAddr> {
     let [a, b, c, d, e, f] = hardware;
     let address = libc::sockaddr_ll {
         sll_family: u16::try_from(libc::AF_PACKET).map_err(io::Error::other)?,
-        sll_protocol: u16::try_from(ethertype).map_err(io::Error::other)?.to_be(),
+        sll_protocol: ethertype.to_be(),
         sll_ifindex: i32::try_from(index).map_err(io::Error::other)?,
         sll_hatype: 0,
         sll_pkttype: 0,

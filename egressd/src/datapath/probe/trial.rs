@@ -171,7 +171,7 @@ fn proof(bench: &Bench, egressd: &Path) -> Finding {
 fn prove(bench: &Bench, egressd: &Path) -> Result<Findings, TrialError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
-        let mut canary = Canary::start(&bench.cgroup, egressd)?;
+        let mut canary = Canary::start(&bench.cgroup, &bench.pins, egressd)?;
         let tables = Ebpf::load(&bench.pins, &bench.cgroup)?.tables;
         let nft = Nft::open(&bench.name, &bench.cgroup).map_err(io::Error::other)?;
         let frames = Frames::open(&bench.pins).map_err(io::Error::other)?;
