@@ -37,17 +37,14 @@ struct Arguments {
     /// End with the process that started this one, and leave nothing behind
     #[arg(long, hide = true)]
     for_command: bool,
-    /// Be the canary of a daemon, below this cgroup
-    #[arg(long, hide = true, value_name = "FOLDER", requires = "frames")]
-    canary: Option<PathBuf>,
-    /// The pinned program that judges the canary's frames
-    #[arg(long, hide = true, value_name = "PIN")]
-    frames: Option<PathBuf>,
+    /// Be the canary of a daemon: below this cgroup, with frames judged by this pinned program
+    #[arg(long, hide = true, num_args = 2, value_names = ["FOLDER", "PIN"])]
+    canary: Option<Vec<PathBuf>>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let (Some(cgroup), Some(frames)) = (&arguments.canary, &arguments.frames) {
+    if let Some([cgroup, frames]) = arguments.canary.as_deref() {
         return report(canary::live(cgroup, frames).map_err(anyhow::Error::from));
     }
     egressd::telemetry::start();

@@ -12,7 +12,7 @@ impl Daemon {
     }
 
     fn programs_are_attached(&self) -> Check {
-        let (passed, detail) = match Attached::to(&self.root, &self.pins) {
+        let (passed, detail) = match Attached::to(&self.root, &self.links(), &self.pins) {
             Ok(attached) => describe(&attached),
             Err(error) => (false, format!("failed to ask for attached programs: {error}")),
         };

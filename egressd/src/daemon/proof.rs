@@ -4,7 +4,7 @@
 use crate::{
     control::protocol::{Check, Refusal, RefusalKind},
     datapath::{
-        Attached, Cgroup, Fence, Pins,
+        Attached, Cgroup, Fence, Link, Pins,
         canary::{Canary, CanaryError, FOLDER, Findings, OURSELVES},
     },
 };
@@ -67,14 +67,15 @@ impl Proof {
     /// It failed, and agents that an earlier daemon left are frozen; or a program of somebody else
     /// is on our cgroup.
     pub async fn must_pass(&self, fence: &Fence) -> Result<()> {
-        let attached = Attached::to(&self.root, &self.pins).context("failed to ask for attached programs")?;
+        let attached =
+            Attached::to(&self.root, &[], &self.pins).context("failed to ask for attached programs")?;
         anyhow::ensure!(
             attached.foreign.is_empty(),
             "programs of somebody else are on the cgroup of our agents, `{}`: {}; detach them",
             self.root.path().display(),
             attached.foreign.join(", ")
         );
-        self.prove(fence).await;
+        self.prove(fence, &[]).await;
         match self.failure() {
             None => Ok(()),
             Some(failure) => {
@@ -86,13 +87,13 @@ impl Proof {
 
     /// One round. What leaked counts at once; what proves nothing is tried once more, with a canary
     /// of its own.
-    pub async fn prove(&self, fence: &Fence) -> Change {
+    pub async fn prove(&self, fence: &Fence, links: &[Link]) -> Change {
         let mut canary = self.canary.lock().await;
-        let mut last = self.round(&mut canary, fence).await;
+        let mut last = self.round(&mut canary, fence, links).await;
         if let Err(Unproven::Vacuous(failure)) = &last {
             tracing::warn!(failure, "the self-proof is made again");
             *canary = None;
-            last = self.round(&mut canary, fence).await;
+            last = self.round(&mut canary, fence, links).await;
         }
         let last = last.unwrap_or_else(|unproven| Last::Failed(unproven.to_string()));
         let before = std::mem::replace(&mut *self.last(), last.clone());
@@ -103,10 +104,15 @@ impl Proof {
         }
     }
 
-    async fn round(&self, canary: &mut Option<Canary>, fence: &Fence) -> Result<Last, Unproven> {
+    async fn round(
+        &self,
+        canary: &mut Option<Canary>,
+        fence: &Fence,
+        links: &[Link],
+    ) -> Result<Last, Unproven> {
         let began = Instant::now();
-        let attached =
-            Attached::to(&self.root, &self.pins).map_err(|error| Unproven::Vacuous(error.to_string()))?;
+        let attached = Attached::to(&self.root, links, &self.pins)
+            .map_err(|error| Unproven::Vacuous(error.to_string()))?;
         if !attached.missing.is_empty() {
             return Err(Unproven::Detached(attached.missing.join(", ")));
         }
@@ -244,9 +250,15 @@ enum Unproven {
 }
 
 impl super::Daemon {
+    /// The links of the sealed agents that are served.
+    pub(super) fn links(&self) -> Vec<Link> {
+        let agents = self.agents.all();
+        agents.iter().filter_map(|running| Some(running.home.cell.as_ref()?.link().clone())).collect()
+    }
+
     /// Makes the proof anew, and freezes or thaws the agents where it turned out otherwise.
     pub(super) async fn prove(&self) {
-        match self.proof.prove(&self.fence).await {
+        match self.proof.prove(&self.fence, &self.links()).await {
             Change::None => {}
             Change::Fell => {
                 self.proof.freeze();

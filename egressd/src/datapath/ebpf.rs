@@ -107,15 +107,15 @@ pub enum EbpfError {
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress.o"));
 
+/// A hook, and how its program fared.
+pub type Tried = (&'static str, Result<(), EbpfError>);
+
 /// Loads and attaches each program for itself, and says how each fared. The last is the one for
 /// frames, which is attached to no cgroup.
 ///
 /// # Errors
 /// The kernel refuses the maps.
-pub fn try_each(
-    pins: &Pins,
-    cgroup: &Cgroup,
-) -> Result<Vec<(&'static str, Result<(), EbpfError>)>, EbpfError> {
+pub fn try_each(pins: &Pins, cgroup: &Cgroup) -> Result<Vec<Tried>, EbpfError> {
     let mut object = open(pins)?;
     let folder = cgroup.file().map_err(|error| EbpfError::Cgroup(error.to_string()))?;
     let mut outcomes = Vec::new();

@@ -160,6 +160,22 @@ pub enum Whose {
 /// # Errors
 /// The kernel has no such hook, or there are more than [`MAX_ATTACHED`].
 pub fn attached(cgroup: impl AsFd, hook: u32, whose: Whose) -> io::Result<Vec<u32>> {
+    query(number(&cgroup)?, hook, whose)
+}
+
+/// The ids of the programs that judge what comes in by the device `index` of this network namespace.
+///
+/// # Errors
+/// The kernel has no TCX (before 6.6), or there is no such device.
+pub fn attached_to_device(index: u32) -> io::Result<Vec<u32>> {
+    match query(index, BPF_TCX_INGRESS, Whose::Own) {
+        // Nothing ever was attached there.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Vec::new()),
+        outcome => outcome,
+    }
+}
+
+fn query(target: u32, hook: u32, whose: Whose) -> io::Result<Vec<u32>> {
     // include/uapi/linux/bpf.h, union bpf_attr, BPF_PROG_QUERY.
     #[repr(C)]
     struct ProgramQuery {
@@ -173,7 +189,7 @@ pub fn attached(cgroup: impl AsFd, hook: u32, whose: Whose) -> io::Result<Vec<u3
     }
     let mut programs = [0_u32; MAX_ATTACHED];
     let mut query = ProgramQuery {
-        target: number(&cgroup)?,
+        target,
         attach_type: hook,
         query_flags: whose as u32,
         attach_flags: 0,

@@ -28,5 +28,5 @@ pub use fence::{Fence, FenceError, Site};
 pub use frames::{Frames, FramesError};
 pub use nft::{Nft, NftError};
 pub use ruleset::Listeners;
-pub use seal::{Cell, CellError, Forwarding, ForwardingError, Namespaces};
+pub use seal::{Cell, CellError, Forwarding, ForwardingError, Link, Namespaces};
 pub use tables::Tables;

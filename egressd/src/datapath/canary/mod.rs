@@ -197,7 +197,7 @@ pub const OURSELVES: &str = "/proc/self/exe";
 fn command(program: &Path, cgroup: &Path, pins: &Pins) -> Command {
     let mut command = Command::new(program);
     command.arg0("egressd-canary").arg("--canary").arg(cgroup);
-    command.arg("--frames").arg(pins.programs().join(super::frames::PROGRAM));
+    command.arg(pins.programs().join(super::frames::PROGRAM));
     // Signals from the terminal are for the daemon, which ends the canary by closing its input.
     command.env_clear().process_group(0).kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
