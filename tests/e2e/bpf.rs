@@ -29,6 +29,13 @@ pub fn replace_program(path: &Path, program: &OwnedFd) {
     bpf(LINK_UPDATE, &[number(&link) | number(program) << 32, 0]).expect("a program can be replaced");
 }
 
+/// Puts `program` in the place of the one that is pinned at `path`.
+pub fn replace_pin(path: &Path, program: &OwnedFd) {
+    std::fs::remove_file(path).expect("the pin is there");
+    let path = CString::new(path.as_os_str().as_bytes()).expect("paths hold no NUL");
+    bpf(OBJ_PIN, &[path.as_ptr() as u64, number(program)]).expect("a program can be pinned");
+}
+
 /// Writes one entry of a pinned map.
 pub fn write_map(map: &Path, key: &[u8], value: &[u8]) {
     let map = pinned(map);
@@ -47,6 +54,9 @@ pub type Instruction = (u8, u8, i16, i32);
 
 /// A program of two instructions that lets everything pass.
 pub const PASS: &[Instruction] = &[(MOVE, 0, 0, 1), (EXIT, 0, 0, 0)];
+
+/// The same for frames (include/uapi/linux/bpf.h, TCX_PASS).
+pub const PASS_FRAMES: &[Instruction] = &[(MOVE, 0, 0, 0), (EXIT, 0, 0, 0)];
 
 /// A connect4 program that turns connections to `from` into connections to `to`, and lets all pass.
 pub fn redirector(from: [u8; 4], to: [u8; 4]) -> Vec<Instruction> {
@@ -90,6 +100,7 @@ pub fn attach(cgroup: &Path, program: &OwnedFd, attach_type: u32) -> OwnedFd {
 }
 
 // include/uapi/linux/bpf.h, enum bpf_prog_type and enum bpf_attach_type.
+pub const SCHED_CLS: u32 = 3;
 pub const CGROUP_SKB: u32 = 8;
 pub const CGROUP_SOCK_ADDR: u32 = 18;
 pub const EGRESS: u32 = 1;
@@ -99,6 +110,7 @@ pub const CONNECT4: u32 = 10;
 const MAP_UPDATE: libc::c_int = 2;
 const MAP_DELETE: libc::c_int = 3;
 const PROG_LOAD: libc::c_int = 5;
+const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;

@@ -50,6 +50,32 @@ fn a_program_that_is_replaced_by_another_freezes_every_agent() {
 }
 
 #[test]
+fn a_link_that_nothing_judges_freezes_every_agent() {
+    let mut fence = fence(COMMON);
+    let mut talker = Talker::start(&fence.agent(AGENT).with(&["--mode", "sealed"]));
+    talker.does("fetch https://ok.test/");
+    let devices = fs::read_dir(pins(&fence).join("devices")).expect("it is there").flatten();
+    // The agent's own, and one that is kept ready for the next.
+    devices.for_each(|link| bpf::detach_link(&link.path()));
+    falls(&fence, "not attached: frames at `eg");
+    assert_eq!(frozen(&fence), [true]);
+    fence.kill();
+    fence.restart();
+    assert_eq!(frozen(&fence), [false]);
+    talker.does("fetch https://ok.test/");
+}
+
+#[test]
+fn a_program_that_judges_no_frames_is_found_by_what_it_lets_pass() {
+    let fence = fence(COMMON);
+    let pass = bpf::load(bpf::SCHED_CLS, 0, bpf::PASS_FRAMES);
+    bpf::replace_pin(&pins(&fence).join("programs/frames"), &pass);
+    // The next one takes the program that it finds.
+    fs::write(root(&fence).join(".canary/cgroup.kill"), "1").expect("the canary can be killed");
+    falls(&fence, "got out: a frame to an address without a grant (ipv4)");
+}
+
+#[test]
 fn what_gets_out_of_the_canary_freezes_agents_though_every_program_is_attached() {
     let fence = fence(COMMON);
     let mut talker = Talker::start(&fence.agent(AGENT));
