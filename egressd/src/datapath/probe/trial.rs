@@ -110,7 +110,7 @@ fn protects(hook: &str) -> &'static str {
 fn table(bench: &Bench) -> Finding {
     let line =
         Finding::new(Level::Network, "nft table", "a second deny, should the programs ever be missing");
-    match Nft::open(&bench.name, &bench.cgroup).and_then(|nft| nft.apply()) {
+    match Nft::claim(&bench.name, &bench.cgroup).and_then(|nft| nft.apply()) {
         Ok(()) => line.ok("takes cgroups, devices and address translation"),
         Err(error) => line.missing(
             Need::Every,
@@ -144,7 +144,7 @@ fn link(bench: &Bench) -> Vec<Finding> {
         ),
     });
     let chain = Finding::new(Level::Network, "nft netdev", "a second deny at the host's end of the link");
-    findings.push(match Nft::open(&bench.name, &bench.cgroup).and_then(|nft| nft.close(cell.link())) {
+    findings.push(match Nft::claim(&bench.name, &bench.cgroup).and_then(|nft| nft.close(cell.link())) {
         Ok(()) => chain.ok("takes a chain at the ingress of the link"),
         Err(error) => chain.missing(Need::Sealed, error.to_string(), "take a kernel with NF_TABLES_NETDEV"),
     });
@@ -173,7 +173,7 @@ fn prove(bench: &Bench, egressd: &Path) -> Result<Findings, TrialError> {
     runtime.block_on(async {
         let mut canary = Canary::start(&bench.cgroup, &bench.pins, egressd)?;
         let tables = Ebpf::load(&bench.pins, &bench.cgroup)?.tables;
-        let nft = Nft::open(&bench.name, &bench.cgroup).map_err(io::Error::other)?;
+        let nft = Nft::claim(&bench.name, &bench.cgroup).map_err(io::Error::other)?;
         let frames = Frames::open(&bench.pins).map_err(io::Error::other)?;
         let fence = Fence::new(tables, nft, frames, Forwarding::new(&bench.folder));
         canary.admit(&fence)?;
