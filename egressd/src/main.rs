@@ -5,7 +5,7 @@ use clap::Parser;
 use egressd::{
     config::{DaemonConfig, parse_upstream},
     daemon::{self, Lifetime, Options},
-    datapath::UseSecurityHooks,
+    datapath::{UseSecurityHooks, canary},
 };
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -40,12 +40,22 @@ struct Arguments {
     /// Do as on a kernel that runs no programs on its security hooks
     #[arg(long, hide = true)]
     no_security_hooks: bool,
+    /// Be the canary of a daemon: below this cgroup, with frames judged by this pinned program
+    #[arg(long, hide = true, num_args = 2, value_names = ["FOLDER", "PIN"])]
+    canary: Option<Vec<PathBuf>>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some([cgroup, frames]) = arguments.canary.as_deref() {
+        return report(canary::live(cgroup, frames).map_err(anyhow::Error::from));
+    }
     egressd::telemetry::start();
-    match start(arguments) {
+    report(start(arguments))
+}
+
+fn report(outcome: Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("egressd: {error:#}");

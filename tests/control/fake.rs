@@ -85,6 +85,7 @@ impl Daemon for Fake {
             name: "build".to_owned(),
             started: time(),
             boundary: Boundary::Cgroup,
+            frozen: false,
             cgroup: "/sys/fs/cgroup/egressd/build".into(),
             policy: "default".to_owned(),
             processes: 3,

@@ -117,6 +117,17 @@ impl Fence {
         launch(&self.lab, &self.programs, &self.policy, self.flags).finish()
     }
 
+    /// Another daemon on this host, not started yet.
+    pub fn another_daemon(&self) -> Command {
+        let mut command = self.lab.bare_command(&text(&self.programs.egressd));
+        let folder = self.lab.folder().join("another");
+        command.arg("--policy").arg(&self.policy).arg("--run-dir").arg(folder.join("run"));
+        command.arg("--audit-log").arg(folder.join(AUDIT_LOG));
+        command.args(["--upstream", &places::DNS.v4.to_string()]);
+        command.args(["--instance", &format!("{}-another", self.lab.name())]);
+        command
+    }
+
     pub fn daemon(&self) -> &Program {
         &self.daemon
     }

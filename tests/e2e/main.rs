@@ -5,6 +5,7 @@
 //! scenarios, by subject.
 
 mod attack;
+mod bpf;
 mod dns_server;
 mod fence;
 mod frame;
@@ -24,8 +25,10 @@ mod addresses;
 mod agents;
 mod audit;
 mod bypass;
+mod canary;
 mod crash;
 mod devices;
+mod doctor;
 mod explicit_proxy;
 mod fetch;
 mod full_map;

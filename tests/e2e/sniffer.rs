@@ -66,7 +66,7 @@ impl Sniffer {
 
     /// The TCP flows that any frame before `position` belongs to.
     pub fn flows_before(&self, position: usize) -> HashSet<Flow> {
-        self.frames()[..position].iter().filter_map(Frame::flow).collect()
+        self.frames().kept[..position].iter().filter_map(Frame::flow).collect()
     }
 
     /// Sends a datagram on each processor, for frames queue by processor, and waits until it sees

@@ -35,7 +35,7 @@ pub fn names(prefix: &str) -> Vec<String> {
 }
 
 /// The cgroups at the top of the cgroup2 hierarchy.
-fn cgroups() -> Vec<PathBuf> {
+pub fn cgroups() -> Vec<PathBuf> {
     let entries = mounts("cgroup2").into_iter().filter_map(|mount| fs::read_dir(mount).ok());
     let paths = entries.flat_map(|entries| entries.flatten().map(|entry| entry.path()));
     paths.filter(|path| path.is_dir()).collect()

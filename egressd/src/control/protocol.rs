@@ -103,6 +103,9 @@ pub struct AgentStatus {
     /// What its frames have to get past.
     #[serde(default)]
     pub boundary: Boundary,
+    /// It is stopped where it is, because the daemon could not prove the fence.
+    #[serde(default)]
+    pub frozen: bool,
     pub cgroup: PathBuf,
     /// Where its policy comes from: the agent's own name, `default`, a file, or `none`.
     pub policy: String,
@@ -137,6 +140,17 @@ pub enum Boundary {
     /// The same, in namespaces of its own behind a link whose other end judges every frame.
     #[default]
     Sealed,
+}
+
+impl Boundary {
+    /// The word of the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cgroup => "cgroup",
+            Self::Sealed => "sealed",
+        }
+    }
 }
 
 /// A policy that the asker read, so that the daemon opens no file on somebody's word.

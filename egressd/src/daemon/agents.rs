@@ -124,6 +124,7 @@ impl Daemon {
     /// Starts what `request` asks for, up to a cgroup that is ready for its first process.
     pub(super) async fn start_agent_now(&self, request: StartAgent) -> Result<StartedAgent, Refusal> {
         let _turn = self.changes.lock().await;
+        self.proof.admits()?;
         let invalid = |error: &dyn std::fmt::Display| Refusal::new(RefusalKind::Invalid, error);
         let name = request.name.as_deref().unwrap_or("agent");
         let name = AgentName::parse(name).map_err(|error| invalid(&error))?;

@@ -111,6 +111,7 @@ impl Daemon {
             name: name.to_string(),
             started: running.started,
             boundary: running.home.boundary,
+            frozen: running.home.cgroup.is_frozen(),
             cgroup: running.home.cgroup.path().to_owned(),
             policy,
             processes: running.home.cgroup.processes(),

@@ -1,28 +1,28 @@
 //! What the daemon can show of itself.
 
 use super::Daemon;
-use crate::{control::protocol::Check, datapath::HOOKS};
+use crate::{
+    control::protocol::Check,
+    datapath::{Attached, HOOKS},
+};
 
 impl Daemon {
     pub(super) fn checks(&self) -> Vec<Check> {
         vec![
-            self.programs_are_pinned(),
+            self.proof.check(),
+            self.programs_are_attached(),
             self.security_hooks_are_pinned(),
             self.table_is_applied(),
             self.log_is_written(),
         ]
     }
 
-    fn programs_are_pinned(&self) -> Check {
-        let missing = self.not_pinned(HOOKS.iter().map(|(hook, _)| *hook));
-        Check {
-            name: "kernel programs".to_owned(),
-            passed: missing.is_empty(),
-            detail: match missing.is_empty() {
-                true => format!("{} hooks are attached and pinned", HOOKS.len()),
-                false => format!("not pinned: {}; restart egressd", missing.join(", ")),
-            },
-        }
+    fn programs_are_attached(&self) -> Check {
+        let (passed, detail) = match Attached::to(&self.root, &self.links(), &self.pins) {
+            Ok(attached) => describe(&attached),
+            Err(error) => (false, format!("failed to ask for attached programs: {error}")),
+        };
+        Check { name: "kernel programs".to_owned(), passed, detail }
     }
 
     /// Not every kernel has them: then the launcher's filter denies, and that leaves no record.
@@ -59,4 +59,22 @@ impl Daemon {
             detail: health.last_error.unwrap_or_else(|| self.options.config.audit_log.display().to_string()),
         }
     }
+}
+
+fn describe(Attached { missing, foreign, above }: &Attached) -> (bool, String) {
+    let mut parts = Vec::new();
+    if !missing.is_empty() {
+        parts.push(format!("not attached: {}; restart egressd", missing.join(", ")));
+    }
+    if !foreign.is_empty() {
+        parts.push(format!("on our cgroup, and not ours: {}; detach them", foreign.join(", ")));
+    }
+    let passed = parts.is_empty();
+    if passed {
+        parts.push(format!("{} hooks are attached", HOOKS.len()));
+    }
+    if !above.is_empty() {
+        parts.push(format!("above our cgroup run: {}", above.join(", ")));
+    }
+    (passed, parts.join("; "))
 }

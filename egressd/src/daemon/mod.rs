@@ -7,6 +7,7 @@ mod checks;
 mod listeners;
 mod lock;
 mod memory;
+mod proof;
 mod reload;
 mod takeover;
 
@@ -25,6 +26,7 @@ use agents::Agents;
 use answers::Answers;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
+use proof::{PROVE, Proof};
 use std::{
     fs,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
@@ -85,6 +87,7 @@ pub struct Daemon {
     pins: Pins,
     security_hooks: SecurityHooks,
     fence: Arc<Fence>,
+    proof: Proof,
     agents: Arc<Agents>,
     names: Arc<dns::Gate>,
     server_names: Arc<proxy::Gate>,
@@ -141,6 +144,7 @@ impl Daemon {
         let (recorder, queue) = Recorder::new(QUEUE);
         tokio::spawn(audit::run(queue, recorder.clone(), log, Arc::clone(&feed)));
 
+        datapath::probe::must_serve()?;
         let hierarchy = Hierarchy::find()?;
         let root = hierarchy.create(&cgroup_name(&options.instance))?;
         let pins = Pins::open(&config.run_dir.join("bpf")).context("failed to open the folder of pins")?;
@@ -151,10 +155,13 @@ impl Daemon {
                  a private mount namespace (systemd: without Protect* and Private* options), or share `{run_dir}`"
             );
         }
+        // Before the programs: building its world takes as long as loading them.
+        let proof = Proof::prepare(&root, &pins, &config.run_dir)?;
         let Ebpf { tables, events, security_hooks } = Ebpf::load(&pins, &root, options.security_hooks)?;
         let nft = Nft::claim(&options.instance, &root)?;
         let frames = Frames::open(&pins)?;
         let fence = Arc::new(Fence::new(tables, nft, frames, forwarding()));
+        proof.must_pass(&fence).await?;
         let agents = Arc::new(Agents::default());
         let names = dns::Gate::new(upstream, Arc::clone(&fence) as _, recorder.clone(), datapath::now);
         let server_names = proxy::Gate::new(
@@ -171,6 +178,7 @@ impl Daemon {
             pins,
             security_hooks,
             fence,
+            proof,
             agents,
             names,
             server_names,
@@ -185,6 +193,7 @@ impl Daemon {
         });
         daemon.write_resolv_conf()?;
         daemon.take_over()?;
+        daemon.proof.thaw();
         // Not before: what was denied while no daemon ran waits in the ring for agents to be known.
         let ring = datapath::report(events, Arc::clone(&daemon.agents) as _, daemon.recorder.clone());
         tokio::spawn(async move {
@@ -231,8 +240,10 @@ impl Daemon {
     async fn keep_tidy(self: Arc<Self>) {
         let mut reap = tokio::time::interval(REAP);
         let mut sweep = tokio::time::interval(SWEEP);
+        let mut prove = tokio::time::interval_at(tokio::time::Instant::now() + PROVE, PROVE);
         loop {
             tokio::select! {
+                _ = prove.tick() => self.prove().await,
                 _ = reap.tick() => self.reap().await,
                 _ = sweep.tick() => {
                     self.agents.all().iter().for_each(|running| self.fence.sweep(&running.agent));
@@ -243,6 +254,7 @@ impl Daemon {
 
     /// Leaves the fence closed, or nothing at all.
     async fn end(&self) {
+        self.proof.end().await;
         match self.options.lifetime {
             Lifetime::Service => {
                 let spare = self.spare_cell.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -276,7 +288,7 @@ fn remove_everything(options: &Options) {
         ("forwarding", forwarding().restore().map_err(anyhow::Error::from)),
         ("nft table", root().and_then(|root| Ok(Nft::claim(&options.instance, &root)?.delete()?))),
         ("pins", Pins::open(&run_dir.join("bpf")).and_then(Pins::remove).map_err(anyhow::Error::from)),
-        ("cgroup", root().and_then(|root| Ok(root.remove()?))),
+        ("cgroup", root().and_then(|root| Ok(root.remove_with_all()?))),
         ("run folder", fs::remove_dir_all(run_dir).map_err(anyhow::Error::from)),
     ];
     for (what, outcome) in outcomes {

@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 /// The cgroup2 hierarchy, wherever this host mounts it.
@@ -132,12 +133,61 @@ impl Cgroup {
             .map_err(|error| CgroupError::Kill(self.path.clone(), error))
     }
 
+    /// The cgroups right below this one.
+    #[must_use]
+    pub fn children(&self) -> Vec<Self> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        folders.filter_map(|entry| Self::open(entry.path()).ok()).collect()
+    }
+
+    /// Stops every process in this cgroup and below it, until it is thawed (`cgroup.freeze`, Linux
+    /// 5.2). They can be killed all the same.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn freeze(&self) -> Result<(), CgroupError> {
+        self.set_frozen("1")
+    }
+
+    /// Lets what was frozen go on.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn thaw(&self) -> Result<(), CgroupError> {
+        self.set_frozen("0")
+    }
+
+    /// Whether this very cgroup was told to freeze.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        fs::read_to_string(self.path.join("cgroup.freeze")).is_ok_and(|state| state.trim() == "1")
+    }
+
+    fn set_frozen(&self, state: &str) -> Result<(), CgroupError> {
+        fs::write(self.path.join("cgroup.freeze"), state)
+            .map_err(|error| CgroupError::Freeze(self.path.clone(), error))
+    }
+
     /// Removes this cgroup and the empty ones below it.
     ///
     /// # Errors
     /// A process still lives there.
     pub fn remove(&self) -> Result<(), CgroupError> {
         remove_tree(&self.path).map_err(|error| CgroupError::Remove(self.path.clone(), error))
+    }
+
+    /// Kills whatever lives in this cgroup, waits for its end, and removes it.
+    ///
+    /// # Errors
+    /// A process lives on.
+    pub fn remove_with_all(&self) -> Result<(), CgroupError> {
+        self.kill()?;
+        let deadline = Instant::now() + LAST_BREATH;
+        while self.is_populated() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.remove()
     }
 
     fn create(path: PathBuf) -> Result<Self, CgroupError> {
@@ -149,6 +199,9 @@ impl Cgroup {
         Self::open(path)
     }
 }
+
+/// How long a killed process may take to be gone: what it does in the kernel ends first.
+const LAST_BREATH: Duration = Duration::from_secs(2);
 
 /// Why a cgroup could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +216,8 @@ pub enum CgroupError {
     Open(PathBuf, io::Error),
     #[error("failed to kill cgroup `{path}`: {error}", path = .0.display(), error = .1)]
     Kill(PathBuf, io::Error),
+    #[error("failed to freeze or thaw cgroup `{path}`: {error}", path = .0.display(), error = .1)]
+    Freeze(PathBuf, io::Error),
     #[error("failed to remove cgroup `{path}`: {error}", path = .0.display(), error = .1)]
     Remove(PathBuf, io::Error),
 }

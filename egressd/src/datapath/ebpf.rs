@@ -74,14 +74,7 @@ impl Ebpf {
             UseSecurityHooks::WhereTheKernelRunsThem => Kernel::look(),
             UseSecurityHooks::Never => Err("they are not to be used".to_owned()),
         };
-        let mut loader = EbpfLoader::new();
-        if let Ok(kernel) = &kernel {
-            loader.override_global("OFFSETS", &kernel.offsets, true);
-        }
-        for map in MAPS {
-            loader.map_pin_path(map, pins.maps().join(map));
-        }
-        let mut object = loader.load(OBJECT).map_err(|error| EbpfError::Load(chain(&error)))?;
+        let mut object = open(pins, kernel.as_ref().ok())?;
         let folder = cgroup.file().map_err(|error| EbpfError::Cgroup(error.to_string()))?;
         for (hook, kind) in HOOKS {
             let program = object.program_mut(hook).ok_or(EbpfError::Missing(hook))?;
@@ -128,6 +121,39 @@ pub enum EbpfError {
 }
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress.o"));
+
+/// A hook, and how its program fared.
+pub type Tried = (&'static str, Result<(), EbpfError>);
+
+/// Loads and attaches each program for itself, and says how each fared. The last is the one for
+/// frames, which is attached to no cgroup.
+///
+/// # Errors
+/// The kernel refuses the maps.
+pub fn try_each(pins: &Pins, cgroup: &Cgroup) -> Result<Vec<Tried>, EbpfError> {
+    let mut object = open(pins, None)?;
+    let folder = cgroup.file().map_err(|error| EbpfError::Cgroup(error.to_string()))?;
+    let mut outcomes = Vec::new();
+    for (hook, kind) in HOOKS {
+        let program = object.program_mut(hook).ok_or(EbpfError::Missing(hook))?;
+        outcomes.push((hook, attach(program, hook, kind, pins, cgroup, &folder)));
+    }
+    let program = object.program_mut(frames::PROGRAM).ok_or(EbpfError::Missing(frames::PROGRAM))?;
+    outcomes.push((frames::PROGRAM, load_and_pin(program, frames::PROGRAM, pins)));
+    Ok(outcomes)
+}
+
+/// The object with its maps: those that are pinned, or new ones.
+fn open(pins: &Pins, kernel: Option<&Kernel>) -> Result<aya::Ebpf, EbpfError> {
+    let mut loader = EbpfLoader::new();
+    if let Some(kernel) = kernel {
+        loader.override_global("OFFSETS", &kernel.offsets, true);
+    }
+    for map in MAPS {
+        loader.map_pin_path(map, pins.maps().join(map));
+    }
+    loader.load(OBJECT).map_err(|error| EbpfError::Load(chain(&error)))
+}
 
 fn attach(
     program: &mut Program,

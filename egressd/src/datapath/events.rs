@@ -1,6 +1,7 @@
 //! Denials of the kernel programs, on their way to the audit log.
 
 use super::{
+    canary::CANARY,
     detail,
     fence::process,
     tables::{address, command},
@@ -35,7 +36,8 @@ pub async fn report(ring: RingBuf<MapData>, agents: Arc<dyn Names>, recorder: Re
             && let Some(item) = ring.next()
         {
             taken += 1;
-            if let Some(raw) = read(&item) {
+            // What the canary is denied is no agent's doing.
+            if let Some(raw) = read(&item).filter(|raw| raw.agent != CANARY.0) {
                 let agent = agents.agent(AgentId(raw.agent));
                 recorder.record(event(agent.as_deref(), &raw));
             }

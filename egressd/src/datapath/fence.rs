@@ -153,6 +153,14 @@ impl Fence {
         Ok(site.link.map_or(Ok(()), |link| tables.add_link(agent.id(), link))?)
     }
 
+    /// Makes known whose frames come out of `link`, which is no cell's.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn know(&self, agent: AgentId, link: &Link) -> Result<(), FenceError> {
+        Ok(self.tables().add_link(agent, link)?)
+    }
+
     /// Closes the fence around an agent that is gone, or cannot be served.
     ///
     /// # Errors

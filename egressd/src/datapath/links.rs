@@ -30,10 +30,10 @@ pub fn open(path: &Path) -> io::Result<Option<OwnedFd>> {
 /// # Errors
 /// The kernel refuses the hook, or the pin.
 pub fn create(program: impl AsFd, cgroup: impl AsFd, hook: AttachType, path: &Path) -> io::Result<()> {
-    create_link(number(&program)?, number(&cgroup)?, hook as u32, path)
+    pin(create_link(number(&program)?, number(&cgroup)?, hook as u32)?, path)
 }
 
-fn create_link(program: u32, target: u32, attach_type: u32, path: &Path) -> io::Result<()> {
+fn create_link(program: u32, target: u32, attach_type: u32) -> io::Result<OwnedFd> {
     // include/uapi/linux/bpf.h, union bpf_attr, BPF_LINK_CREATE.
     #[repr(C)]
     struct LinkCreate {
@@ -44,7 +44,7 @@ fn create_link(program: u32, target: u32, attach_type: u32, path: &Path) -> io::
     }
     let descriptor = bpf(BPF_LINK_CREATE, &LinkCreate { program, target, attach_type, flags: 0 })?;
     // SAFETY: the kernel just made this descriptor for us.
-    pin(unsafe { OwnedFd::from_raw_fd(descriptor) }, path)
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// Attaches `program` to the ingress of the device `index` of this network namespace, and pins the
@@ -53,7 +53,15 @@ fn create_link(program: u32, target: u32, attach_type: u32, path: &Path) -> io::
 /// # Errors
 /// The kernel has no TCX (before 6.6), there is no such device, or the pin is refused.
 pub fn create_on_device(program: impl AsFd, index: u32, path: &Path) -> io::Result<()> {
-    create_link(number(&program)?, index, BPF_TCX_INGRESS, path)
+    pin(attach_to_device(program, index)?, path)
+}
+
+/// The same, until what is returned is dropped.
+///
+/// # Errors
+/// The kernel has no TCX (before 6.6), or there is no such device.
+pub fn attach_to_device(program: impl AsFd, index: u32) -> io::Result<OwnedFd> {
+    create_link(number(&program)?, index, BPF_TCX_INGRESS)
 }
 
 /// The hooks that programs of ours are attached to (include/uapi/linux/bpf.h, enum
@@ -140,6 +148,96 @@ pub fn replace(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
     bpf(BPF_LINK_UPDATE, &attributes).map(|_| ())
 }
 
+/// Whose programs count for a cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Whose {
+    /// Those that are attached to it.
+    Own = 0,
+    /// Those of the cgroups above it too (BPF_F_QUERY_EFFECTIVE).
+    Effective = 1,
+}
+
+/// The ids of the programs that run for `cgroup` at the hook with this number.
+///
+/// # Errors
+/// The kernel has no such hook, or there are more than [`MAX_ATTACHED`].
+pub fn attached(cgroup: impl AsFd, hook: u32, whose: Whose) -> io::Result<Vec<u32>> {
+    query(number(&cgroup)?, hook, whose)
+}
+
+/// The ids of the programs that judge what comes in by the device `index` of this network namespace.
+///
+/// # Errors
+/// The kernel has no TCX (before 6.6), or there is no such device.
+pub fn attached_to_device(index: u32) -> io::Result<Vec<u32>> {
+    match query(index, BPF_TCX_INGRESS, Whose::Own) {
+        // Nothing ever was attached there.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Vec::new()),
+        outcome => outcome,
+    }
+}
+
+fn query(target: u32, hook: u32, whose: Whose) -> io::Result<Vec<u32>> {
+    // include/uapi/linux/bpf.h, union bpf_attr, BPF_PROG_QUERY.
+    #[repr(C)]
+    struct ProgramQuery {
+        target: u32,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        programs: u64,
+        count: u32,
+        zero: u32,
+    }
+    let mut programs = [0_u32; MAX_ATTACHED];
+    let mut query = ProgramQuery {
+        target,
+        attach_type: hook,
+        query_flags: whose as u32,
+        attach_flags: 0,
+        programs: programs.as_mut_ptr() as u64,
+        count: u32::try_from(MAX_ATTACHED).map_err(io::Error::other)?,
+        zero: 0,
+    };
+    // SAFETY: the kernel writes the count back, and no more programs than that.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<ProgramQuery>()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let count = usize::try_from(query.count).map_err(io::Error::other)?;
+    Ok(programs.into_iter().take(count).collect())
+}
+
+/// Asks for the first program that is loaded, whosoever it is: the least that bpf(2) can be asked.
+///
+/// # Errors
+/// The kernel does not answer us.
+pub fn any_program() -> io::Result<()> {
+    // include/uapi/linux/bpf.h, union bpf_attr, BPF_PROG_GET_NEXT_ID.
+    #[repr(C)]
+    struct NextId {
+        start: u32,
+        next: u32,
+        flags: u32,
+    }
+    let mut query = NextId { start: 0, next: 0, flags: 0 };
+    // SAFETY: the kernel writes the next id back.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_GET_NEXT_ID, &raw mut query, size_of::<NextId>()) };
+    match io::Error::last_os_error() {
+        _ if result >= 0 => Ok(()),
+        // There is none.
+        error if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// The kernel attaches no more to one hook of a cgroup (BPF_CGROUP_MAX_PROGS), and there are few
+/// levels above ours.
+const MAX_ATTACHED: usize = 256;
+
 /// include/uapi/linux/bpf.h, union bpf_attr, BPF_OBJ_PIN and BPF_OBJ_GET.
 #[repr(C)]
 struct Object {
@@ -160,7 +258,9 @@ fn number(descriptor: &impl AsFd) -> io::Result<u32> {
 // include/uapi/linux/bpf.h, enum bpf_cmd.
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_PROG_GET_NEXT_ID: libc::c_int = 11;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 /// enum bpf_attach_type.

@@ -1,6 +1,8 @@
 //! The kernel half: cgroups, programs, maps, and nftables as an independent second deny.
 
+mod attached;
 mod bpffs;
+pub mod canary;
 mod cgroup;
 mod clock;
 mod detail;
@@ -16,10 +18,12 @@ mod links;
 mod lsm;
 mod lsm_offsets;
 mod nft;
+pub mod probe;
 mod ruleset;
 mod seal;
 mod tables;
 
+pub use attached::Attached;
 pub use bpffs::Pins;
 pub use cgroup::{Cgroup, CgroupError, Hierarchy};
 pub use clock::now;
@@ -30,5 +34,5 @@ pub use frames::{Frames, FramesError};
 pub use lsm::{SecurityHooks, UseSecurityHooks};
 pub use nft::{Nft, NftError};
 pub use ruleset::Listeners;
-pub use seal::{Cell, CellError, Forwarding, ForwardingError, Namespaces};
+pub use seal::{Cell, CellError, Forwarding, ForwardingError, Link, Namespaces};
 pub use tables::Tables;

@@ -23,26 +23,33 @@ impl Agents {
             }
             Format::Text if agents.is_empty() => writeln!(out, "no agent runs")?,
             Format::Text => {
-                let rows: Vec<_> = agents.iter().map(row).collect();
-                table(&mut out, Colour::of(&stdout()), TITLES, &rows)?;
+                let colour = Colour::of(&stdout());
+                let rows: Vec<_> = agents.iter().map(|agent| row(agent, colour)).collect();
+                table(&mut out, colour, TITLES, &rows)?;
             }
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-const TITLES: [&str; 8] = ["ID", "AGENT", "STARTED", "POLICY", "PROCESSES", "GRANTS", "ALLOWED", "DENIED"];
+const TITLES: [&str; 10] =
+    ["ID", "AGENT", "STARTED", "MODE", "STATE", "POLICY", "PROCESSES", "GRANTS", "ALLOWED", "DENIED"];
 
-fn row(agent: &AgentStatus) -> [Cell; 8] {
+fn row(agent: &AgentStatus, colour: Colour) -> [Cell; 10] {
+    let state = match agent.frozen {
+        true => Cell::painted("frozen", |text| colour.denied(text)),
+        false => Cell::plain("runs"),
+    };
     [
-        agent.id.to_string(),
-        agent.name.clone(),
-        crate::tail::clock(agent.started),
-        agent.policy.clone(),
-        agent.processes.to_string(),
-        agent.grants.to_string(),
-        agent.flows.allowed.to_string(),
-        agent.flows.denied.to_string(),
+        Cell::plain(&agent.id.to_string()),
+        Cell::plain(&agent.name),
+        Cell::plain(&crate::tail::clock(agent.started)),
+        Cell::plain(agent.boundary.as_str()),
+        state,
+        Cell::plain(&agent.policy),
+        Cell::plain(&agent.processes.to_string()),
+        Cell::plain(&agent.grants.to_string()),
+        Cell::plain(&agent.flows.allowed.to_string()),
+        Cell::plain(&agent.flows.denied.to_string()),
     ]
-    .map(|text| Cell::plain(&text))
 }

@@ -2,6 +2,7 @@
 
 mod agents;
 mod completions;
+mod doctor;
 mod explain;
 mod output;
 mod reload;
@@ -54,8 +55,8 @@ const EVERYWHERE: &str = "Options of every command";
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done; `explain`: allowed; `status`: healthy
-  1  `explain`: denied; `status`: not healthy, or no daemon answers
+  0  done; `explain`: allowed; `status`: healthy; `doctor`: agents can be sealed
+  1  `explain`: denied; `status`: not healthy, or no daemon answers; `doctor`: they cannot
   2  wrong usage, or it could not be done
 `run` exits as the program does: see `egressctl run --help`";
 
@@ -66,6 +67,7 @@ enum Verb {
     Explain(explain::Explain),
     Agents(agents::Agents),
     Status(status::Status),
+    Doctor(doctor::Doctor),
     Reload(reload::Reload),
     Completions(completions::Completions),
     #[command(hide = true)]
@@ -81,6 +83,7 @@ impl Cli {
             Verb::Explain(explain) => explain.act(&client, self.output),
             Verb::Agents(agents) => agents.act(&client, self.output),
             Verb::Status(status) => status.act(&client, self.output),
+            Verb::Doctor(doctor) => doctor.act(self.output),
             Verb::Reload(reload) => reload.act(&client, self.output),
             Verb::Completions(completions) => completions.act(),
             Verb::Man(man) => man.act(),

@@ -5,7 +5,7 @@
 
 mod forwarding;
 mod namespaces;
-mod rtnl;
+pub(super) mod rtnl;
 
 pub use forwarding::{Forwarding, ForwardingError};
 pub use namespaces::Namespaces;
@@ -125,8 +125,8 @@ impl Cell {
         let name = name(instance, number);
         let made = || -> io::Result<u32> {
             let network = fs::File::open(namespaces.network())?;
-            let near = End { name: &name, mac: GATEWAY_MAC };
-            let far = End { name: INNER, mac: AGENT_MAC };
+            let near = End { name: &name, mac: GATEWAY_MAC, index: 0 };
+            let far = End { name: INNER, mac: AGENT_MAC, index: 0 };
             Rtnl::open()?.add_pair(near, far, network.as_fd())?;
             index(&name)
         };
@@ -152,7 +152,7 @@ impl Link {
     }
 
     /// The inner end: one address of each family, and one way out.
-    fn furnish_inside(&self) -> io::Result<()> {
+    pub(super) fn furnish_inside(&self) -> io::Result<()> {
         let rtnl = Rtnl::open()?;
         rtnl.set_up(LOOPBACK)?;
         let index = index(INNER)?;
@@ -205,7 +205,7 @@ const NETWORK_V4: [u8; 4] = [100, 127, 0, 0];
 const NETWORK_V6: Ipv6Addr = Ipv6Addr::new(0xfd65, 0x6772, 0x6573, 0x7364, 0, 0, 0, 0);
 
 /// What the agent's end is called inside.
-const INNER: &str = "eth0";
+pub(super) const INNER: &str = "eth0";
 
 /// The loopback device is the first of every network namespace (net/core/dev.c, LOOPBACK_IFINDEX).
 const LOOPBACK: u32 = 1;
@@ -242,12 +242,12 @@ fn prefix(instance: &str) -> String {
     format!("egd{:05x}n", hash & 0x000f_ffff)
 }
 
-fn index(name: &str) -> io::Result<u32> {
+pub(super) fn index(name: &str) -> io::Result<u32> {
     Ok(nix::net::if_::if_nametoindex(name)?)
 }
 
 /// A kernel without IPv6 has no settings for it.
-fn has_ipv6() -> bool {
+pub(super) fn has_ipv6() -> bool {
     fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6")
         .is_ok_and(|disabled| disabled.trim() == "0")
 }

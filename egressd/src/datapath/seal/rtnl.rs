@@ -29,6 +29,8 @@ pub struct Rtnl {
 pub struct End<'a> {
     pub name: &'a str,
     pub mac: [u8; 6],
+    /// The index that it is to have, of the near end; 0: whichever is free.
+    pub index: u32,
 }
 
 impl Rtnl {
@@ -55,6 +57,7 @@ impl Rtnl {
         peer.attributes = named(far);
         peer.attributes.push(LinkAttribute::NetNsFd(far_namespace.as_raw_fd()));
         let mut pair = LinkMessage::default();
+        pair.header.index = near.index;
         pair.attributes = named(near);
         pair.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
