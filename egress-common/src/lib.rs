@@ -10,6 +10,7 @@ mod event;
 mod flow;
 mod grant;
 mod link;
+mod probe;
 mod verdict;
 
 pub use agent::{AgentConfig, CounterKey, LOST_EVENTS, MAX_AGENTS, MAX_SOCKETS_PER_AGENT};
@@ -22,4 +23,5 @@ pub use grant::{
 pub use link::{
     AGENT_MAC, FLOWS_PER_LINK, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, KnownFlow, LinkConfig, MAX_FLOWS,
 };
+pub use probe::FENCE_PROBE;
 pub use verdict::DropReason;

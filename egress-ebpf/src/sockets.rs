@@ -10,7 +10,7 @@ use aya_ebpf::{
     EbpfContext,
     programs::{SockContext, SockoptContext},
 };
-use egress_common::{DropReason, OriginKey, TCP, UDP};
+use egress_common::{DropReason, FENCE_PROBE, OriginKey, TCP, UDP};
 
 const SOCK_STREAM: u32 = 1;
 const SOCK_DGRAM: u32 = 2;
@@ -60,6 +60,12 @@ pub fn release(ctx: &SockContext) {
     if let Some(socket) = socket(ctx.as_ptr()) {
         service::release(socket);
     }
+}
+
+/// Whether the daemon asks if the fence sees this socket. Refused, and no denial.
+#[inline(always)]
+pub fn is_probe(ctx: &SockoptContext) -> bool {
+    unsafe { (*ctx.sockopt).level == FENCE_PROBE }
 }
 
 /// Refuses the options that change where a frame goes, or make the kernel send one by itself:

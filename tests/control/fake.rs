@@ -5,8 +5,8 @@ use egressd::{
     control::{
         Asked, BoxFuture, Daemon, explain,
         protocol::{
-            AgentStatus, Boundary, Check, ExplainRequest, Explanation, Flows, LogStatus, Refusal,
-            RefusalKind, ReloadSummary, StartAgent, StartedAgent, Status,
+            AdoptAgent, AdoptedAgent, AgentStatus, Boundary, Check, Consent, ExplainRequest, Explanation,
+            Flows, Found, LogStatus, Refusal, RefusalKind, ReloadSummary, StartAgent, StartedAgent, Status,
         },
     },
     policy::{Pattern, Policy, Protocol, Rule, RuleId, Source, Subject},
@@ -119,6 +119,38 @@ impl Daemon for Fake {
         Box::pin(async move {
             match id {
                 1 => Ok(()),
+                _ => Err(Refusal::new(RefusalKind::Unknown, format!("there is no agent {id}"))),
+            }
+        })
+    }
+
+    fn adopt_agent(&self, request: AdoptAgent) -> BoxFuture<'_, Result<AdoptedAgent, Refusal>> {
+        Box::pin(async move {
+            let found = Found {
+                pid: 4243,
+                command: "curl\u{1b}[2J".to_owned(),
+                what: "descriptor 5, tcp 10.0.0.1:4000 to 192.0.2.1:443, established".to_owned(),
+                consent: Consent::KillSockets,
+            };
+            if !request.consents.contains(&found.consent) {
+                let message =
+                    "`/sys/fs/cgroup/job` was left as it is, because of what is in it\n  process 4243";
+                return Err(Refusal::new(RefusalKind::Invalid, message));
+            }
+            Ok(AdoptedAgent {
+                id: 2,
+                name: request.name.unwrap_or_else(|| "job".to_owned()),
+                cgroup: request.cgroup,
+                dealt_with: vec![found],
+                not_covered: vec!["it may use io_uring".to_owned()],
+            })
+        })
+    }
+
+    fn release_agent(&self, id: u32) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(async move {
+            match id {
+                2 => Ok(()),
                 _ => Err(Refusal::new(RefusalKind::Unknown, format!("there is no agent {id}"))),
             }
         })

@@ -1,5 +1,6 @@
 //! The composition root: the one place that knows every module.
 
+mod adopt;
 mod agents;
 mod answers;
 mod cells;
@@ -176,6 +177,7 @@ impl Daemon {
             _lock: lock,
         });
         daemon.write_resolv_conf()?;
+        daemon.finish_adoption()?;
         daemon.take_over()?;
         // Not before: what was denied while no daemon ran waits in the ring for agents to be known.
         let ring = datapath::report(events, Arc::clone(&daemon.agents) as _, daemon.recorder.clone());
@@ -190,7 +192,7 @@ impl Daemon {
     async fn serve(self: &Arc<Self>, [mut terminate, mut interrupt]: [Signal; 2]) -> Result<()> {
         let listener = control::bind(&self.options.config.run_dir.join("control.sock"))?;
         let guard = Arc::clone(self);
-        let is_agent = Arc::new(move |pid| guard.hierarchy.holds(&guard.root, pid));
+        let is_agent = Arc::new(move |pid| guard.is_agent(pid));
         let server = tokio::spawn(control::serve(
             listener,
             Arc::new(Answers(Arc::clone(self))),
@@ -217,6 +219,12 @@ impl Daemon {
         self.feed.close();
         self.shutdown.cancel();
         server.await.context("control server")
+    }
+
+    /// Whether the process `pid` is in a fence.
+    fn is_agent(&self, pid: u32) -> bool {
+        self.hierarchy.holds(&self.root, pid)
+            || self.agents.all().iter().any(|running| self.hierarchy.holds(&running.home.cgroup, pid))
     }
 
     /// Ends agents that are gone, and now and then removes what expired.

@@ -8,6 +8,7 @@ use super::{
     memory::Remembered,
 };
 use crate::{
+    control::protocol::Boundary,
     datapath::{self, Cell, Cgroup, Fence},
     policy::{Agent, AgentId, AgentName},
 };
@@ -54,6 +55,10 @@ impl Daemon {
 
     fn recognise(&self, remembered: Remembered) -> anyhow::Result<Prepared> {
         let id = AgentId(remembered.id);
+        if remembered.boundary == Boundary::Adopted {
+            // Whatever else fails: it is to be denied by programs of ours.
+            self.attach_again(&remembered)?;
+        }
         if !remembered.cgroup.is_dir() {
             self.memory().forget(id);
             anyhow::bail!("its cgroup is gone");
