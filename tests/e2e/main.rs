@@ -8,6 +8,7 @@ mod attack;
 mod dns_server;
 mod fence;
 mod frame;
+mod job;
 mod lab;
 mod places;
 mod policies;
@@ -19,6 +20,7 @@ mod traces;
 mod web_server;
 
 mod addresses;
+mod adopt;
 mod agents;
 mod audit;
 mod bypass;

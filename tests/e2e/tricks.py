@@ -458,6 +458,15 @@ def bound(protocol):
 # Flows that are kept, for `serve`.
 
 
+def nothing():
+    pass
+
+
+def write(descriptor, mark):
+    """To a descriptor that it was started with."""
+    os.write(int(descriptor), mark)
+
+
 def keep(host, port):
     KEPT["tcp"] = socket.create_connection((host, int(port)), TIMEOUT)
 

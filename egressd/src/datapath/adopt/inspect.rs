@@ -106,7 +106,7 @@ impl Inspection {
     /// What is mapped lives on when its descriptor is closed.
     fn look_at_mappings(&mut self, process: &Process) -> io::Result<()> {
         let maps = fs::read_to_string(process.path("maps"))?;
-        let kinds: BTreeSet<&str> = maps.lines().filter_map(|line| mapped_kind(line)).collect();
+        let kinds: BTreeSet<&str> = maps.lines().filter_map(mapped_kind).collect();
         kinds.into_iter().for_each(|kind| self.find(process, What::WayAround(format!("a mapped {kind}"))));
         Ok(())
     }
