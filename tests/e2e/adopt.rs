@@ -222,12 +222,48 @@ fn only_a_cgroup_that_stands_apart_can_be_adopted() {
 }
 
 #[test]
-fn processes_in_another_network_namespace_are_not_taken_for_reachable() {
+fn what_is_in_a_network_namespace_of_its_own_is_fenced_there() {
+    let mut fence = fence(COMMON);
+    let job = Job::new(&fence);
+    let mut talker = job.contained_talker(&fence);
+    let tricks = ["udp_sendto 10.99.0.66 9000", "udp_connected 10.99.0.66 9000", "udp_sendto 10.99.0.66 53"];
+    for trick in tricks {
+        let (mark, position) = (mark(), fence.lab().sniffer().position());
+        talker.tell(&format!("{trick} {mark}"));
+        program::poll("the leak of an unfenced twin", || {
+            fence
+                .lab()
+                .sniffer()
+                .since(position)
+                .iter()
+                .any(|frame| frame.carries(mark.as_bytes()))
+                .then_some(())
+        });
+    }
+    adopts(&fence, &job, &["--kill-sockets"]);
+    for _ in 0..2 {
+        talker.does("fetch https://ok.test/");
+        talker.fails("fetch https://evil.test/");
+        for trick in tricks {
+            let mark = mark();
+            let (answer, frames) = violations(fence.lab(), &mark, || talker.tell(&format!("{trick} {mark}")));
+            assert!(frames.is_empty(), "`{trick}` leaked, its answer was {answer}: {frames:#?}");
+        }
+        fence.kill();
+        fence.restart();
+    }
+    // And nobody who comes later finds it held.
+    assert!(fence.ctl(&["release", job.name(), "--yes"]).succeeded());
+    assert!(!fence.lab().folder().join("run/adopted/1").exists());
+}
+
+#[test]
+fn a_cgroup_of_several_network_namespaces_is_refused() {
     let fence = fence(EMPTY);
     let job = Job::new(&fence);
-    let _other = job.holder(&fence, "other_network");
+    let _both = [job.holder(&fence, "other_network"), job.holder(&fence, "other_network")];
     let refused = job.adopt(&fence, &[]);
-    assert!(refused.code == 2 && refused.says("another network namespace"), "{refused:#?}");
+    assert!(refused.code == 2 && refused.says("several network namespaces"), "{refused:#?}");
 }
 
 #[test]

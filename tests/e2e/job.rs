@@ -50,6 +50,25 @@ impl Job {
         talker(fence, &format!("{}; {first}{AS_NOBODY}", self.join()))
     }
 
+    /// One in a network namespace of its own, as in a container, behind the host by a link.
+    pub fn contained_talker(&self, fence: &Fence) -> Talker {
+        let talker =
+            talker(fence, &format!("{}; exec unshare --net bash -c '{AS_NOBODY}' bash \"$@\"", self.join()));
+        let link = format!(
+            "set -e; job=$(ip netns attach {name} {pid}; echo {name}); trap 'ip netns del {name}' EXIT
+             ip link add job type veth peer name eth0 netns {name}
+             ip address add 10.98.0.1/24 dev job; ip link set job up
+             echo 1 > /proc/sys/net/ipv4/ip_forward
+             ip -n {name} link set lo up; ip -n {name} link set eth0 up
+             ip -n {name} address add 10.98.0.2/24 dev eth0; ip -n {name} route add default via 10.98.0.1",
+            name = self.name,
+            pid = talker.pid(),
+        );
+        let linked = fence.lab().run(&link);
+        assert!(linked.succeeded(), "{linked:#?}");
+        talker
+    }
+
     /// One that does what `first` says before it comes into this cgroup.
     pub fn smuggler(&self, fence: &Fence, first: &str) -> Talker {
         talker(fence, &format!("{first}; {}; {AS_NOBODY}", self.join()))

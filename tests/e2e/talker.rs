@@ -38,6 +38,10 @@ impl Talker {
         })
     }
 
+    pub fn pid(&self) -> nix::unistd::Pid {
+        self.program.pid()
+    }
+
     /// Waits for its end.
     pub fn ends(&mut self) {
         program::poll("the end of the talker", || self.program.has_ended().then_some(()));

@@ -83,7 +83,7 @@ impl Daemon {
         let cgroup = Cgroup::open(remembered.cgroup.clone()).ok();
         let Some(cgroup) = cgroup.filter(|cgroup| cgroup.id() == remembered.cgroup_id) else {
             self.memory().forget(id);
-            adopt::detach(&self.pins, id)?;
+            self.detach(id)?;
             anyhow::bail!("its cgroup is gone");
         };
         Ok(adopt::attach(&self.pins, &cgroup, id)?)
@@ -99,7 +99,7 @@ impl Daemon {
         if let Ok(begun) = serde_json::from_slice::<Begun>(&text) {
             let id = AgentId(begun.id);
             if !self.memory().read_all().iter().any(|agent| agent.id == begun.id) {
-                adopt::detach(&self.pins, id).context("failed to detach")?;
+                self.detach(id).context("failed to detach")?;
             }
             if let Ok(cgroup) = Cgroup::open(begun.cgroup)
                 && !begun.was_frozen
@@ -108,6 +108,17 @@ impl Daemon {
             }
         }
         Ok(fs::remove_file(&path)?)
+    }
+
+    /// Takes the programs from an adopted agent, and lets go of its network namespace.
+    pub(super) fn detach(&self, id: AgentId) -> io::Result<()> {
+        adopt::release(&self.network_of(id));
+        adopt::detach(&self.pins, id)
+    }
+
+    /// Where the network namespace of an adopted agent is held, if it is not ours.
+    pub(super) fn network_of(&self, id: AgentId) -> PathBuf {
+        self.options.config.run_dir.join("adopted").join(id.to_string())
     }
 
     /// No agent is in another one: which policy were to hold?
@@ -143,7 +154,7 @@ impl Daemon {
             // First what lets it out, then what judged it: it stands still meanwhile.
             self.deny_all(id, cgroup.id());
             self.memory().forget(id);
-            if let Err(error) = adopt::detach(&self.pins, id) {
+            if let Err(error) = self.detach(id) {
                 tracing::error!(%id, %error, "failed to detach: it stays denied");
             }
         }
@@ -163,7 +174,13 @@ impl Daemon {
         let (dealt_with, inspection) = self.clear(cgroup, &request.consents)?;
         let network = one_network(&inspection)?;
         let not_covered = not_covered(&inspection, network.as_deref());
-        let bound = Bound::fresh(false).map_err(failed)?;
+        let bound = match network {
+            Some(network) => adopt::hold(&self.network_of(agent.id()), &network)
+                .context("failed to hold its network namespace")
+                .and_then(|network| Bound::fresh_in(&network)),
+            None => Bound::fresh(false),
+        };
+        let bound = bound.map_err(failed)?;
         let home = Home::new(cgroup.clone(), Boundary::Adopted, None, bound.ports);
         let own_policy = request.policy;
         self.memory().write(&Remembered::of(agent, &home, own_policy.clone())).map_err(failed)?;
@@ -316,21 +333,22 @@ fn one_network(inspection: &Inspection) -> Result<Option<PathBuf>, Refusal> {
     match inspection.networks.as_slice() {
         [] => Ok(None),
         [(_, network)] if *network == ours => Ok(None),
-        [(path, _)] => Err(invalid(format!(
-            "its processes are in another network namespace, `{}`, where the resolver and the proxy of \
-             egressd cannot be reached",
-            path.display()
-        ))),
+        [(path, _)] => Ok(Some(path.clone())),
         _ => Err(invalid("its processes are in several network namespaces: adopt a cgroup of one of them")),
     }
 }
 
 /// What `egressctl run` would have seen to, and an adoption cannot.
-fn not_covered(inspection: &Inspection, _network: Option<&Path>) -> Vec<String> {
+fn not_covered(inspection: &Inspection, network: Option<&Path>) -> Vec<String> {
     let mut list = vec![
         "what is moved into the cgroup later is not looked at; what it makes there is fenced".to_owned(),
         "it sees the processes, files and Unix sockets that it saw before, and may use io_uring".to_owned(),
     ];
+    if network.is_some() {
+        let sentence =
+            "its network namespace is not egressd's: the table of nft, the second deny, is not there";
+        list.push(sentence.to_owned());
+    }
     if inspection.with_unix_sockets > 0 {
         let count = inspection.with_unix_sockets;
         list.push(format!(

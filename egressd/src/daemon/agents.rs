@@ -8,7 +8,7 @@ use super::{
 use crate::{
     audit::Time,
     control::protocol::{Boundary, PolicyText, Refusal, RefusalKind, Seal, StartAgent, StartedAgent},
-    datapath::{Cell, Cgroup, Fence, Listeners, Names, Site, adopt},
+    datapath::{Cell, Cgroup, Fence, Listeners, Names, Site},
     dns,
     policy::{Agent, AgentId, AgentName, Policy},
     proxy,
@@ -290,7 +290,7 @@ impl Daemon {
         block_in_place(|| self.fence.dismiss(id, running.home.cgroup.id()))?;
         running.home.cell.iter().for_each(|cell| self.give_back(cell.clone()));
         if running.home.boundary == Boundary::Adopted {
-            adopt::detach(&self.pins, id)?;
+            self.detach(id)?;
         }
         self.recorder.lose(lost.saturating_sub(running.lost_told.load(Ordering::Relaxed)));
         // What it was denied last must be there for whoever asks after its end.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     control::protocol::Boundary,
-    datapath::{self, Cell, Cgroup, Fence},
+    datapath::{self, Cell, Cgroup, Fence, adopt},
     policy::{Agent, AgentId, AgentName},
 };
 use anyhow::Context;
@@ -74,9 +74,10 @@ impl Daemon {
         agent.remember(&grants, now)?;
         let cell = self.cell_of(&remembered)?;
         let ports = listeners::recall(remembered.listeners);
-        let bound = match &cell {
-            Some(cell) => Bound::inside_again(cell, ports)?,
-            None => Bound::again(ports)?,
+        let bound = match (&cell, adopt::held_in(&self.network_of(id))) {
+            (Some(cell), _) => Bound::inside_again(cell, ports)?,
+            (None, Some(network)) => Bound::again_in(&network, ports)?,
+            (None, None) => Bound::again(ports)?,
         };
         let cgroup = Cgroup::open(remembered.cgroup)?;
         let home = Home::new(cgroup, remembered.boundary, cell, bound.ports);

@@ -5,6 +5,7 @@
 
 mod freeze;
 mod inspect;
+mod network;
 mod place;
 mod privilege;
 mod process;
@@ -12,6 +13,7 @@ mod socket;
 
 pub use freeze::Frozen;
 pub use inspect::{Finding, InspectError, Inspection, What, inspect};
+pub use network::{held_in, hold, release};
 pub use place::{PlaceError, find};
 pub use process::{Process, kill, members, namespace};
 
