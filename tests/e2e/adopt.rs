@@ -98,13 +98,50 @@ fn a_socket_that_was_made_outside_goes_only_with_its_process() {
     smuggler.ends();
     talker.does("fetch https://ok.test/");
     stays_closed(&fence, &mut talker);
-    // The twin: what comes with such a socket later is not stopped, so it matters to look.
+    assert!(fence.ctl(&["status"]).succeeded());
+    // The twin: what comes with such a socket later is not stopped, so it matters to look; but told.
     let mut late = job.smuggler(&fence, "exec 7<> /dev/udp/10.99.0.66/9000");
     let (mark, position) = (mark(), fence.lab().sniffer().position());
     late.does(&format!("write 7 {mark}"));
     program::poll("the frame of a socket from outside", || {
         fence.lab().sniffer().since(position).iter().any(|frame| frame.carries(mark.as_bytes())).then_some(())
     });
+    let status =
+        program::poll("the red status", || Some(fence.ctl(&["status"])).filter(|status| !status.succeeded()));
+    assert!(status.says("1 socket(s) from outside came into"), "{status:#?}");
+    drop(late);
+    program::poll("a status that is green again", || fence.ctl(&["status"]).succeeded().then_some(()));
+}
+
+#[test]
+fn the_table_denies_an_adopted_agent_also_without_the_programs() {
+    let fence = fence(COMMON);
+    let job = Job::new(&fence);
+    let mut talker = job.talker(&fence, "");
+    adopts(&fence, &job, &[]);
+    let pins = fence.lab().folder().join("run/bpf/links");
+    let detached = fence.lab().run(&format!("rm {}/adopted-*", pins.display()));
+    assert!(detached.succeeded(), "{detached:#?}");
+    // Not by the programs any more: they would redirect it.
+    talker.fails("fetch https://ok.test/");
+    stays_closed(&fence, &mut talker);
+    let status = fence.ctl(&["status"]);
+    assert!(!status.succeeded() && status.says("not pinned for"), "{status:#?}");
+}
+
+#[test]
+fn a_reload_reaches_adopted_agents() {
+    let fence = fence(EMPTY);
+    let job = Job::new(&fence);
+    let mut talker = job.talker(&fence, "");
+    adopts(&fence, &job, &[]);
+    talker.fails("fetch https://ok.test/");
+    assert!(fence.reload(COMMON).succeeded());
+    talker.does("fetch https://ok.test/");
+    talker.does("keep db.test 5432");
+    assert!(fence.reload(EMPTY).succeeded());
+    talker.fails("fetch https://ok.test/");
+    talker.fails("say after");
 }
 
 #[test]

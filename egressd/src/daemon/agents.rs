@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -41,6 +41,8 @@ pub struct Running {
     pub own_policy: Mutex<Option<PolicyText>>,
     /// A process was seen in its cgroup: from then on an empty cgroup is the end.
     lived: AtomicBool,
+    /// Sockets from outside that were seen in its cgroup, if it was adopted.
+    pub strangers: AtomicUsize,
     /// Events that the kernel lost, as far as the log was told.
     lost_told: AtomicU64,
     /// Aborted when this is dropped.
@@ -273,6 +275,7 @@ impl Daemon {
             started: Time::now(),
             own_policy: Mutex::new(own_policy),
             lived: AtomicBool::new(false),
+            strangers: AtomicUsize::new(0),
             lost_told: AtomicU64::new(0),
             _serving: serving,
         });

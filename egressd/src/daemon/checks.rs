@@ -5,7 +5,12 @@ use crate::{control::protocol::Check, datapath::HOOKS};
 
 impl Daemon {
     pub(super) fn checks(&self) -> Vec<Check> {
-        vec![self.programs_are_pinned(), self.table_is_applied(), self.log_is_written()]
+        vec![
+            self.programs_are_pinned(),
+            self.table_is_applied(),
+            self.adopted_are_fenced(),
+            self.log_is_written(),
+        ]
     }
 
     fn programs_are_pinned(&self) -> Check {

@@ -103,6 +103,10 @@ struct Loaded {
 /// How often agents without processes are looked for.
 const REAP: Duration = Duration::from_secs(2);
 
+/// How often it is looked whether sockets from elsewhere came into adopted cgroups. A look at a thousand
+/// descriptors takes some milliseconds.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// How often expired grants are removed.
 const SWEEP: Duration = Duration::from_secs(30);
 
@@ -223,17 +227,19 @@ impl Daemon {
 
     /// Whether the process `pid` is in a fence.
     fn is_agent(&self, pid: u32) -> bool {
-        self.hierarchy.holds(&self.root, pid)
-            || self.agents.all().iter().any(|running| self.hierarchy.holds(&running.home.cgroup, pid))
+        self.hierarchy.holds(&self.root, pid) || self.is_adopted(pid)
     }
 
     /// Ends agents that are gone, and now and then removes what expired.
     async fn keep_tidy(self: Arc<Self>) {
         let mut reap = tokio::time::interval(REAP);
         let mut sweep = tokio::time::interval(SWEEP);
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = reap.tick() => self.reap().await,
+                _ = look.tick() => tokio::task::block_in_place(|| self.look_for_strangers()),
                 _ = sweep.tick() => {
                     self.agents.all().iter().for_each(|running| self.fence.sweep(&running.agent));
                 }

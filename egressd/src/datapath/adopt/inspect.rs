@@ -38,10 +38,27 @@ pub struct Finding {
 pub enum What {
     /// A flow of a socket that was made in the cgroup: from its next packet on it is judged.
     Flow(String),
-    /// Something by which it sends past the programs, and that only its end takes from it.
+    /// A socket that was made elsewhere. It sends past the programs, and only the end of the process
+    /// takes it away: destroyed, it could be connected anew.
+    Foreign(String),
+    /// Something else by which it sends past the programs, or may do so.
     WayAround(String),
     /// A privilege that reaches around or below the programs.
     Privilege(String),
+}
+
+/// The sockets from elsewhere that have come into `cgroup`, whose processes run. What goes meanwhile is
+/// left out.
+#[must_use]
+pub fn strangers(cgroup: &Cgroup) -> Vec<Finding> {
+    let mut inspection = Inspection::default();
+    let mut budget = MAX_DESCRIPTORS;
+    for process in members(cgroup).unwrap_or_default() {
+        // Processes and descriptors come and go: what stays is found the next time.
+        let _ = inspection.look_at_descriptors(&process, &mut budget);
+    }
+    inspection.findings.retain(|finding| matches!(finding.what, What::Foreign(_)));
+    inspection.findings
 }
 
 /// Looks at every process of `cgroup`, at its descriptors, mappings and privileges.
@@ -144,12 +161,13 @@ impl Inspection {
         number: i32,
     ) -> Result<bool, InspectFailure> {
         let held = Held::take(pidfd, number)?;
-        let around = |why: &str| What::WayAround(format!("descriptor {number}, {held}, {why}"));
+        let told = |why: &str| format!("descriptor {number}, {held}, {why}");
+        let around = |why: &str| What::WayAround(told(why));
         let found = match held.standing()? {
             Standing::Fenced(Flow::None) => return Ok(false),
             Standing::Fenced(Flow::Open) => What::Flow(format!("descriptor {number}, {held}")),
             Standing::FencedOther => around("which cannot be cut"),
-            Standing::Foreign => around("which was made outside of the cgroup"),
+            Standing::Foreign => What::Foreign(told("which was made outside of the cgroup")),
             Standing::BesideIp => around("which no program on a cgroup sees"),
             Standing::Local => match in_flight(process, number)? {
                 0 => return Ok(held.is_unix()),

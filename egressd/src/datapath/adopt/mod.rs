@@ -12,7 +12,7 @@ mod process;
 mod socket;
 
 pub use freeze::Frozen;
-pub use inspect::{Finding, InspectError, Inspection, What, inspect};
+pub use inspect::{Finding, InspectError, Inspection, What, inspect, strangers};
 pub use network::{held_in, hold, release};
 pub use place::{PlaceError, find};
 pub use process::{Process, kill, members, namespace};

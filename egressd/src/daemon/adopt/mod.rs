@@ -1,5 +1,8 @@
 //! Agents that something else started: fenced where they are, and released again.
 
+mod findings;
+mod watch;
+
 use super::{
     Daemon,
     agents::{Home, Prepared, Running},
@@ -10,15 +13,16 @@ use crate::{
     control::protocol::{AdoptAgent, AdoptedAgent, Boundary, Consent, Found, Refusal, RefusalKind},
     datapath::{
         Cgroup, Fence,
-        adopt::{self, Finding, Frozen, Inspection, What},
+        adopt::{self, Frozen, Inspection, What},
     },
     policy::{Agent, AgentId, AgentName, Policy},
 };
 use anyhow::Context;
+use findings::{found, must_end, not_covered, one_network, refuse_unless};
 use serde::{Deserialize, Serialize};
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -248,9 +252,6 @@ const ROUNDS: usize = 3;
 /// How long killed processes may take to be gone.
 const LAST_BREATH: Duration = Duration::from_secs(5);
 
-/// Findings that a refusal lists.
-const MAX_LISTED: usize = 40;
-
 /// Whether its folder is there, and no other one in its place.
 fn is_there(cgroup: &Cgroup) -> bool {
     Cgroup::open(cgroup.path().to_owned()).is_ok_and(|found| found.id() == cgroup.id())
@@ -263,58 +264,9 @@ fn named_after(cgroup: &Cgroup) -> AgentName {
     AgentName::parse(stem).or_else(|_| usual()).expect("`agent` is a name")
 }
 
-fn must_end(finding: &Finding) -> bool {
-    match finding.what {
-        What::Flow(_) | What::WayAround(_) => true,
-        What::Privilege(_) => false,
-    }
-}
-
-fn found(Finding { process, what }: &Finding) -> Found {
-    let (consent, what) = match what {
-        What::Flow(text) => (Consent::KillSockets, text),
-        What::WayAround(text) => (Consent::KillProcesses, text),
-        What::Privilege(text) => (Consent::AllowPrivileges, text),
-    };
-    Found { pid: process.pid, command: process.command.clone(), what: what.clone(), consent }
-}
-
-fn refuse_unless(cgroup: &Cgroup, consents: &[Consent], found: &[Found]) -> Result<(), Refusal> {
-    let refused: Vec<&Found> = found.iter().filter(|found| !consents.contains(&found.consent)).collect();
-    if refused.is_empty() {
-        return Ok(());
-    }
-    let mut message = format!("`{}` was left as it is, because of what is in it", cgroup.path().display());
-    for consent in [Consent::KillSockets, Consent::KillProcesses, Consent::AllowPrivileges] {
-        let of_it: Vec<&&Found> = refused.iter().filter(|found| found.consent == consent).collect();
-        if of_it.is_empty() {
-            continue;
-        }
-        message += &format!("\n{}", meaning(consent));
-        for Found { pid, command, what, .. } in of_it.iter().take(MAX_LISTED) {
-            message += &format!("\n  process {pid} `{command}`: {what}");
-        }
-        if let Some(more) = of_it.len().checked_sub(MAX_LISTED).filter(|more| *more > 0) {
-            message += &format!("\n  and {more} more");
-        }
-    }
-    Err(invalid(message))
-}
-
-fn meaning(consent: Consent) -> &'static str {
-    match consent {
-        Consent::KillSockets => "flows that are open; to cut them: --kill-sockets",
-        Consent::KillProcesses => {
-            "what sends past the fence, and goes only with its process; to kill that: --kill-processes"
-        }
-        Consent::AllowPrivileges => {
-            "privileges that reach around the fence; to adopt all the same: --allow-privileges"
-        }
-    }
-}
-
 fn kill_those_with_ways_around(cgroup: &Cgroup, inspection: &Inspection) -> anyhow::Result<()> {
-    let ways = inspection.findings.iter().filter(|finding| matches!(finding.what, What::WayAround(_)));
+    let is_way = |what: &What| matches!(what, What::Foreign(_) | What::WayAround(_));
+    let ways = inspection.findings.iter().filter(|finding| is_way(&finding.what));
     let doomed: Vec<_> = ways.map(|finding| finding.process.clone()).collect();
     for process in &doomed {
         adopt::kill(process).with_context(|| format!("failed to kill process {}", process.pid))?;
@@ -325,41 +277,6 @@ fn kill_those_with_ways_around(cgroup: &Cgroup, inspection: &Inspection) -> anyh
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(())
-}
-
-/// The network namespace of all its processes, where it is not ours.
-fn one_network(inspection: &Inspection) -> Result<Option<PathBuf>, Refusal> {
-    let ours = adopt::namespace(Path::new("/proc/self/ns/net")).map_err(failed)?;
-    match inspection.networks.as_slice() {
-        [] => Ok(None),
-        [(_, network)] if *network == ours => Ok(None),
-        [(path, _)] => Ok(Some(path.clone())),
-        _ => Err(invalid("its processes are in several network namespaces: adopt a cgroup of one of them")),
-    }
-}
-
-/// What `egressctl run` would have seen to, and an adoption cannot.
-fn not_covered(inspection: &Inspection, network: Option<&Path>) -> Vec<String> {
-    let mut list = vec![
-        "what is moved into the cgroup later is not looked at; what it makes there is fenced".to_owned(),
-        "it sees the processes, files and Unix sockets that it saw before, and may use io_uring".to_owned(),
-    ];
-    if network.is_some() {
-        let sentence =
-            "its network namespace is not egressd's: the table of nft, the second deny, is not there";
-        list.push(sentence.to_owned());
-    }
-    if inspection.with_unix_sockets > 0 {
-        let count = inspection.with_unix_sockets;
-        list.push(format!(
-            "{count} process(es) hold Unix sockets: whoever is at the other end may send for them"
-        ));
-    }
-    if inspection.may_grow > 0 {
-        let count = inspection.may_grow;
-        list.push(format!("{count} process(es) may gain privileges by setuid programs, such as sudo"));
-    }
-    list
 }
 
 fn invalid(error: impl std::fmt::Display) -> Refusal {
