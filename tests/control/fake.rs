@@ -80,7 +80,7 @@ impl Daemon for Fake {
     }
 
     fn agents(&self) -> Vec<AgentStatus> {
-        vec![AgentStatus {
+        let started = AgentStatus {
             id: 1,
             name: "build".to_owned(),
             started: time(),
@@ -90,7 +90,15 @@ impl Daemon for Fake {
             processes: 3,
             grants: 12,
             flows: Flows { allowed: 5, denied: 2, last_denied: None },
-        }]
+        };
+        let adopted = AgentStatus {
+            id: 2,
+            name: "job".to_owned(),
+            boundary: Boundary::Adopted,
+            cgroup: "/sys/fs/cgroup/job".into(),
+            ..started.clone()
+        };
+        vec![started, adopted]
     }
 
     fn start_agent(&self, request: StartAgent) -> BoxFuture<'_, Result<StartedAgent, Refusal>> {

@@ -141,6 +141,17 @@ pub enum Boundary {
     Adopted,
 }
 
+impl Boundary {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cgroup => "cgroup",
+            Self::Sealed => "sealed",
+            Self::Adopted => "adopted",
+        }
+    }
+}
+
 /// `POST /v1/adopted`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

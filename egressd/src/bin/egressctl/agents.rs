@@ -31,12 +31,14 @@ impl Agents {
     }
 }
 
-const TITLES: [&str; 8] = ["ID", "AGENT", "STARTED", "POLICY", "PROCESSES", "GRANTS", "ALLOWED", "DENIED"];
+const TITLES: [&str; 9] =
+    ["ID", "AGENT", "BOUNDARY", "STARTED", "POLICY", "PROCESSES", "GRANTS", "ALLOWED", "DENIED"];
 
-fn row(agent: &AgentStatus) -> [Cell; 8] {
+fn row(agent: &AgentStatus) -> [Cell; 9] {
     [
         agent.id.to_string(),
         agent.name.clone(),
+        agent.boundary.as_str().to_owned(),
         crate::tail::clock(agent.started),
         agent.policy.clone(),
         agent.processes.to_string(),
