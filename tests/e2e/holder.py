@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """A process that takes something along into a cgroup: `holder.py WAY CGROUP`.
 
-Gets hold of it as root, joins the cgroup, becomes nobody, says `ready`, and waits for its end.
+Gets hold of it as root, joins the cgroup, becomes nobody, says `ready`, and waits for its end. What
+is called `..._inside` it gets hold of in the cgroup.
 """
 
 import ctypes
@@ -84,9 +85,22 @@ def other_network():
     assert LIBC.unshare(CLONE_NEWNET) == 0
 
 
-globals()[sys.argv[1]]()
-with open(os.path.join(sys.argv[2], "cgroup.procs"), "w") as members:
-    members.write(str(os.getpid()))
+def members(cgroup):
+    return open(os.path.join(cgroup, "cgroup.procs"), "w")
+
+
+def list_of_processes():
+    KEPT.append(members(os.path.dirname(sys.argv[2])))
+
+
+def join():
+    with members(sys.argv[2]) as file:
+        file.write(str(os.getpid()))
+
+
+way = globals()[sys.argv[1].removesuffix("_inside")]
+for step in [join, way] if sys.argv[1].endswith("_inside") else [way, join]:
+    step()
 os.setgroups([])
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)

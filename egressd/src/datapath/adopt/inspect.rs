@@ -144,9 +144,9 @@ impl Inspection {
             } else if target.as_ref() == "anon_inode:[io_uring]" {
                 self.find(process, What::WayAround(format!("descriptor {number}, an io_uring")));
             } else if target.starts_with('/')
-                && let Some(device) = network_device(&entry.path())?
+                && let Some(what) = way_around(process, number, &entry.path(), &target)?
             {
-                self.find(process, What::WayAround(format!("descriptor {number}, {device}")));
+                self.find(process, What::WayAround(format!("descriptor {number}, {what}")));
             }
         }
         self.with_unix_sockets += usize::from(holds_unix_socket);
@@ -244,8 +244,12 @@ fn in_flight(process: &Process, number: i32) -> io::Result<u64> {
     Ok(count.and_then(|count| count.trim().parse().ok()).unwrap_or(0))
 }
 
-/// The name of the device behind a descriptor, if it is one that puts frames on a wire.
-fn network_device(path: &Path) -> io::Result<Option<&'static str>> {
+/// What a file lets its holder do that the fence does not hold against, if it does: put frames on a
+/// wire, or leave the cgroup by the rights of whoever opened it.
+fn way_around(process: &Process, number: i32, path: &Path, target: &str) -> io::Result<Option<&'static str>> {
+    if target.ends_with("/cgroup.procs") || target.ends_with("/cgroup.threads") {
+        return Ok(may_write(process, number)?.then_some("a list of processes of a cgroup, to be written"));
+    }
     let Some((major, minor)) = character_device(path)? else { return Ok(None) };
     // Documentation/admin-guide/devices.txt
     Ok(match (major, minor) {
@@ -253,8 +257,18 @@ fn network_device(path: &Path) -> io::Result<Option<&'static str>> {
         (10, 238) => Some("vhost-net"),
         (10, 241) => Some("vhost-vsock"),
         (108, _) => Some("a ppp device"),
+        // Their numbers are given out as they come.
+        _ if target.starts_with("/dev/tap") => Some("a macvtap device"),
         _ => None,
     })
+}
+
+/// Whether a descriptor was opened for writing (proc_pid_fdinfo(5): octal, as of open(2)).
+fn may_write(process: &Process, number: i32) -> io::Result<bool> {
+    let info = fs::read_to_string(process.path(&format!("fdinfo/{number}")))?;
+    let flags =
+        info.lines().find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+    Ok(flags.is_none_or(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY))
 }
 
 /// Does not ask a file server that may never answer (statx(2)).

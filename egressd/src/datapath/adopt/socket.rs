@@ -22,9 +22,9 @@ pub enum Standing {
     Fenced(Flow),
     /// Made inside, and neither TCP nor UDP: judged, but no flow of it can be cut.
     FencedOther,
-    /// Made outside: the programs never see it.
+    /// Made outside, of any family that leaves this host: the programs never see it.
     Foreign,
-    /// Of a family that sends below or beside IP: no program on a cgroup sees it, whoever made it.
+    /// Made inside, of a family that sends below or beside IP: no program on a cgroup sees its frames.
     BesideIp,
     /// Of a family that stays on this host.
     Local,
@@ -57,14 +57,14 @@ impl Held {
     pub fn standing(&self) -> io::Result<Standing> {
         let domain = i32::from(self.socket().domain()?);
         Ok(match domain {
-            libc::AF_INET | libc::AF_INET6 if !self.is_fenced()? => Standing::Foreign,
+            libc::AF_UNIX | libc::AF_NETLINK | libc::AF_ALG => Standing::Local,
+            _ if !self.is_fenced()? => Standing::Foreign,
             libc::AF_INET | libc::AF_INET6 => match self.protocol()? {
                 libc::IPPROTO_TCP if self.tcp_state()? != TCP_CLOSE => Standing::Fenced(Flow::Open),
                 libc::IPPROTO_UDP if self.peer().is_some() => Standing::Fenced(Flow::Open),
                 libc::IPPROTO_TCP | libc::IPPROTO_UDP => Standing::Fenced(Flow::None),
                 _ => Standing::FencedOther,
             },
-            libc::AF_UNIX | libc::AF_NETLINK | libc::AF_ALG => Standing::Local,
             _ => Standing::BesideIp,
         })
     }
