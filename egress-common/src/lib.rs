@@ -12,6 +12,7 @@ mod flow;
 mod grant;
 mod link;
 mod offsets;
+mod probe;
 mod verdict;
 
 pub use agent::{AgentConfig, CounterKey, LOST_EVENTS, MAX_AGENTS, MAX_SOCKETS_PER_AGENT};
@@ -26,4 +27,5 @@ pub use link::{
     AGENT_MAC, FLOWS_PER_LINK, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, KnownFlow, LinkConfig, MAX_FLOWS,
 };
 pub use offsets::Offsets;
+pub use probe::FENCE_PROBE;
 pub use verdict::DropReason;

@@ -58,6 +58,9 @@ pub fn sock_release(ctx: SockContext) -> i32 {
 
 #[cgroup_sockopt(setsockopt)]
 pub fn setsockopt(ctx: SockoptContext) -> i32 {
+    if sockets::is_probe(&ctx) {
+        return DENY;
+    }
     match sockets::set_option(&ctx) {
         Ok(()) => PASS,
         Err(denied) => report::option(&ctx, &denied),

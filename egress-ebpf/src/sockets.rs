@@ -11,7 +11,7 @@ use aya_ebpf::{
     bindings::bpf_sockopt,
     programs::{SockContext, SockoptContext},
 };
-use egress_common::{DropReason, OriginKey, TCP, UDP};
+use egress_common::{DropReason, FENCE_PROBE, OriginKey, TCP, UDP};
 
 const SOCK_STREAM: u32 = 1;
 const SOCK_DGRAM: u32 = 2;
@@ -61,6 +61,12 @@ pub fn release(ctx: &SockContext) {
     if let Some(socket) = socket(ctx.as_ptr()) {
         service::release(socket);
     }
+}
+
+/// Whether the daemon asks if the fence sees this socket. Refused, and no denial.
+#[inline(always)]
+pub fn is_probe(ctx: &SockoptContext) -> bool {
+    unsafe { (*ctx.sockopt).level == FENCE_PROBE }
 }
 
 /// Refuses the options that change where a frame goes or comes from, what carries it, or make the

@@ -71,9 +71,11 @@ fn agents_are_a_table_or_json() {
     let (_folder, socket) = socket();
     let _server = Server::start(&socket);
     let text = run(&socket, &["agents"]).stdout;
-    assert!(text.starts_with("ID  AGENT  STARTED"), "{text}");
+    assert!(text.starts_with("ID  AGENT  BOUNDARY  STARTED"), "{text}");
+    assert!(text.contains("build  cgroup") && text.contains("job    adopted"), "{text}");
     let json = run(&socket, &["agents", "-o", "json"]).stdout;
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["name"], "build");
+    let first = json.lines().next().unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(first).unwrap()["name"], "build");
 }
 
 #[test]
@@ -147,6 +149,39 @@ fn a_reader_that_has_had_enough_is_no_error() {
     program.line();
     program.close_stdout();
     assert_eq!((program.wait(), program.rest_of_stderr().as_str()), (0, ""));
+}
+
+#[test]
+fn an_adoption_lists_what_it_did_and_what_it_does_not_cover() {
+    let (_folder, socket) = socket();
+    let _server = Server::start(&socket);
+    let refused = run(&socket, &["adopt", "/sys/fs/cgroup/job"]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (2, ""));
+    assert!(refused.stderr.contains("was left as it is") && refused.stderr.contains("\n  process 4243"));
+    let adopted = run(&socket, &["adopt", "/sys/fs/cgroup/job", "--kill-sockets"]);
+    assert_eq!((adopted.code, adopted.stderr.as_str()), (0, ""));
+    assert_eq!(
+        adopted.stdout,
+        "adopted `job` (2): /sys/fs/cgroup/job\n  cut: process 4243 `curl\\u{1b}[2J`: descriptor 5, \
+         tcp 10.0.0.1:4000 to 192.0.2.1:443, established\n  not covered: it may use io_uring\n"
+    );
+    let json = run(&socket, &["adopt", "/sys/fs/cgroup/job", "--kill-sockets", "-o", "json"]);
+    assert!(json.stdout.contains("\"consent\":\"kill-sockets\""), "{json:?}");
+    assert_eq!(run(&socket, &["adopt", "/a", "--refuse", "--kill-sockets"]).code, 2, "one or the other");
+}
+
+#[test]
+fn a_release_says_what_it_means_before_it_is_done() {
+    let (_folder, socket) = socket();
+    let _server = Server::start(&socket);
+    let refused = run(&socket, &["release", "job"]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (2, ""));
+    assert!(refused.stderr.contains("3 process(es) of `job` would run on without a fence"), "{refused:?}");
+    let released = run(&socket, &["release", "2", "--yes"]);
+    assert_eq!(released.all(), (0, "released `job`: nothing judges its packets\n", ""));
+    let started = run(&socket, &["release", "build", "--yes"]);
+    assert!(started.code == 2 && started.stderr.contains("was started as an agent"), "{started:?}");
+    assert!(run(&socket, &["release", "nobody"]).stderr.contains("there is no agent `nobody`"));
 }
 
 #[test]

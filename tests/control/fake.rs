@@ -5,8 +5,8 @@ use egressd::{
     control::{
         Asked, BoxFuture, Daemon, explain,
         protocol::{
-            AgentStatus, Boundary, Check, ExplainRequest, Explanation, Flows, LogStatus, Refusal,
-            RefusalKind, ReloadSummary, StartAgent, StartedAgent, Status,
+            AdoptAgent, AdoptedAgent, AgentStatus, Boundary, Check, Consent, ExplainRequest, Explanation,
+            Flows, Found, LogStatus, Refusal, RefusalKind, ReloadSummary, StartAgent, StartedAgent, Status,
         },
     },
     policy::{Pattern, Policy, Protocol, Rule, RuleId, Source, Subject},
@@ -80,7 +80,7 @@ impl Daemon for Fake {
     }
 
     fn agents(&self) -> Vec<AgentStatus> {
-        vec![AgentStatus {
+        let started = AgentStatus {
             id: 1,
             name: "build".to_owned(),
             started: time(),
@@ -91,7 +91,15 @@ impl Daemon for Fake {
             processes: 3,
             grants: 12,
             flows: Flows { allowed: 5, denied: 2, last_denied: None },
-        }]
+        };
+        let adopted = AgentStatus {
+            id: 2,
+            name: "job".to_owned(),
+            boundary: Boundary::Adopted,
+            cgroup: "/sys/fs/cgroup/job".into(),
+            ..started.clone()
+        };
+        vec![started, adopted]
     }
 
     fn start_agent(&self, request: StartAgent) -> BoxFuture<'_, Result<StartedAgent, Refusal>> {
@@ -121,6 +129,38 @@ impl Daemon for Fake {
         Box::pin(async move {
             match id {
                 1 => Ok(()),
+                _ => Err(Refusal::new(RefusalKind::Unknown, format!("there is no agent {id}"))),
+            }
+        })
+    }
+
+    fn adopt_agent(&self, request: AdoptAgent) -> BoxFuture<'_, Result<AdoptedAgent, Refusal>> {
+        Box::pin(async move {
+            let found = Found {
+                pid: 4243,
+                command: "curl\u{1b}[2J".to_owned(),
+                what: "descriptor 5, tcp 10.0.0.1:4000 to 192.0.2.1:443, established".to_owned(),
+                consent: Consent::KillSockets,
+            };
+            if !request.consents.contains(&found.consent) {
+                let message =
+                    "`/sys/fs/cgroup/job` was left as it is, because of what is in it\n  process 4243";
+                return Err(Refusal::new(RefusalKind::Invalid, message));
+            }
+            Ok(AdoptedAgent {
+                id: 2,
+                name: request.name.unwrap_or_else(|| "job".to_owned()),
+                cgroup: request.cgroup,
+                dealt_with: vec![found],
+                not_covered: vec!["it may use io_uring".to_owned()],
+            })
+        })
+    }
+
+    fn release_agent(&self, id: u32) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(async move {
+            match id {
+                2 => Ok(()),
                 _ => Err(Refusal::new(RefusalKind::Unknown, format!("there is no agent {id}"))),
             }
         })

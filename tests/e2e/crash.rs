@@ -226,7 +226,7 @@ fn finds_no_gap(fence: &mut Fence, flags: &[&str], kills: usize) {
 }
 
 /// Everything that was denied is denied still. What is allowed may fail, but not stray.
-fn stays_closed(fence: &Fence, talker: &mut Talker) {
+pub fn stays_closed(fence: &Fence, talker: &mut Talker) {
     let tricks = [
         "tcp_send_only 10.99.0.66 9000",
         "tcp_send_only fd99::66 443",

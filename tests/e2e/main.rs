@@ -9,6 +9,7 @@ mod bpf;
 mod dns_server;
 mod fence;
 mod frame;
+mod job;
 mod lab;
 mod places;
 mod policies;
@@ -22,6 +23,7 @@ mod traces;
 mod web_server;
 
 mod addresses;
+mod adopt;
 mod agents;
 mod audit;
 mod bypass;

@@ -15,8 +15,15 @@ pub struct Talker {
 
 impl Talker {
     pub fn start(agent: &Agent) -> Self {
-        Self { program: agent.spawn(&["/usr/bin/python3", TRICKS, "serve"]), answers: 0 }
+        Self::of(agent.spawn(&Self::COMMAND))
     }
+
+    /// One that was started by other means, with a pipe as its input.
+    pub fn of(program: Program) -> Self {
+        Self { program, answers: 0 }
+    }
+
+    pub const COMMAND: [&str; 3] = ["/usr/bin/python3", TRICKS, "serve"];
 
     /// Has it do a trick, and waits for `ok` or `error: ...`.
     pub fn tell(&mut self, trick: &str) -> String {
@@ -29,6 +36,15 @@ impl Talker {
             assert!(!self.program.has_ended(), "the agent ended: {text}{}", self.program.stderr());
             whole.lines().nth(answers - 1).map(str::to_owned)
         })
+    }
+
+    pub fn pid(&self) -> nix::unistd::Pid {
+        self.program.pid()
+    }
+
+    /// Waits for its end.
+    pub fn ends(&mut self) {
+        program::poll("the end of the talker", || self.program.has_ended().then_some(()));
     }
 
     /// Has it do a trick that should work.

@@ -19,7 +19,8 @@ pub fn remove(name: &str) {
         // A cgroup goes when its last process is reaped, which the kernel does in its own time.
         let _ = poll_for(Duration::from_secs(2), || remove_cgroup(&cgroup).then_some(()));
     }
-    for mount in mounts("bpf").into_iter().filter(|path| bears(path, name)) {
+    let mounts = mounts("bpf").into_iter().chain(mounts("nsfs"));
+    for mount in mounts.filter(|path| bears(path, name)) {
         let _ = umount2(&mount, MntFlags::MNT_DETACH);
     }
 }

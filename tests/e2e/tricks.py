@@ -10,6 +10,7 @@ import ctypes
 import errno
 import fcntl
 import importlib
+import inspect
 import os
 import select
 import socket
@@ -463,6 +464,15 @@ def bound(protocol):
 # Flows that are kept, for `serve`.
 
 
+def nothing():
+    pass
+
+
+def write(descriptor, mark):
+    """To a descriptor that it was started with."""
+    os.write(int(descriptor), mark)
+
+
 def keep(host, port):
     KEPT["tcp"] = socket.create_connection((host, int(port)), TIMEOUT)
 
@@ -579,7 +589,8 @@ def perform(name, *arguments):
     function = getattr(importlib.import_module("bypass." + file), name) if file else globals()[name]
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
     as_bytes = ("mark", "name")
-    rest = arguments[len(names) :]
+    takes_more = function.__code__.co_flags & inspect.CO_VARARGS
+    rest = arguments[len(names) :] if takes_more else ()
     function(*(value.encode() if name in as_bytes else value for name, value in zip(names, arguments)), *rest)
 
 

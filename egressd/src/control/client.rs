@@ -1,8 +1,8 @@
 //! The asking side of the control socket, for programs that are not asynchronous.
 
 use super::protocol::{
-    AgentStatus, ExplainRequest, Explanation, Frame, MAX_REQUEST, RecordsRequest, Refusal, ReloadSummary,
-    StartAgent, StartedAgent, Status, VERSION,
+    AdoptAgent, AdoptedAgent, AgentStatus, ExplainRequest, Explanation, Frame, MAX_REQUEST, RecordsRequest,
+    Refusal, ReloadSummary, StartAgent, StartedAgent, Status, VERSION,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
@@ -60,6 +60,18 @@ impl Client {
     /// Also when there is no such agent.
     pub fn stop_agent(&self, id: u32) -> Result<(), ClientError> {
         self.ask(Method::DELETE, &format!("agents/{id}"), &())
+    }
+
+    /// # Errors
+    /// Also when the daemon refuses: something in the cgroup needs a consent, ...
+    pub fn adopt_agent(&self, request: &AdoptAgent) -> Result<AdoptedAgent, ClientError> {
+        self.ask(Method::POST, "adopted", request)
+    }
+
+    /// # Errors
+    /// Also when there is no such agent, or it was not adopted.
+    pub fn release_agent(&self, id: u32) -> Result<(), ClientError> {
+        self.ask(Method::DELETE, &format!("adopted/{id}"), &())
     }
 
     /// # Errors

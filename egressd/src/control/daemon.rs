@@ -1,7 +1,8 @@
 //! What the control server asks of the daemon.
 
 use super::protocol::{
-    AgentStatus, ExplainRequest, Explanation, Refusal, ReloadSummary, StartAgent, StartedAgent, Status,
+    AdoptAgent, AdoptedAgent, AgentStatus, ExplainRequest, Explanation, Refusal, ReloadSummary, StartAgent,
+    StartedAgent, Status,
 };
 use crate::audit::Feed;
 use std::{future::Future, pin::Pin, sync::Arc};
@@ -19,6 +20,12 @@ pub trait Daemon: Send + Sync + 'static {
 
     /// Ends the agent with that id: its processes, its grants and its cgroup.
     fn stop_agent(&self, id: u32) -> BoxFuture<'_, Result<(), Refusal>>;
+
+    /// Fences a cgroup that something else made, or leaves it as it was.
+    fn adopt_agent(&self, request: AdoptAgent) -> BoxFuture<'_, Result<AdoptedAgent, Refusal>>;
+
+    /// Takes the fence away from an adopted agent; its processes run on.
+    fn release_agent(&self, id: u32) -> BoxFuture<'_, Result<(), Refusal>>;
 
     /// Replaces every policy, or none.
     fn reload(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>>;

@@ -140,17 +140,71 @@ pub enum Boundary {
     /// The same, in namespaces of its own behind a link whose other end judges every frame.
     #[default]
     Sealed,
+    /// The programs on a cgroup that something else made, and nothing more.
+    Adopted,
 }
 
 impl Boundary {
-    /// The word of the command line.
+    /// The word of the command line and of columns.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cgroup => "cgroup",
             Self::Sealed => "sealed",
+            Self::Adopted => "adopted",
         }
     }
+}
+
+/// `POST /v1/adopted`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdoptAgent {
+    /// Its folder, or its path in the hierarchy as `/proc/PID/cgroup` has it.
+    pub cgroup: PathBuf,
+    /// Must be an agent name; None: that of the cgroup.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// None: what the daemon's own policy files say for that name.
+    #[serde(default)]
+    pub policy: Option<PolicyText>,
+    #[serde(default)]
+    pub consents: Vec<Consent>,
+}
+
+/// What an adoption may do about what it finds. Without, it is refused and changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Consent {
+    /// Cut flows that were open before.
+    KillSockets,
+    /// Kill processes that hold what sends past the fence.
+    KillProcesses,
+    /// Adopt processes whose privileges reach around the fence.
+    AllowPrivileges,
+}
+
+/// The answer to [`AdoptAgent`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptedAgent {
+    pub id: u32,
+    pub name: String,
+    pub cgroup: PathBuf,
+    /// What was cut or killed.
+    pub dealt_with: Vec<Found>,
+    /// What `egressctl run` would have seen to, in sentences.
+    pub not_covered: Vec<String>,
+}
+
+/// Something in an adopted cgroup that was there before the fence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    pub pid: u32,
+    /// What the process calls itself.
+    pub command: String,
+    pub what: String,
+    /// Leave that it takes to go on.
+    pub consent: Consent,
 }
 
 /// A policy that the asker read, so that the daemon opens no file on somebody's word.

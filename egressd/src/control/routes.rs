@@ -3,8 +3,8 @@
 use super::{
     daemon::Daemon,
     protocol::{
-        AgentStatus, ExplainRequest, Explanation, MAX_REQUEST, RecordsRequest, Refusal, RefusalKind,
-        ReloadSummary, StartAgent, StartedAgent, Status,
+        AdoptAgent, AdoptedAgent, AgentStatus, ExplainRequest, Explanation, MAX_REQUEST, RecordsRequest,
+        Refusal, RefusalKind, ReloadSummary, StartAgent, StartedAgent, Status,
     },
     stream::stream,
 };
@@ -27,6 +27,8 @@ pub fn router(daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/agents", get(agents).post(start_agent))
         .route("/v1/agents/{id}", delete(stop_agent))
+        .route("/v1/adopted", post(adopt_agent))
+        .route("/v1/adopted/{id}", delete(release_agent))
         .route("/v1/reload", post(reload))
         .route("/v1/explain", get(explain))
         .route("/v1/records", get(records))
@@ -58,6 +60,24 @@ async fn start_agent(
 async fn stop_agent(State(daemon): App, id: Result<Path<u32>, PathRejection>) -> Result<StatusCode, Refusal> {
     let Path(id) = id.map_err(|rejection| invalid(&rejection.body_text()))?;
     daemon.stop_agent(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn adopt_agent(
+    State(daemon): App,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<AdoptedAgent>, Refusal> {
+    let body = body.map_err(|rejection| invalid(&rejection.body_text()))?;
+    let request: AdoptAgent = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+    Ok(Json(daemon.adopt_agent(request).await?))
+}
+
+async fn release_agent(
+    State(daemon): App,
+    id: Result<Path<u32>, PathRejection>,
+) -> Result<StatusCode, Refusal> {
+    let Path(id) = id.map_err(|rejection| invalid(&rejection.body_text()))?;
+    daemon.release_agent(id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -21,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -43,6 +43,8 @@ pub struct Running {
     pub own_policy: Mutex<Option<PolicyText>>,
     /// A process was seen in its cgroup: from then on an empty cgroup is the end.
     lived: AtomicBool,
+    /// Sockets from outside that were seen in its cgroup, if it was adopted.
+    pub strangers: AtomicUsize,
     /// Events that the kernel lost, as far as the log was told.
     lost_told: AtomicU64,
     /// Aborted when this is dropped.
@@ -136,13 +138,18 @@ impl Daemon {
                  start it with `--mode sealed`"
             )));
         }
-        if self.agents.all().len() >= usize::try_from(egress_common::MAX_AGENTS).unwrap_or(0) {
-            return Err(Refusal::new(RefusalKind::Busy, "the daemon serves as many agents as it can"));
-        }
+        self.has_room()?;
         let name = self.free_name(name);
         let started = block_in_place(|| self.prepare(name, policy, request));
         let running = started.map_err(|error| Refusal::new(RefusalKind::Failed, format!("{error:#}")))?;
         Ok(self.describe(&running))
+    }
+
+    pub(super) fn has_room(&self) -> Result<(), Refusal> {
+        match self.agents.all().len() < usize::try_from(egress_common::MAX_AGENTS).unwrap_or(0) {
+            true => Ok(()),
+            false => Err(Refusal::new(RefusalKind::Busy, "the daemon serves as many agents as it can")),
+        }
     }
 
     /// Everything that an agent needs but a process; nothing of it stays where that fails.
@@ -156,6 +163,7 @@ impl Daemon {
         let cell = match request.boundary {
             Boundary::Sealed => Some(self.take_cell()?),
             Boundary::Cgroup => None,
+            Boundary::Adopted => anyhow::bail!("an agent is started, or it is adopted"),
         };
         let housed = self.house(id, &name, cell.clone(), request.explicit_proxy);
         let (home, bound) = match housed {
@@ -205,7 +213,7 @@ impl Daemon {
 
     /// `name`, or, where an agent of that name runs, the same with a number: records and summaries
     /// tell agents apart by their names.
-    fn free_name(&self, name: AgentName) -> AgentName {
+    pub(super) fn free_name(&self, name: AgentName) -> AgentName {
         let taken: Vec<String> =
             self.agents.all().iter().map(|running| running.agent.name().to_string()).collect();
         let stem: String = name.as_str().chars().take(40).collect();
@@ -222,7 +230,7 @@ impl Daemon {
         }
     }
 
-    /// Ends an agent: its processes first, so that nothing of it waits for a daemon that forgot it.
+    /// Ends an agent: its processes first, unless something else started them, so that nothing of it waits for a daemon that forgot it.
     pub(super) async fn stop(&self, id: AgentId) -> Result<(), Refusal> {
         let _turn = self.changes.lock().await;
         let running = self.agents.get(id);
@@ -245,6 +253,10 @@ impl Daemon {
         for running in self.agents.all() {
             let lost = self.fence.lost_events(running.agent.id());
             self.recorder.lose(lost.saturating_sub(running.lost_told.swap(lost, Ordering::Relaxed)));
+            if running.home.boundary == Boundary::Adopted {
+                self.reap_adopted(&running).await;
+                continue;
+            }
             let is_populated = running.home.cgroup.is_populated();
             let lived = running.lived.fetch_or(is_populated, Ordering::Relaxed) || is_populated;
             let age = Time::now().timestamp().duration_since(running.started.timestamp()).unsigned_abs();
@@ -266,6 +278,7 @@ impl Daemon {
             started: Time::now(),
             own_policy: Mutex::new(own_policy),
             lived: AtomicBool::new(false),
+            strangers: AtomicUsize::new(0),
             lost_told: AtomicU64::new(0),
             _serving: serving,
         });
@@ -273,19 +286,18 @@ impl Daemon {
         running
     }
 
-    async fn put_down(&self, running: &Arc<Running>) -> anyhow::Result<()> {
+    pub(super) async fn put_down(&self, running: &Arc<Running>) -> anyhow::Result<()> {
         let id = running.agent.id();
-        let deadline = tokio::time::Instant::now() + LAST_BREATH;
-        while running.home.cgroup.is_populated() && tokio::time::Instant::now() < deadline {
-            running.home.cgroup.kill()?;
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        if running.home.cgroup.path().is_dir() {
-            running.home.cgroup.remove()?;
+        // What something else started is not ours to end.
+        if running.home.boundary != Boundary::Adopted {
+            remove_cgroup(&running.home.cgroup).await?;
         }
         let lost = self.fence.lost_events(id);
         block_in_place(|| self.fence.dismiss(id, running.home.cgroup.id()))?;
         running.home.cell.iter().for_each(|cell| self.give_back(cell.clone()));
+        if running.home.boundary == Boundary::Adopted {
+            self.detach(id)?;
+        }
         self.recorder.lose(lost.saturating_sub(running.lost_told.load(Ordering::Relaxed)));
         // What it was denied last must be there for whoever asks after its end.
         self.recorder.settled().await;
@@ -336,4 +348,17 @@ fn seal(cell: &Cell, policy: &Policy) -> Seal {
         user: ours(namespaces.user()),
         capabilities: policy.capabilities().iter().map(ToString::to_string).collect(),
     }
+}
+
+/// Kills what lives in `cgroup`, and removes it.
+async fn remove_cgroup(cgroup: &Cgroup) -> anyhow::Result<()> {
+    let deadline = tokio::time::Instant::now() + LAST_BREATH;
+    while cgroup.is_populated() && tokio::time::Instant::now() < deadline {
+        cgroup.kill()?;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    if cgroup.path().is_dir() {
+        cgroup.remove()?;
+    }
+    Ok(())
 }

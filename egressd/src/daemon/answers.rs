@@ -6,8 +6,8 @@ use crate::{
     control::{
         self, Asked, BoxFuture,
         protocol::{
-            AgentStatus, Boundary, ExplainRequest, Explanation, LogStatus, Refusal, RefusalKind,
-            ReloadSummary, StartAgent, StartedAgent, Status,
+            AdoptAgent, AdoptedAgent, AgentStatus, Boundary, ExplainRequest, Explanation, LogStatus, Refusal,
+            RefusalKind, ReloadSummary, StartAgent, StartedAgent, Status,
         },
     },
     datapath,
@@ -41,7 +41,20 @@ impl control::Daemon for Answers {
 
     fn stop_agent(&self, id: u32) -> BoxFuture<'_, Result<(), Refusal>> {
         let daemon = Arc::clone(&self.0);
-        Box::pin(finish(async move { daemon.stop(AgentId(id)).await }))
+        Box::pin(finish(async move {
+            daemon.was_started(AgentId(id))?;
+            daemon.stop(AgentId(id)).await
+        }))
+    }
+
+    fn adopt_agent(&self, request: AdoptAgent) -> BoxFuture<'_, Result<AdoptedAgent, Refusal>> {
+        let daemon = Arc::clone(&self.0);
+        Box::pin(finish(async move { daemon.adopt_now(request).await }))
+    }
+
+    fn release_agent(&self, id: u32) -> BoxFuture<'_, Result<(), Refusal>> {
+        let daemon = Arc::clone(&self.0);
+        Box::pin(finish(async move { daemon.release_now(AgentId(id)).await }))
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {

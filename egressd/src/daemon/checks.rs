@@ -13,6 +13,7 @@ impl Daemon {
             self.programs_are_attached(),
             self.security_hooks_are_pinned(),
             self.table_is_applied(),
+            self.adopted_are_fenced(),
             self.log_is_written(),
         ]
     }

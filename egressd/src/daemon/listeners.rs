@@ -1,7 +1,7 @@
 //! The sockets that serve one agent: its redirected flows arrive there and nowhere else.
 
 use crate::{
-    datapath::{Cell, Listeners},
+    datapath::{Cell, Listeners, Namespaces},
     dns, proxy,
 };
 use anyhow::{Context, Result};
@@ -31,12 +31,22 @@ impl Bound {
     /// Binds inside a cell, names at the usual port: there it is nobody else's.
     pub fn inside(cell: &Cell, explicit: bool) -> Result<Self> {
         let usual = Listeners { dns_v4: DNS_PORT, dns_v6: DNS_PORT, ..Listeners::default() };
-        within(cell, || Self::bind(usual, explicit))
+        within(&cell.namespaces(), || Self::bind(usual, explicit))
     }
 
     /// Binds the ports of an earlier life inside a cell.
     pub fn inside_again(cell: &Cell, ports: Listeners) -> Result<Self> {
-        within(cell, || Self::again(ports))
+        Self::again_in(&cell.namespaces(), ports)
+    }
+
+    /// Binds whatever ports are free in the network of an adopted agent.
+    pub fn fresh_in(network: &Namespaces) -> Result<Self> {
+        within(network, || Self::fresh(false))
+    }
+
+    /// Binds the ports of an earlier life there.
+    pub fn again_in(network: &Namespaces, ports: Listeners) -> Result<Self> {
+        within(network, || Self::again(ports))
     }
 
     /// Binds whatever ports are free. IPv6 is left out where the host has none.
@@ -76,15 +86,15 @@ impl Bound {
     }
 }
 
-/// Runs `act` in the network namespace of a cell. Sockets stay where they are made, whichever thread
+/// Runs `act` in the network namespace of an agent. Sockets stay where they are made, whichever thread
 /// waits for them.
-fn within<T: Send>(cell: &Cell, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+fn within<T: Send>(network: &Namespaces, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let runtime = Handle::current();
     let inside = || {
         let _runtime = runtime.enter();
         act()
     };
-    cell.namespaces().within(inside).context("failed to enter the network namespace of a cell")?
+    network.within(inside).context("failed to enter the network namespace of an agent")?
 }
 
 const DNS_PORT: u16 = 53;

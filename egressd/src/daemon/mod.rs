@@ -1,5 +1,6 @@
 //! The composition root: the one place that knows every module.
 
+mod adopt;
 mod agents;
 mod answers;
 mod cells;
@@ -111,6 +112,10 @@ struct Loaded {
 /// How often agents without processes are looked for.
 const REAP: Duration = Duration::from_secs(2);
 
+/// How often it is looked whether sockets from elsewhere came into adopted cgroups. A look at a thousand
+/// descriptors takes some milliseconds.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// How often expired grants are removed.
 const SWEEP: Duration = Duration::from_secs(30);
 
@@ -192,6 +197,7 @@ impl Daemon {
             _lock: lock,
         });
         daemon.write_resolv_conf()?;
+        daemon.finish_adoption()?;
         daemon.take_over()?;
         daemon.proof.thaw();
         // Not before: what was denied while no daemon ran waits in the ring for agents to be known.
@@ -207,7 +213,7 @@ impl Daemon {
     async fn serve(self: &Arc<Self>, [mut terminate, mut interrupt]: [Signal; 2]) -> Result<()> {
         let listener = control::bind(&self.options.config.run_dir.join("control.sock"))?;
         let guard = Arc::clone(self);
-        let is_agent = Arc::new(move |pid| guard.hierarchy.holds(&guard.root, pid));
+        let is_agent = Arc::new(move |pid| guard.is_agent(pid));
         let server = tokio::spawn(control::serve(
             listener,
             Arc::new(Answers(Arc::clone(self))),
@@ -236,15 +242,23 @@ impl Daemon {
         server.await.context("control server")
     }
 
+    /// Whether the process `pid` is in a fence.
+    fn is_agent(&self, pid: u32) -> bool {
+        self.hierarchy.holds(&self.root, pid) || self.is_adopted(pid)
+    }
+
     /// Ends agents that are gone, and now and then removes what expired.
     async fn keep_tidy(self: Arc<Self>) {
         let mut reap = tokio::time::interval(REAP);
         let mut sweep = tokio::time::interval(SWEEP);
         let mut prove = tokio::time::interval_at(tokio::time::Instant::now() + PROVE, PROVE);
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = prove.tick() => self.prove().await,
                 _ = reap.tick() => self.reap().await,
+                _ = look.tick() => tokio::task::block_in_place(|| self.look_for_strangers()),
                 _ = sweep.tick() => {
                     self.agents.all().iter().for_each(|running| self.fence.sweep(&running.agent));
                 }

@@ -8,7 +8,8 @@ use super::{
     memory::Remembered,
 };
 use crate::{
-    datapath::{self, Cell, Cgroup, Fence},
+    control::protocol::Boundary,
+    datapath::{self, Cell, Cgroup, Fence, adopt},
     policy::{Agent, AgentId, AgentName},
 };
 use anyhow::Context;
@@ -54,6 +55,10 @@ impl Daemon {
 
     fn recognise(&self, remembered: Remembered) -> anyhow::Result<Prepared> {
         let id = AgentId(remembered.id);
+        if remembered.boundary == Boundary::Adopted {
+            // Whatever else fails: it is to be denied by programs of ours.
+            self.attach_again(&remembered)?;
+        }
         if !remembered.cgroup.is_dir() {
             self.memory().forget(id);
             anyhow::bail!("its cgroup is gone");
@@ -69,9 +74,10 @@ impl Daemon {
         agent.remember(&grants, now)?;
         let cell = self.cell_of(&remembered)?;
         let ports = listeners::recall(remembered.listeners);
-        let bound = match &cell {
-            Some(cell) => Bound::inside_again(cell, ports)?,
-            None => Bound::again(ports)?,
+        let bound = match (&cell, adopt::held_in(&self.network_of(id))) {
+            (Some(cell), _) => Bound::inside_again(cell, ports)?,
+            (None, Some(network)) => Bound::again_in(&network, ports)?,
+            (None, None) => Bound::again(ports)?,
         };
         let cgroup = Cgroup::open(remembered.cgroup)?;
         let home = Home::new(cgroup, remembered.boundary, cell, bound.ports);

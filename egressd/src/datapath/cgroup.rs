@@ -38,6 +38,13 @@ impl Hierarchy {
         Cgroup::create(self.mount.join(name))
     }
 
+    /// Whether `folder` is the cgroup of agents of a daemon, or below it.
+    #[must_use]
+    pub fn is_of_a_daemon(&self, folder: &Path) -> bool {
+        let below = folder.strip_prefix(&self.mount).unwrap_or(folder);
+        below.to_string_lossy().starts_with(ROOT_PREFIX)
+    }
+
     /// Whether the process `pid` is in `cgroup` or below it, or in the cgroup of agents of another
     /// daemon. True where that cannot be told: whoever asks wants to keep such a process out.
     #[must_use]

@@ -1,5 +1,6 @@
 //! The kernel half: cgroups, programs, maps, and nftables as an independent second deny.
 
+pub mod adopt;
 mod attached;
 mod bpffs;
 pub mod canary;

@@ -69,7 +69,13 @@ impl Nft {
     /// # Errors
     /// Says what `nft` said.
     pub fn apply(&self) -> Result<(), NftError> {
-        let shares: Vec<Share> = self.shares.values().cloned().collect();
+        // nft refuses all of it for a cgroup that is not there; one that was adopted goes when its
+        // owner likes.
+        let is_there = |share: &&Share| match &share.place {
+            Place::Cgroup { path, .. } => Path::new(CGROUPS).join(path).is_dir(),
+            Place::Link(_) => true,
+        };
+        let shares: Vec<Share> = self.shares.values().filter(is_there).cloned().collect();
         run(&ruleset::ruleset(&self.table, (&self.root.0, self.root.1), &self.seals, &shares))
     }
 
@@ -168,10 +174,13 @@ pub enum NftError {
     Location(String),
 }
 
+/// Where nft looks for the cgroups that it is told of.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
 /// Path of a cgroup as nft takes it, below `/sys/fs/cgroup`, and its depth in its hierarchy.
 fn location(path: &Path) -> Result<(String, usize), NftError> {
     let outside = || NftError::Location(path.display().to_string());
-    let below = path.strip_prefix("/sys/fs/cgroup").map_err(|_| outside())?;
+    let below = path.strip_prefix(CGROUPS).map_err(|_| outside())?;
     let hierarchy = Hierarchy::find().map_err(|_| outside())?;
     let depth = path.strip_prefix(hierarchy.mount()).map_err(|_| outside())?.components().count();
     Ok((below.display().to_string(), depth))

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeSet,
     fmt::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
 };
 
 /// The ports of the listeners that serve one agent, on 127.0.0.1 and on `::1`; 0 where there is
@@ -42,7 +43,8 @@ pub struct Seals {
 }
 
 /// One transaction that makes `table` anew, with `root` (path and depth) as the cgroup above all
-/// agents. Rejects rather than drops, so that a caller hears of it at once.
+/// agents but those that were adopted elsewhere. Rejects rather than drops, so that a caller hears
+/// of it at once.
 #[must_use]
 pub fn ruleset(table: &str, root: (&str, usize), seals: &Seals, shares: &[Share]) -> String {
     let mut text = format!("table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n");
@@ -63,7 +65,11 @@ pub fn ruleset(table: &str, root: (&str, usize), seals: &Seals, shares: &[Share]
     line(&mut text, format_args!("{DENY}\t}}"));
     line(&mut text, format_args!("\tchain output {{"));
     line(&mut text, format_args!("\t\ttype filter hook output priority filter; policy accept;"));
-    line(&mut text, format_args!("\t\tsocket cgroupv2 level {} \"{}\" goto agents", root.1, root.0));
+    let adopted = in_cgroups().filter(|(_, path, _)| !Path::new(path).starts_with(root.0));
+    let adopted = adopted.map(|(_, path, level)| (path.as_str(), *level));
+    for (path, level) in std::iter::once(root).chain(adopted) {
+        line(&mut text, format_args!("\t\tsocket cgroupv2 level {level} \"{path}\" goto agents"));
+    }
     inbound(&mut text, &seals.devices);
     text.push_str("\t}\n");
     line(&mut text, format_args!("\tchain forward {{"));

@@ -1,10 +1,12 @@
 //! `egressctl`: one file a verb.
 
+mod adopt;
 mod agents;
 mod completions;
 mod doctor;
 mod explain;
 mod output;
+mod release;
 mod reload;
 mod run;
 mod status;
@@ -63,6 +65,8 @@ Exit codes:
 #[derive(Debug, Subcommand)]
 enum Verb {
     Run(run::Run),
+    Adopt(adopt::Adopt),
+    Release(release::Release),
     Tail(tail::Tail),
     Explain(explain::Explain),
     Agents(agents::Agents),
@@ -79,6 +83,8 @@ impl Cli {
         let client = Client::new(self.socket)?;
         match self.verb {
             Verb::Run(run) => run.act(&client, self.output),
+            Verb::Adopt(adopt) => adopt.act(&client, self.output),
+            Verb::Release(release) => release.act(&client, self.output),
             Verb::Tail(tail) => tail.act(&client, self.output),
             Verb::Explain(explain) => explain.act(&client, self.output),
             Verb::Agents(agents) => agents.act(&client, self.output),

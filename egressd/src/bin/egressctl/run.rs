@@ -154,7 +154,7 @@ fn find_user(text: &str) -> anyhow::Result<User> {
         .with_context(|| format!("there is no user `{text}`"))
 }
 
-fn read_policy(path: &Path) -> anyhow::Result<PolicyText> {
+pub fn read_policy(path: &Path) -> anyhow::Result<PolicyText> {
     let failed = || format!("failed to read policy `{}`", path.display());
     // The daemon has another working folder.
     let file = path.canonicalize().with_context(failed)?;
