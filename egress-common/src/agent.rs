@@ -26,7 +26,7 @@ pub struct AgentConfig {
     pub zero: [u8; 3],
     /// Changes with the policy: then open flows are judged again. Never 0.
     pub generation: u32,
-    /// [`Self::RAW_FRAMES`], [`Self::SEALED`].
+    /// [`Self::RAW_FRAMES`], [`Self::SEALED`], [`Self::HOST_SOCKETS`].
     pub flags: u32,
 }
 
@@ -36,6 +36,8 @@ impl AgentConfig {
     pub const RAW_FRAMES: u32 = 1;
     /// The agent has a network namespace of its own: what stays on its loopback stays with it.
     pub const SEALED: u32 = 2;
+    /// The agent may speak to Unix sockets that processes outside have bound to paths.
+    pub const HOST_SOCKETS: u32 = 4;
 }
 
 /// Key of the exact deny counters.

@@ -2,7 +2,7 @@
 
 use crate::{
     error::Denied,
-    maps::{CGROUPS, Socket},
+    maps::{AGENTS, CGROUPS, Socket},
 };
 use aya_ebpf::{
     helpers::generated::{
@@ -17,6 +17,12 @@ use egress_common::DropReason;
 #[inline(always)]
 pub fn of_current() -> Result<u32, Denied> {
     find(unsafe { bpf_get_current_cgroup_id() }, |level| unsafe { bpf_get_current_ancestor_cgroup_id(level) })
+}
+
+/// Whether a flag of [`egress_common::AgentConfig`] is set for `agent`.
+#[inline(always)]
+pub fn has(agent: u32, flag: u32) -> bool {
+    unsafe { AGENTS.get(&agent) }.is_some_and(|config| config.flags & flag != 0)
 }
 
 /// The agent of a packet: its socket's maker, or the cgroup of a socket that nobody noted, as one

@@ -33,7 +33,7 @@ pub fn device(ctx: &DeviceContext) -> Device {
 /// Whether `agent` may send frames of its own making into the network namespace that is its own.
 #[inline(always)]
 pub fn keeps_raw_frames(agent: u32) -> bool {
-    unsafe { AGENTS.get(&agent) }.is_some_and(|config| config.flags & AgentConfig::RAW_FRAMES != 0)
+    agent::has(agent, AgentConfig::RAW_FRAMES)
 }
 
 /// Numbers of Documentation/admin-guide/devices.txt.

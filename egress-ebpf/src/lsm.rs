@@ -1,5 +1,5 @@
-//! The kernel's security hooks, for what no cgroup hook sees: sockets of other families, abstract
-//! Unix sockets of processes outside, io_uring and bpf(2).
+//! The kernel's security hooks, for what no cgroup hook sees: sockets of other families, Unix sockets
+//! of processes outside, io_uring and bpf(2).
 //!
 //! Not every kernel runs these programs. Where none does, the launcher's seccomp filter denies what
 //! it can.
@@ -10,7 +10,7 @@ use aya_ebpf::{
     programs::LsmContext,
 };
 use core::ptr;
-use egress_common::{DropReason, Offsets};
+use egress_common::{AgentConfig, DropReason, Offsets};
 
 /// A socket of another family that is asked for.
 pub struct Asked {
@@ -49,19 +49,21 @@ pub fn create(ctx: &LsmContext) -> Result<(), (Asked, Denied)> {
     }
 }
 
-/// Lets `sk` of this agent speak to the Unix socket `peer` where that has no name, a path, or a
-/// maker in the same agent. Mount namespaces keep paths apart, and nothing keeps abstract names
-/// apart in a network namespace that agents share with others.
+/// Lets this agent speak to the Unix socket `peer` where that has no name, a maker in the same agent,
+/// or, if the agent may speak to the host's, a path. Whoever listens outside could send for it, and
+/// mount namespaces hide only the paths that somebody thought of.
 #[inline(always)]
 pub fn speak(peer: u64) -> Result<(), (UnixName, Denied)> {
-    let not_readable = |denied| (NO_NAME, denied);
-    let Some(name) = abstract_name(peer).map_err(not_readable)? else { return Ok(()) };
-    let denied = match (agent::of_current(), agent_of(peer)) {
-        (Ok(own), Ok(other)) if own == other => return Ok(()),
-        (Ok(_), _) => FOREIGN,
-        (Err(unknown), _) => unknown,
+    let Some(name) = name_of(peer).map_err(|denied| (NO_NAME, denied))? else { return Ok(()) };
+    let own = match agent::of_current() {
+        Ok(own) => own,
+        Err(unknown) => return Err((name, unknown)),
     };
-    Err((name, denied))
+    match agent_of(peer) {
+        Ok(other) if other == own => Ok(()),
+        _ if !name.is_abstract && agent::has(own, AgentConfig::HOST_SOCKETS) => Ok(()),
+        _ => Err((name, FOREIGN)),
+    }
 }
 
 /// The struct sock that is argument `index` of the hook.
@@ -77,14 +79,19 @@ pub fn sock_of_socket(ctx: &LsmContext, index: usize) -> u64 {
     read(ctx.arg(index), offsets().socket_sk).unwrap_or(0)
 }
 
-/// The first octets of an abstract name, without the NUL before it.
-pub type UnixName = [u8; 16];
+/// What a Unix socket is bound to.
+#[derive(Clone, Copy)]
+pub struct UnixName {
+    pub is_abstract: bool,
+    /// The first octets; of an abstract name without the NUL before it.
+    pub octets: [u8; 16],
+}
 
-const NO_NAME: UnixName = [0; 16];
+const NO_NAME: UnixName = UnixName { is_abstract: false, octets: [0; 16] };
 const FOREIGN: Denied = Denied::because(DropReason::UnixSocketNotAllowed);
 
 #[inline(always)]
-fn abstract_name(sk: u64) -> Result<Option<UnixName>, Denied> {
+fn name_of(sk: u64) -> Result<Option<UnixName>, Denied> {
     let offsets = offsets();
     let address: u64 = read(sk, offsets.unix_address)?;
     if address == 0 {
@@ -92,15 +99,14 @@ fn abstract_name(sk: u64) -> Result<Option<UnixName>, Denied> {
     }
     let path = u64::from(offsets.address_name) + PATH;
     let first: u8 = read(address + path, 0)?;
-    if first != 0 {
-        return Ok(None);
-    }
+    let is_abstract = first == 0;
+    let skipped = u64::from(is_abstract);
     let length: u32 = read(address, offsets.address_length)?;
-    let octets = length.saturating_sub(PATH as u32 + 1).min(NO_NAME.len() as u32);
-    let mut name = NO_NAME;
-    let from = ptr::with_exposed_provenance((address + path + 1) as usize);
-    match unsafe { generated::bpf_probe_read_kernel(name.as_mut_ptr().cast(), octets, from) } {
-        0 => Ok(Some(name)),
+    let mut octets = [0; 16];
+    let count = length.saturating_sub((PATH + skipped) as u32).min(octets.len() as u32);
+    let from = ptr::with_exposed_provenance((address + path + skipped) as usize);
+    match unsafe { generated::bpf_probe_read_kernel(octets.as_mut_ptr().cast(), count, from) } {
+        0 => Ok(Some(UnixName { is_abstract, octets })),
         _ => Err(FOREIGN),
     }
 }

@@ -94,7 +94,9 @@ pub fn family(asked: &lsm::Asked, denied: &Denied) -> i32 {
 /// An abstract Unix socket that may not be spoken to.
 #[inline(always)]
 pub fn unix(name: lsm::UnixName, hook: Hook, denied: &Denied) -> i32 {
-    process(hook, What { protocol: 0, family: AF_UNIX, port: 0, address: name }, denied)
+    // 1 in place of a port: the name is abstract.
+    let port = u16::from(name.is_abstract);
+    process(hook, What { protocol: 0, family: AF_UNIX, port, address: name.octets }, denied)
 }
 
 /// A device that may not be used.

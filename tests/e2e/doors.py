@@ -124,7 +124,8 @@ def bound(label, kind):
 
 
 def at(label, kind):
-    return b"\0" + label.encode() + kind.encode()
+    """A path, or else an abstract name."""
+    return (b"" if label.startswith("/") else b"\0") + label.encode() + kind.encode()
 
 
 def demand(result):

@@ -101,6 +101,36 @@ fn no_abstract_socket_outside_does_an_agents_sending() {
 }
 
 #[test]
+fn no_socket_outside_at_a_path_does_an_agents_sending() {
+    let fence = fence(COMMON);
+    if !holds(&fence, "unix_may_send") {
+        return;
+    }
+    let label = fence.lab().folder().join("door-").display().to_string();
+    let evil = EVIL.v4.to_string();
+    let deputy = Program::start(fence.lab().command(&["/usr/bin/python3", TRICKS, "deputy", &label, &evil]));
+    program::poll("the deputy", || deputy.stdout().contains("ready").then_some(()));
+    for ask in ["ask LABEL stream", "ask LABEL packets", "ask LABEL datagrams", "ask_unconnected LABEL"] {
+        let ask = format!("{{trick}} {} {{mark}}", ask.replace("LABEL", &label));
+        for flags in [&[], CGROUP] {
+            stops(&fence.agent(AGENT).with(flags), EVIL, &[&ask]);
+        }
+    }
+    let told = recorded(&fence, "Unix socket `/tmp/");
+    assert_eq!(told["reason"], "unix-socket-not-allowed", "{told:#}");
+    // Who needs an agent of keys, or a display, says so.
+    let opened = COMMON.replace("  default:\n", "  default:\n    host_sockets: true\n");
+    assert!(fence.reload(&opened).succeeded());
+    let (mark, position) = (crate::sniffer::mark(), fence.lab().sniffer().position());
+    let asked = fence.agent(AGENT).run(&trick(&format!("ask {label} stream {mark}")));
+    assert!(asked.succeeded(), "{asked:#?}");
+    program::poll("what the deputy sends", || {
+        let frames = fence.lab().sniffer().since(position);
+        frames.iter().any(|frame| frame.carries(mark.as_bytes())).then_some(())
+    });
+}
+
+#[test]
 fn no_abstract_socket_of_one_agent_is_of_use_to_another() {
     let fence = fence(COMMON);
     if !holds(&fence, "unix_may_send") {

@@ -30,8 +30,6 @@ pub const OTHER_DNS_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 53);
 /// Where clouds keep credentials.
 pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
-/// On the link, but nobody has it.
-pub const ABSENT: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 67);
 /// Of the link's network.
 const BROADCAST: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 255);
 pub const HOST_V4: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);

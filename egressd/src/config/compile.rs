@@ -115,7 +115,8 @@ impl<'a> Compiler<'a> {
             );
         }
         let source = document.source(name.referenced);
-        let policy = Policy::new(allow, deny).keeping(self.capabilities(document, &section.capabilities));
+        let kept = self.capabilities(document, &section.capabilities);
+        let policy = Policy::new(allow, deny).keeping(kept).with_host_sockets(section.host_sockets);
         self.agents.insert(agent, (source, Arc::new(policy)));
     }
 

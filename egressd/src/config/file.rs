@@ -38,6 +38,8 @@ pub(super) struct AgentSection {
     pub(super) deny: Vec<Spanned<DenyRule>>,
     #[serde(default)]
     pub(super) capabilities: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) host_sockets: bool,
 }
 
 /// A rule that allows.

@@ -65,8 +65,8 @@ impl Attached {
 }
 
 /// The hooks of a cgroup to which nothing of ours is attached (include/uapi/linux/bpf.h, enum
-/// bpf_attach_type): socket operations, devices, binds, sysctl, getsockopt, getsockname, Unix sockets.
-const OTHER_HOOKS: [u32; 15] = [3, 6, 8, 9, 12, 13, 18, 21, 31, 32, 49, 50, 51, 52, 53];
+/// bpf_attach_type): socket operations, binds, sysctl, getsockopt, getsockname, Unix sockets.
+const OTHER_HOOKS: [u32; 14] = [3, 8, 9, 12, 13, 18, 21, 31, 32, 49, 50, 51, 52, 53];
 
 /// The id of the program that is pinned as `name`.
 fn pinned(pins: &Pins, name: &str) -> Option<u32> {

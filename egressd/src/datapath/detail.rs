@@ -33,7 +33,10 @@ fn unix_socket(raw: &Event) -> Option<String> {
     let length = raw.address.iter().rposition(|octet| *octet != 0).map_or(0, |last| last + 1);
     let name = String::from_utf8_lossy(&raw.address[..length]);
     let rest = if length == raw.address.len() { "…" } else { "" };
-    is_unix.then(|| format!("abstract Unix socket `@{name}{rest}`"))
+    is_unix.then(|| match raw.port {
+        0 => format!("Unix socket `{name}{rest}`"),
+        _ => format!("abstract Unix socket `@{name}{rest}`"),
+    })
 }
 
 fn device(device: Device) -> String {
@@ -112,14 +115,15 @@ mod tests {
     }
 
     #[test]
-    fn an_abstract_name_is_shown_as_far_as_it_was_read() {
+    fn a_name_of_a_unix_socket_is_shown_as_far_as_it_was_read() {
         let named = |name: &[u8]| {
             let mut address = [0; 16];
             address[..name.len()].copy_from_slice(name);
             let reason = DropReason::UnixSocketNotAllowed as u32;
-            Event { family: 1, reason, address, ..event(Hook::Connect) }
+            Event { family: 1, port: 1, reason, address, ..event(Hook::Connect) }
         };
         says(named(b"deputy"), "abstract Unix socket `@deputy`");
+        says(Event { port: 0, ..named(b"/run/docker.sock") }, "Unix socket `/run/docker.sock…`");
         says(named(b"/tmp/.X11-unix/X"), "abstract Unix socket `@/tmp/.X11-unix/X…`");
         says(named(b"a\0b"), "abstract Unix socket `@a\0b`");
     }

@@ -77,7 +77,8 @@ pub fn with_policy(listeners: Listeners, policy: &Policy) -> Listeners {
     // Raw frames leave no agent but by a link whose other end judges them.
     let is_sealed = listeners.flags & Listeners::SEALED != 0;
     let raw_frames = if is_sealed && !policy.capabilities().is_empty() { Listeners::RAW_FRAMES } else { 0 };
-    let flags = (listeners.flags & !Listeners::RAW_FRAMES) | raw_frames;
+    let host_sockets = if policy.host_sockets() { Listeners::HOST_SOCKETS } else { 0 };
+    let flags = (listeners.flags & Listeners::SEALED) | raw_frames | host_sockets;
     Listeners { denies_networks, generation: generation(policy), flags, ..listeners }
 }
 

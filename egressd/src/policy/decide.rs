@@ -17,18 +17,31 @@ pub struct Policy {
     allow: Vec<Rule>,
     deny: Vec<Rule>,
     capabilities: Vec<Capability>,
+    host_sockets: bool,
 }
 
 impl Policy {
     #[must_use]
     pub fn new(allow: Vec<Rule>, deny: Vec<Rule>) -> Self {
-        Self { allow, deny, capabilities: Vec::new() }
+        Self { allow, deny, capabilities: Vec::new(), host_sockets: false }
     }
 
     /// The same, for an agent that keeps `capabilities` over its own network namespace.
     #[must_use]
     pub fn keeping(self, capabilities: Vec<Capability>) -> Self {
         Self { capabilities, ..self }
+    }
+
+    /// The same, for an agent that may speak to Unix sockets of the host.
+    #[must_use]
+    pub fn with_host_sockets(self, host_sockets: bool) -> Self {
+        Self { host_sockets, ..self }
+    }
+
+    /// Whether the agent may speak to Unix sockets that processes outside have bound to paths.
+    #[must_use]
+    pub fn host_sockets(&self) -> bool {
+        self.host_sockets
     }
 
     /// What the agent may do to its own network namespace. None: nothing.

@@ -165,7 +165,7 @@ reasons! {
     RuleRemoved = "rule-removed",
     /// Sockets other than TCP and UDP over IP are not allowed.
     SocketTypeNotAllowed = "socket-type-not-allowed",
-    /// The abstract Unix socket belongs to a process outside of the agent.
+    /// The Unix socket belongs to a process outside of the agent.
     UnixSocketNotAllowed = "unix-socket-not-allowed",
     /// Agents use no devices but terminals, graphics and those that every program needs.
     DeviceNotAllowed = "device-not-allowed",

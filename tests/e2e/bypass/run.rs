@@ -14,7 +14,13 @@ use crate::{
     program::{self, Outcome, Program, poll_for},
     sniffer::mark,
 };
-use std::{collections::HashMap, net::IpAddr, panic::resume_unwind, process::Command, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+    panic::resume_unwind,
+    process::Command,
+    time::Duration,
+};
 
 /// Tries all `entries` under the common rules and `rules`, writes what came of it, and only then complains.
 ///
@@ -165,7 +171,7 @@ fn fenced(fence: &Fence, twins: &mut Twins, section: &'static str, mode: Mode, c
     let position = lab.sniffer().position();
     let outcome = run_agent(&agent, &case.script(case.entry.trick, EVIL, &mark));
     lab.settle();
-    let neighbours = [EVIL.v4.into(), EVIL.v6.into(), places::ABSENT.into()];
+    let neighbours = [EVIL.v4.into(), EVIL.v6.into(), ABSENT.into()];
     let leak = leak(&outcome, &violations(lab, &mark, position, &neighbours));
     drop(helper);
     let allowed = match case.entry.allowed {
@@ -213,7 +219,7 @@ fn unfenced(lab: &Lab, case: &Case) -> Leak {
     // Some leave by a timer of the kernel's.
     let seen = poll_for(LATE, || {
         // The kernel asks again and again for a neighbour that it has spoken to.
-        let frames = violations(lab, &mark, position, &[places::ABSENT.into()]);
+        let frames = violations(lab, &mark, position, &[ABSENT.into()]);
         (!frames.is_empty()).then_some(frames)
     });
     leak(&outcome, &seen.unwrap_or_default())
@@ -297,3 +303,6 @@ const PROXY_ENVIRONMENT: &str = "export http_proxy=http://127.0.0.1:3128 https_p
 const TIME: &str = "12";
 /// How long after its end a trick without a fence may leak.
 const LATE: Duration = Duration::from_secs(2);
+
+/// On the lab's link, but nobody has it.
+const ABSENT: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 67);
