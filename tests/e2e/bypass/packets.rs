@@ -22,7 +22,7 @@ pub const WAYS: &[Entry] = &[
     way("B8-socat", "socat", "echo {mark} | socat -t 1 - udp-sendto:{url}:9000")
         .works_as("echo {mark} | socat -t 1 - udp-sendto:{url}:9000 | grep {mark}"),
     way("B8-ncat", "ncat", "echo {mark} | ncat {dash} -u -i 1s {ip} 9000")
-        .works_as("grep -m 1 {mark} < <(echo {mark} | timeout 6 ncat {dash} -u {ip} 9000)"),
+        .works_as("grep -m 1 {mark} < <((echo {mark}; sleep 3) | timeout 6 ncat {dash} -u {ip} 9000)"),
     way("B8-nping", "nping", "nping {dash} --unprivileged --udp -p 9000 -c 1 --data-string {mark} {ip}")
         .over(V4),
     way("B8-connected", "udp by connect(2)", "{trick} udp_connected {ip} 9000 {mark}"),
@@ -88,7 +88,7 @@ pub const WAYS: &[Entry] = &[
     way("N3-socat", "socat", "echo {mark} | socat -t 1 - tcp:{url}:9000")
         .works_as("echo {mark} | socat -t 1 - tcp:{url}:9000 | grep {mark}"),
     way("N3-ncat", "ncat", "echo {mark} | ncat {dash} -i 1s {ip} 9000")
-        .works_as("grep -m 1 {mark} < <(echo {mark} | timeout 6 ncat {dash} {ip} 9000)"),
+        .works_as("grep -m 1 {mark} < <((echo {mark}; sleep 3) | timeout 6 ncat {dash} {ip} 9000)"),
     way("N3-nping", "nping", "nping --tcp-connect -p 9000 -c 1 {ip}").over(V4),
     way("N3-curl-telnet", "curl", "echo {mark} | curl -m 1 -s telnet://{url}:9000")
         .works_as("(echo {mark}; sleep 0.3) | curl -m 1 -s telnet://{url}:9000 | grep {mark}"),
