@@ -75,11 +75,17 @@ impl Program {
     ///
     /// # Panics
     /// When the program lasts longer than [`DEADLINE`].
-    pub fn finish(mut self) -> Outcome {
-        let what = format!("the end of {}", self.shown);
-        let status = poll(&what, || self.try_wait());
+    pub fn finish(self) -> Outcome {
+        let shown = self.shown.clone();
+        self.finish_in_time().unwrap_or_else(|| panic!("waited {DEADLINE:?} in vain for the end of {shown}"))
+    }
+
+    /// Waits for the end; None when the program had to be killed after [`DEADLINE`].
+    pub fn finish_in_time(mut self) -> Option<Outcome> {
+        let status = poll_for(DEADLINE, || self.try_wait())?;
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
-        Outcome { code, took: self.started.elapsed(), stdout: self.stdout(), stderr: self.stderr() }
+        let took = self.started.elapsed();
+        Some(Outcome { code, took, stdout: self.stdout(), stderr: self.stderr() })
     }
 
     /// What it has written so far.

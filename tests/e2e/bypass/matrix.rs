@@ -214,5 +214,7 @@ fn folder() -> PathBuf {
 }
 
 /// Exit codes of the launcher and of the shell for what they could not start.
-const NOT_BEGUN: [i32; 3] = [REFUSED, 126, 127];
+const NOT_BEGUN: [i32; 4] = [REFUSED, 126, 127, NEVER_ENDED];
+/// What no program exits with: it had to be killed, and may not even have begun.
+pub const NEVER_ENDED: i32 = -1;
 const REFUSED: i32 = 125;

@@ -2,7 +2,7 @@
 
 use super::{
     entry::{ADMIN_AGENT, Allowed, Entry, Family, Helper, MODES, Mode, RAW_AGENT, Tier},
-    matrix::{self, Row},
+    matrix::{self, NEVER_ENDED, Row},
 };
 use crate::{
     attack::{self, violations_since},
@@ -214,7 +214,7 @@ fn unfenced(lab: &Lab, case: &Case) -> Leak {
     let script = case.script(&format!("{environment}{}", case.entry.trick), EVIL, &mark);
     let stage = case.script(case.entry.stage, EVIL, &mark);
     let arguments = [case.tier.unfenced(), &in_time(&script)].concat();
-    let outcome = program::run(lab.staged_command(&stage, &arguments));
+    let outcome = run(lab.staged_command(&stage, &arguments));
     lab.settle();
     // Some leave by a timer of the kernel's.
     let seen = poll_for(LATE, || {
@@ -256,7 +256,16 @@ fn leak(outcome: &Outcome, frames: &[Frame]) -> Leak {
 }
 
 fn run_agent(agent: &Agent, script: &str) -> Outcome {
-    program::run(agent.command(&in_time(script)))
+    run(agent.command(&in_time(script)))
+}
+
+/// Runs `command` to its end. One that has none is not let hide what came of the others.
+fn run(command: Command) -> Outcome {
+    let never = || {
+        let (stdout, stderr) = (String::new(), "it had to be killed".to_owned());
+        Outcome { code: NEVER_ENDED, stdout, stderr, took: program::DEADLINE }
+    };
+    Program::start(command).finish_in_time().unwrap_or_else(never)
 }
 
 /// Ended in time, so that one trick that hangs does not hide the others.
