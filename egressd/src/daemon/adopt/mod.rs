@@ -207,6 +207,8 @@ impl Daemon {
             let inspection = adopt::inspect(cgroup, self.hierarchy.mount()).map_err(failed)?;
             let found: Vec<Found> = inspection.findings.iter().map(found).collect();
             refuse_unless(cgroup, consents, &found)?;
+            // Nothing is killed for an adoption that is refused after all.
+            one_network(&inspection)?;
             if !inspection.findings.iter().any(must_end) {
                 return Ok((dealt_with, inspection));
             }
