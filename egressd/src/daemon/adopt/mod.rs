@@ -90,7 +90,7 @@ impl Daemon {
             self.detach(id)?;
             anyhow::bail!("its cgroup is gone");
         };
-        Ok(adopt::attach(&self.pins, &cgroup, id)?)
+        Ok(adopt::attach(&self.pins, &self.security_hooks, &cgroup, id)?)
     }
 
     /// Undoes what a daemon had begun that was killed in the middle of an adoption.
@@ -174,7 +174,7 @@ impl Daemon {
         request: AdoptAgent,
     ) -> Result<AdoptedAgent, Refusal> {
         // From here on its sockets are denied everything: what is looked at below cannot act.
-        adopt::attach(&self.pins, cgroup, agent.id()).map_err(failed)?;
+        adopt::attach(&self.pins, &self.security_hooks, cgroup, agent.id()).map_err(failed)?;
         let (dealt_with, inspection) = self.clear(cgroup, &request.consents)?;
         let network = one_network(&inspection)?;
         let not_covered = not_covered(&inspection, network.as_deref());
@@ -207,6 +207,8 @@ impl Daemon {
             let inspection = adopt::inspect(cgroup, self.hierarchy.mount()).map_err(failed)?;
             let found: Vec<Found> = inspection.findings.iter().map(found).collect();
             refuse_unless(cgroup, consents, &found)?;
+            // Nothing is killed for an adoption that is refused after all.
+            one_network(&inspection)?;
             if !inspection.findings.iter().any(must_end) {
                 return Ok((dealt_with, inspection));
             }

@@ -25,7 +25,7 @@ impl Daemon {
     pub(in crate::daemon) fn adopted_are_fenced(&self) -> Check {
         let trouble = |running: Arc<Running>| {
             let name = running.agent.name();
-            let missing = adopt::missing(&self.pins, running.agent.id());
+            let missing = adopt::missing(&self.pins, &self.security_hooks, running.agent.id());
             if !missing.is_empty() {
                 return Some(format!("not pinned for `{name}`: {}; restart egressd", missing.join(", ")));
             }

@@ -54,8 +54,12 @@ pub fn strangers(cgroup: &Cgroup) -> Vec<Finding> {
     let mut inspection = Inspection::default();
     let mut budget = MAX_DESCRIPTORS;
     for process in members(cgroup).unwrap_or_default() {
-        // Processes and descriptors come and go: what stays is found the next time.
-        let _ = inspection.look_at_descriptors(&process, &mut budget);
+        let (Ok(pidfd), Ok(entries)) = (process.open(), fs::read_dir(process.path("fd"))) else { continue };
+        for entry in entries.flatten().take(budget) {
+            budget -= 1;
+            // What was closed meanwhile cannot be looked at, and must not hide the rest.
+            let _ = inspection.look_at_descriptor(&process, &pidfd, &entry);
+        }
     }
     inspection.findings.retain(|finding| matches!(finding.what, What::Foreign(_)));
     inspection.findings
@@ -132,34 +136,39 @@ impl Inspection {
         let pidfd = process.open()?;
         let mut holds_unix_socket = false;
         for entry in fs::read_dir(process.path("fd"))? {
-            let entry = entry?;
             *budget = budget.checked_sub(1).ok_or(InspectFailure::TooMany)?;
-            let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            let target = fs::read_link(entry.path())?;
-            let target = target.to_string_lossy();
-            if target.starts_with("socket:[") {
-                holds_unix_socket |= self.look_at_socket(process, &pidfd, number)?;
-            } else if target.as_ref() == "anon_inode:[io_uring]" {
-                self.find(process, What::WayAround(format!("descriptor {number}, an io_uring")));
-            } else if target.starts_with('/')
-                && let Some(what) = way_around(process, number, &entry.path(), &target)?
-            {
-                self.find(process, What::WayAround(format!("descriptor {number}, {what}")));
-            }
+            holds_unix_socket |= self.look_at_descriptor(process, &pidfd, &entry?)?;
         }
         self.with_unix_sockets += usize::from(holds_unix_socket);
         Ok(())
     }
 
     /// Returns whether it is a Unix socket, through which more may come.
-    fn look_at_socket(
+    fn look_at_descriptor(
         &mut self,
         process: &Process,
         pidfd: &OwnedFd,
-        number: i32,
-    ) -> Result<bool, InspectFailure> {
+        entry: &fs::DirEntry,
+    ) -> io::Result<bool> {
+        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            return Ok(false);
+        };
+        let target = fs::read_link(entry.path())?;
+        let target = target.to_string_lossy();
+        if target.starts_with("socket:[") {
+            return self.look_at_socket(process, pidfd, number);
+        }
+        if target.as_ref() == "anon_inode:[io_uring]" {
+            self.find(process, What::WayAround(format!("descriptor {number}, an io_uring")));
+        } else if target.starts_with('/')
+            && let Some(what) = way_around(process, number, &entry.path(), &target)?
+        {
+            self.find(process, What::WayAround(format!("descriptor {number}, {what}")));
+        }
+        Ok(false)
+    }
+
+    fn look_at_socket(&mut self, process: &Process, pidfd: &OwnedFd, number: i32) -> io::Result<bool> {
         let held = Held::take(pidfd, number)?;
         let told = |why: &str| format!("descriptor {number}, {held}, {why}");
         let around = |why: &str| What::WayAround(told(why));

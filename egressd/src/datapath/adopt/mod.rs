@@ -22,6 +22,7 @@ use super::{
     cgroup::Cgroup,
     ebpf::{EbpfError, HOOKS},
     links::{self, AttachType},
+    lsm::SecurityHooks,
 };
 use crate::policy::AgentId;
 use std::{
@@ -35,10 +36,14 @@ use std::{
 ///
 /// # Errors
 /// Names the hook that the kernel refuses; what is attached by then stays.
-pub fn attach(pins: &Pins, cgroup: &Cgroup, agent: AgentId) -> Result<(), EbpfError> {
+pub fn attach(
+    pins: &Pins,
+    security: &SecurityHooks,
+    cgroup: &Cgroup,
+    agent: AgentId,
+) -> Result<(), EbpfError> {
     let folder = cgroup.file().map_err(|error| EbpfError::Cgroup(error.to_string()))?;
-    // The authority first, as HOOKS has it.
-    HOOKS.iter().try_for_each(|(hook, kind)| attach_one(pins, cgroup, &folder, agent, (hook, *kind)))
+    hooks(security).try_for_each(|hook| attach_one(pins, cgroup, &folder, agent, hook))
 }
 
 /// Detaches what [`attach`] attached for `agent`: from then on nothing judges its packets.
@@ -46,10 +51,12 @@ pub fn attach(pins: &Pins, cgroup: &Cgroup, agent: AgentId) -> Result<(), EbpfEr
 /// # Errors
 /// A pin cannot be removed.
 pub fn detach(pins: &Pins, agent: AgentId) -> io::Result<()> {
-    for (hook, _) in HOOKS {
-        match fs::remove_file(pin(pins, agent, hook)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
+    let prefix = prefix(agent);
+    // Also those of an earlier daemon that had more of them.
+    for entry in fs::read_dir(pins.links())? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            fs::remove_file(entry.path())?;
         }
     }
     Ok(())
@@ -57,8 +64,13 @@ pub fn detach(pins: &Pins, agent: AgentId) -> io::Result<()> {
 
 /// The hooks whose links are not pinned for `agent`.
 #[must_use]
-pub fn missing(pins: &Pins, agent: AgentId) -> Vec<&'static str> {
-    HOOKS.iter().map(|(hook, _)| *hook).filter(|hook| !pin(pins, agent, hook).exists()).collect()
+pub fn missing(pins: &Pins, security: &SecurityHooks, agent: AgentId) -> Vec<&'static str> {
+    hooks(security).map(|(hook, _)| hook).filter(|hook| !pin(pins, agent, hook).exists()).collect()
+}
+
+/// Those of the cgroup above all agents: the authority first.
+fn hooks(security: &SecurityHooks) -> impl Iterator<Item = (&'static str, AttachType)> {
+    HOOKS.into_iter().chain(security.programs().map(|hook| (hook, AttachType::SecurityHook)))
 }
 
 fn attach_one(
@@ -88,5 +100,9 @@ fn attach_one(
 
 /// Beside those of the cgroup above all agents: a bpffs takes no dots in names.
 fn pin(pins: &Pins, agent: AgentId, hook: &str) -> PathBuf {
-    pins.links().join(format!("adopted-{agent}-{hook}"))
+    pins.links().join(format!("{}{hook}", prefix(agent)))
+}
+
+fn prefix(agent: AgentId) -> String {
+    format!("adopted-{agent}-")
 }
