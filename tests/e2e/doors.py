@@ -22,7 +22,8 @@ def make_ring():
 def make_map():
     """BPF_MAP_CREATE: an array of one entry of eight octets."""
     attributes = (ctypes.c_uint32 * 18)(2, 4, 8, 1)
-    demand(LIBC.syscall(321, 0, attributes, ctypes.sizeof(attributes)))  # bpf(2)
+    bpf = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
+    demand(LIBC.syscall(bpf, 0, attributes, ctypes.sizeof(attributes)))
 
 
 def open_device(path):

@@ -238,7 +238,7 @@ pub struct StartedAgent {
     /// Of a sealed agent: the namespaces that it is to be in.
     #[serde(default)]
     pub seal: Option<Seal>,
-    /// What the launcher's filter of system calls can leave to the kernel programs.
+    /// What the launcher can leave to the kernel programs.
     #[serde(default)]
     pub recorded: Recorded,
     /// The number of the next record, so that the asker can read what concerns this run.
@@ -254,8 +254,8 @@ pub struct Seal {
     pub capabilities: Vec<String>,
 }
 
-/// What programs on the kernel's security hooks deny, with a record. What a filter of system calls
-/// denies leaves none.
+/// What programs on the kernel's security hooks deny, with a record. What the launcher denies in
+/// their place leaves none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Recorded {
@@ -265,6 +265,8 @@ pub struct Recorded {
     pub rings: bool,
     /// bpf(2).
     pub bpf: bool,
+    /// Abstract Unix sockets of processes outside.
+    pub abstract_sockets: bool,
 }
 
 /// The answer to `POST /v1/reload`, once every policy was replaced.

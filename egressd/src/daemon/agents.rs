@@ -326,6 +326,9 @@ impl Daemon {
                 sockets: self.security_hooks.hold("socket_create"),
                 rings: self.security_hooks.hold("uring_allowed"),
                 bpf: self.security_hooks.hold("bpf"),
+                abstract_sockets: ["unix_stream_connect", "unix_may_send"]
+                    .into_iter()
+                    .all(|hook| self.security_hooks.hold(hook)),
             },
             next_seq: self.feed.next_seq(),
         }

@@ -26,14 +26,14 @@ impl Daemon {
         Check { name: "kernel programs".to_owned(), passed, detail }
     }
 
-    /// Not every kernel has them: then the launcher's filter denies, and that leaves no record.
+    /// Not every kernel has them: then the launcher denies what it can, and that leaves no record.
     fn security_hooks_are_pinned(&self) -> Check {
         let hooks = &self.security_hooks;
         let (missing, count) = (self.not_pinned(hooks.programs()), hooks.programs().len());
         let detail = match (missing.as_slice(), hooks.missing()) {
             ([], None) => format!("{count} hooks are attached and pinned"),
             ([], Some(why)) => format!(
-                "{count} hooks are attached and pinned; without records, seccomp denies in place of {why}"
+                "{count} hooks are attached and pinned, not {why}; in their place seccomp, and from Linux 6.12 on Landlock, deny without records"
             ),
             (missing, _) => format!("not pinned: {}; restart egressd", missing.join(", ")),
         };

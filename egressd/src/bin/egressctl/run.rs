@@ -129,8 +129,8 @@ impl Run {
 }
 
 fn recorded(agent: &StartedAgent) -> launch::Recorded {
-    let protocol::Recorded { sockets, rings, bpf } = agent.recorded;
-    launch::Recorded { sockets, rings, bpf }
+    let protocol::Recorded { sockets, rings, bpf, abstract_sockets } = agent.recorded;
+    launch::Recorded { sockets, rings, bpf, abstract_sockets }
 }
 
 fn seal(seal: &protocol::Seal) -> anyhow::Result<launch::Seal> {

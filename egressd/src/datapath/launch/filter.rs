@@ -17,8 +17,8 @@ pub enum Families {
     WithRaw,
 }
 
-/// What the filter leaves to programs on the kernel's security hooks, which deny it with a record:
-/// what a filter denies leaves none.
+/// What is left to programs on the kernel's security hooks, which deny it with a record: what a
+/// filter denies leaves none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// Sockets of other families than the agent may make.
@@ -27,6 +27,8 @@ pub struct Recorded {
     pub rings: bool,
     /// bpf(2).
     pub bpf: bool,
+    /// Abstract Unix sockets of processes outside, of which a filter knows nothing.
+    pub abstract_sockets: bool,
 }
 
 /// Denies what is not `recorded`, and in any case rings that somebody else made, typing into the
@@ -263,8 +265,8 @@ mod tests {
         thread.join().unwrap()
     }
 
-    const NOTHING: Recorded = Recorded { sockets: false, rings: false, bpf: false };
-    const EVERYTHING: Recorded = Recorded { sockets: true, rings: true, bpf: true };
+    const NOTHING: Recorded = Recorded { sockets: false, rings: false, bpf: false, abstract_sockets: false };
+    const EVERYTHING: Recorded = Recorded { sockets: true, rings: true, bpf: true, abstract_sockets: true };
 
     fn call(number: libc::c_long, [first, second, third]: [libc::c_long; 3]) -> Errno {
         // SAFETY: the calls of these tests take no pointers.

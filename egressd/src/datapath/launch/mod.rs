@@ -12,6 +12,7 @@
 mod filter;
 mod mounts;
 mod privileges;
+mod scope;
 mod supervise;
 
 pub use filter::Recorded;
@@ -54,7 +55,7 @@ pub struct Launch {
     pub seal: Option<Seal>,
     /// Variables to set on top of our own environment.
     pub environment: Vec<(String, String)>,
-    /// What the filter of system calls leaves to the kernel programs.
+    /// What is left to the kernel programs.
     pub recorded: Recorded,
     /// Whom to run it as; None: as whom we are.
     pub user: Option<User>,
@@ -218,7 +219,12 @@ fn confine(
     privileges::close_descriptors()
         .map_err(|error| format!("failed to close inherited descriptors: {error}"))?;
     // Whatever the daemon says: what does not run here is left nothing.
-    let filter = if filter::hooks_run() { &filters.rest } else { &filters.whole };
+    let hooks_run = filter::hooks_run();
+    if !(hooks_run && launch.recorded.abstract_sockets) {
+        scope::cut_off()
+            .map_err(|error| format!("failed to cut the agent off from abstract sockets: {error}"))?;
+    }
+    let filter = if hooks_run { &filters.rest } else { &filters.whole };
     seccompiler::apply_filter(filter).map_err(|error| format!("failed to apply the seccomp filter: {error}"))
 }
 
