@@ -182,7 +182,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-const TOOLS: [(&str, &str); 22] = [
+const TOOLS: [(&str, &str); 28] = [
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
@@ -205,4 +205,10 @@ const TOOLS: [(&str, &str); 22] = [
     ("arpspoof", "dsniff"),
     ("mptcpize", "mptcpize"),
     ("scapy", "python3-scapy"),
+    ("kdig", "knot-dnsutils"),
+    ("tmux", "tmux"),
+    ("dbus-daemon", "dbus-daemon"),
+    ("dbus-send", "dbus-bin"),
+    ("git", "git"),
+    ("ssh", "openssh-client"),
 ];

@@ -25,7 +25,6 @@ pub const WAYS: &[Entry] = &[
     deputy!("B30-screen", "a session of screen", "/run/screen/S-root/1.session"),
     deputy!("B32-varlink", "systemd-resolved by varlink", "/run/systemd/resolve/io.systemd.Resolve"),
     deputy!("B32-monitor", "its monitor", "/run/systemd/resolve/io.systemd.Resolve.Monitor"),
-    deputy!("B32-nscd", "nscd", "/run/nscd/socket"),
     // The same where no list names them. Whoever looks finds another.
     deputy!("N200-buildkit", "buildkitd, which fetches", "/run/buildkit/buildkitd.sock"),
     deputy!("N203-dirmngr", "dirmngr, which fetches", "/run/user/65534/gnupg/S.dirmngr"),
@@ -327,7 +326,7 @@ macro_rules! stage {
          mkdir /run/old; mount --bind /tmp /run/old; mount -t tmpfs none /tmp; \
          for lab in /run/old/eg*/; do lab=${lab%/}; mkdir /tmp/${lab##*/}; mount --rbind $lab /tmp/${lab##*/}; done; \
          umount -l /run/old; \
-         echo 'grep -a --line-buffered {mark} > /dev/udp/{ip}/9000' > /run/forward; "
+         echo 'grep -a --line-buffered {mark} | socat -u - udp:{url}:9000' > /run/forward; "
     };
 }
 
@@ -339,7 +338,7 @@ macro_rules! listening {
             $path,
             "); chmod 755 /root; timeout 15 socat -u unix-listen:",
             $path,
-            ",fork,mode=666 exec:'bash /run/forward' & until [ -S ",
+            ",fork,mode=666 exec:'sh /run/forward' & until [ -S ",
             $path,
             " ]; do sleep 0.02; done"
         )

