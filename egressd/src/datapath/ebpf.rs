@@ -136,7 +136,9 @@ pub fn try_each(pins: &Pins, cgroup: &Cgroup) -> Result<Vec<Tried>, EbpfError> {
     let mut outcomes = Vec::new();
     for (hook, kind) in HOOKS {
         let program = object.program_mut(hook).ok_or(EbpfError::Missing(hook))?;
-        outcomes.push((hook, attach(program, hook, kind, pins, cgroup, &folder)));
+        let tried = load_and_pin(program, hook, pins)
+            .and_then(|()| attach(program, hook, kind, pins, cgroup, &folder));
+        outcomes.push((hook, tried));
     }
     let program = object.program_mut(frames::PROGRAM).ok_or(EbpfError::Missing(frames::PROGRAM))?;
     outcomes.push((frames::PROGRAM, load_and_pin(program, frames::PROGRAM, pins)));
