@@ -12,12 +12,12 @@ use anyhow::{Context, Result};
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 /// How often the proof is made anew. A round takes some milliseconds.
-pub const PROVE: Duration = Duration::from_secs(5);
+const PROVE: Duration = Duration::from_secs(5);
 
 /// The proof, and what it stands on.
 pub struct Proof {
@@ -250,6 +250,14 @@ enum Unproven {
 }
 
 impl super::Daemon {
+    /// Proves the fence for as long as the daemon lives.
+    pub(super) async fn keep_proving(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(PROVE).await;
+            self.prove().await;
+        }
+    }
+
     /// The links of the sealed agents that are served.
     pub(super) fn links(&self) -> Vec<Link> {
         let agents = self.agents.all();
@@ -257,7 +265,7 @@ impl super::Daemon {
     }
 
     /// Makes the proof anew, and freezes or thaws the agents where it turned out otherwise.
-    pub(super) async fn prove(&self) {
+    async fn prove(&self) {
         match self.proof.prove(&self.fence, &self.links()).await {
             Change::None => {}
             Change::Fell => {
