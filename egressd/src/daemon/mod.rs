@@ -199,7 +199,7 @@ impl Daemon {
         daemon.write_resolv_conf()?;
         daemon.finish_adoption()?;
         daemon.take_over()?;
-        daemon.proof.thaw();
+        daemon.proof.thaw(&daemon.cgroups_elsewhere());
         // Not before: what was denied while no daemon ran waits in the ring for agents to be known.
         let ring = datapath::report(events, Arc::clone(&daemon.agents) as _, daemon.recorder.clone());
         tokio::spawn(async move {

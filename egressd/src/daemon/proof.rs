@@ -79,7 +79,7 @@ impl Proof {
         match self.failure() {
             None => Ok(()),
             Some(failure) => {
-                self.freeze();
+                self.freeze(&[]);
                 anyhow::bail!("the self-proof failed: {failure}")
             }
         }
@@ -178,12 +178,13 @@ impl Proof {
         Check { name: "self-proof".to_owned(), passed, detail }
     }
 
-    /// Stops every agent where it is, also those that no daemon serves.
-    pub fn freeze(&self) {
+    /// Stops every agent where it is, also those that no daemon serves. Those `elsewhere` are below
+    /// no cgroup of ours.
+    pub fn freeze(&self, elsewhere: &[Cgroup]) {
         if let Err(error) = fs::write(&self.marker, "") {
             tracing::error!(%error, "the next daemon will not know that agents are frozen");
         }
-        for agent in self.agents() {
+        for agent in self.agents().chain(elsewhere.iter().cloned()) {
             if let Err(error) = agent.freeze() {
                 tracing::error!(%error, "an agent runs although nothing is proven");
             }
@@ -191,11 +192,11 @@ impl Proof {
     }
 
     /// Lets agents go on that were frozen for want of a proof, by this daemon or an earlier one.
-    pub fn thaw(&self) {
+    pub fn thaw(&self, elsewhere: &[Cgroup]) {
         if !self.marker.exists() {
             return;
         }
-        for agent in self.agents() {
+        for agent in self.agents().chain(elsewhere.iter().cloned()) {
             if let Err(error) = agent.thaw() {
                 tracing::error!(%error, "an agent stays frozen");
             }
@@ -258,6 +259,13 @@ impl super::Daemon {
         }
     }
 
+    /// The cgroups of agents that are not below ours.
+    pub(super) fn cgroups_elsewhere(&self) -> Vec<Cgroup> {
+        let agents = self.agents.all();
+        let cgroups = agents.iter().map(|running| running.home.cgroup.clone());
+        cgroups.filter(|cgroup| !cgroup.path().starts_with(self.root.path())).collect()
+    }
+
     /// The links of the sealed agents that are served.
     pub(super) fn links(&self) -> Vec<Link> {
         let agents = self.agents.all();
@@ -269,16 +277,16 @@ impl super::Daemon {
         match self.proof.prove(&self.fence, &self.links()).await {
             Change::None => {}
             Change::Fell => {
-                self.proof.freeze();
+                self.proof.freeze(&self.cgroups_elsewhere());
                 let failure = self.proof.failure().unwrap_or_default();
                 tracing::error!(failure, "the self-proof failed: agents are frozen");
                 // Again, for one that was about to start.
                 let _turn = self.changes.lock().await;
-                self.proof.freeze();
+                self.proof.freeze(&self.cgroups_elsewhere());
             }
             Change::Rose => {
                 let _turn = self.changes.lock().await;
-                self.proof.thaw();
+                self.proof.thaw(&self.cgroups_elsewhere());
             }
         }
     }
