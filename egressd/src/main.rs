@@ -55,13 +55,9 @@ fn main() -> ExitCode {
 }
 
 fn report(outcome: Result<()>) -> ExitCode {
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("egressd: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    eprintln!("egressd: {error:#}");
+    ExitCode::FAILURE
 }
 
 fn start(arguments: Arguments) -> Result<()> {

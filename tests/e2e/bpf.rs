@@ -49,6 +49,21 @@ pub fn erase_map(map: &Path, key: &[u8]) {
     bpf(MAP_DELETE, &[number(&map), key.as_ptr() as u64]).expect("an entry can be removed");
 }
 
+/// How many entries a pinned map has, whose keys have 8 octets.
+pub fn count_entries(map: &Path) -> usize {
+    let map = pinned(map);
+    let mut key: [u8; 8];
+    let mut next = [0_u8; 8];
+    let mut start = 0;
+    let mut count = 0;
+    while bpf(MAP_NEXT_KEY, &[number(&map), start, next.as_mut_ptr() as u64]).is_ok() {
+        key = next;
+        start = key.as_ptr() as u64;
+        count += 1;
+    }
+    count
+}
+
 /// An instruction, as the kernel reads it: operation, registers, offset, constant.
 pub type Instruction = (u8, u8, i16, i32);
 
@@ -109,6 +124,7 @@ pub const CONNECT4: u32 = 10;
 // enum bpf_cmd.
 const MAP_UPDATE: libc::c_int = 2;
 const MAP_DELETE: libc::c_int = 3;
+const MAP_NEXT_KEY: libc::c_int = 4;
 const PROG_LOAD: libc::c_int = 5;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;

@@ -180,6 +180,16 @@ fn the_canary_is_no_agent_and_leaves_no_record() {
     assert_eq!(fence.ctl(&["tail", "-n", "1000", "-o", "json"]).stdout, "");
 }
 
+#[test]
+fn canaries_of_earlier_daemons_take_no_room_from_agents() {
+    let mut fence = fence(COMMON);
+    for _ in 0..2 {
+        fence.shut_down();
+        fence.restart();
+    }
+    assert_eq!(bpf::count_entries(&pins(&fence).join("maps/CGROUPS")), 1);
+}
+
 /// Waits for a proof that fails and says `why`.
 fn falls(fence: &Fence, why: &str) {
     let fell = poll_for(ROUND, || (!fence.ctl(&["status", "-q"]).succeeded()).then_some(()));

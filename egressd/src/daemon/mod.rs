@@ -27,7 +27,7 @@ use agents::Agents;
 use answers::Answers;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use proof::{PROVE, Proof};
+use proof::Proof;
 use std::{
     fs,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
@@ -199,7 +199,7 @@ impl Daemon {
         daemon.write_resolv_conf()?;
         daemon.finish_adoption()?;
         daemon.take_over()?;
-        daemon.proof.thaw();
+        daemon.proof.thaw(&daemon.cgroups_elsewhere());
         // Not before: what was denied while no daemon ran waits in the ring for agents to be known.
         let ring = datapath::report(events, Arc::clone(&daemon.agents) as _, daemon.recorder.clone());
         tokio::spawn(async move {
@@ -222,6 +222,7 @@ impl Daemon {
         ));
         let mut hang_up = signal(SignalKind::hangup())?;
         let sweeper = tokio::spawn(Arc::clone(self).keep_tidy());
+        let prover = tokio::spawn(Arc::clone(self).keep_proving());
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
         tracing::info!(instance = %self.options.instance, "ready");
@@ -236,6 +237,7 @@ impl Daemon {
             }
         }
         sweeper.abort();
+        prover.abort();
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
         self.feed.close();
         self.shutdown.cancel();
@@ -251,12 +253,10 @@ impl Daemon {
     async fn keep_tidy(self: Arc<Self>) {
         let mut reap = tokio::time::interval(REAP);
         let mut sweep = tokio::time::interval(SWEEP);
-        let mut prove = tokio::time::interval_at(tokio::time::Instant::now() + PROVE, PROVE);
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = prove.tick() => self.prove().await,
                 _ = reap.tick() => self.reap().await,
                 _ = look.tick() => tokio::task::block_in_place(|| self.look_for_strangers()),
                 _ = sweep.tick() => {

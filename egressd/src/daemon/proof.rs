@@ -12,12 +12,12 @@ use anyhow::{Context, Result};
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 /// How often the proof is made anew. A round takes some milliseconds.
-pub const PROVE: Duration = Duration::from_secs(5);
+const PROVE: Duration = Duration::from_secs(5);
 
 /// The proof, and what it stands on.
 pub struct Proof {
@@ -79,7 +79,7 @@ impl Proof {
         match self.failure() {
             None => Ok(()),
             Some(failure) => {
-                self.freeze();
+                self.freeze(&[]);
                 anyhow::bail!("the self-proof failed: {failure}")
             }
         }
@@ -178,12 +178,13 @@ impl Proof {
         Check { name: "self-proof".to_owned(), passed, detail }
     }
 
-    /// Stops every agent where it is, also those that no daemon serves.
-    pub fn freeze(&self) {
+    /// Stops every agent where it is, also those that no daemon serves. Those `elsewhere` are below
+    /// no cgroup of ours.
+    pub fn freeze(&self, elsewhere: &[Cgroup]) {
         if let Err(error) = fs::write(&self.marker, "") {
             tracing::error!(%error, "the next daemon will not know that agents are frozen");
         }
-        for agent in self.agents() {
+        for agent in self.agents().chain(elsewhere.iter().cloned()) {
             if let Err(error) = agent.freeze() {
                 tracing::error!(%error, "an agent runs although nothing is proven");
             }
@@ -191,11 +192,11 @@ impl Proof {
     }
 
     /// Lets agents go on that were frozen for want of a proof, by this daemon or an earlier one.
-    pub fn thaw(&self) {
+    pub fn thaw(&self, elsewhere: &[Cgroup]) {
         if !self.marker.exists() {
             return;
         }
-        for agent in self.agents() {
+        for agent in self.agents().chain(elsewhere.iter().cloned()) {
             if let Err(error) = agent.thaw() {
                 tracing::error!(%error, "an agent stays frozen");
             }
@@ -250,6 +251,21 @@ enum Unproven {
 }
 
 impl super::Daemon {
+    /// Proves the fence for as long as the daemon lives.
+    pub(super) async fn keep_proving(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(PROVE).await;
+            self.prove().await;
+        }
+    }
+
+    /// The cgroups of agents that are not below ours.
+    pub(super) fn cgroups_elsewhere(&self) -> Vec<Cgroup> {
+        let agents = self.agents.all();
+        let cgroups = agents.iter().map(|running| running.home.cgroup.clone());
+        cgroups.filter(|cgroup| !cgroup.path().starts_with(self.root.path())).collect()
+    }
+
     /// The links of the sealed agents that are served.
     pub(super) fn links(&self) -> Vec<Link> {
         let agents = self.agents.all();
@@ -257,20 +273,20 @@ impl super::Daemon {
     }
 
     /// Makes the proof anew, and freezes or thaws the agents where it turned out otherwise.
-    pub(super) async fn prove(&self) {
+    async fn prove(&self) {
         match self.proof.prove(&self.fence, &self.links()).await {
             Change::None => {}
             Change::Fell => {
-                self.proof.freeze();
+                self.proof.freeze(&self.cgroups_elsewhere());
                 let failure = self.proof.failure().unwrap_or_default();
                 tracing::error!(failure, "the self-proof failed: agents are frozen");
                 // Again, for one that was about to start.
                 let _turn = self.changes.lock().await;
-                self.proof.freeze();
+                self.proof.freeze(&self.cgroups_elsewhere());
             }
             Change::Rose => {
                 let _turn = self.changes.lock().await;
-                self.proof.thaw();
+                self.proof.thaw(&self.cgroups_elsewhere());
             }
         }
     }

@@ -153,12 +153,15 @@ impl Fence {
         Ok(site.link.map_or(Ok(()), |link| tables.add_link(agent.id(), link))?)
     }
 
-    /// Makes known whose frames come out of `link`, which is no cell's.
+    /// As [`Self::open`], for an agent that lives in no cell and has no share of the table: it stands
+    /// for no other cgroup from then on, and frames that come out of `link` are its own.
     ///
     /// # Errors
-    /// The map cannot be written.
-    pub fn know(&self, agent: AgentId, link: &Link) -> Result<(), FenceError> {
-        Ok(self.tables().add_link(agent, link)?)
+    /// Names what could not be written.
+    pub fn open_alone(&self, agent: &Agent, site: Site<'_>, link: &Link) -> Result<(), FenceError> {
+        self.tables().forget_cgroups(agent.id());
+        self.open(agent, site)?;
+        Ok(self.tables().add_link(agent.id(), link)?)
     }
 
     /// Closes the fence around an agent that is gone, or cannot be served.

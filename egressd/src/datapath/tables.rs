@@ -111,6 +111,14 @@ impl Tables {
         self.cgroups.insert(cgroup, agent.0, 0)
     }
 
+    /// Forgets every cgroup of `agent`, which may have had others in an earlier daemon's life.
+    pub fn forget_cgroups(&mut self, agent: AgentId) {
+        let of_agent = |entry: &(u64, u32)| entry.1 == agent.0;
+        for (cgroup, _) in self.cgroups.iter().flatten().filter(of_agent).collect::<Vec<_>>() {
+            let _ = self.cgroups.remove(&cgroup);
+        }
+    }
+
     /// Replaces the listeners of an agent that is known.
     pub fn configure(&mut self, agent: AgentId, config: AgentConfig) -> Outcome {
         self.agents.insert(agent.0, config, 0)

@@ -32,6 +32,7 @@ impl Daemon {
     /// Fences the cgroup that `request` names, with the processes in it, or leaves it as it was.
     pub(super) async fn adopt_now(&self, request: AdoptAgent) -> Result<AdoptedAgent, Refusal> {
         let _turn = self.changes.lock().await;
+        self.proof.admits()?;
         let cgroup = adopt::find(&self.hierarchy, &request.cgroup).map_err(invalid)?;
         self.stands_apart(&cgroup)?;
         let name = match &request.name {
