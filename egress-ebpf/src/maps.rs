@@ -66,7 +66,7 @@ pub static FLOWS: Array<KnownFlow> = Array::with_max_entries(MAX_FLOWS, 0);
 
 /// Exact counters of denials. The daemon makes the entries with the agent.
 #[map]
-pub static COUNTERS: HashMap<CounterKey, u64> = HashMap::with_max_entries(MAX_AGENTS * 16, 0);
+pub static COUNTERS: HashMap<CounterKey, u64> = HashMap::with_max_entries(MAX_AGENTS * 32, 0);
 
 /// Denials for the daemon. When it is full, [`egress_common::LOST_EVENTS`] counts.
 #[map]

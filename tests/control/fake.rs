@@ -119,6 +119,7 @@ impl Daemon for Fake {
                 dns_v4: None,
                 dns_v6: None,
                 next_seq: self.feed.next_seq(),
+                host_sockets: false,
                 resolv_conf: None,
                 seal: None,
             })

@@ -232,6 +232,9 @@ pub struct StartedAgent {
     /// What the agent must not see: sockets, pins and logs of the daemon.
     #[serde(default)]
     pub hidden: Vec<PathBuf>,
+    /// Whether its policy lets it speak to Unix sockets of the host.
+    #[serde(default)]
+    pub host_sockets: bool,
     /// What it is to see as `/etc/resolv.conf`.
     #[serde(default)]
     pub resolv_conf: Option<PathBuf>,

@@ -320,6 +320,7 @@ impl Daemon {
             dns_v4: at(v4, dns_v4),
             dns_v6: at(v6, dns_v6),
             hidden: hidden(&self.options.config),
+            host_sockets: running.agent.policy().host_sockets(),
             resolv_conf: Some(self.resolv_conf()),
             seal: running.home.cell.as_ref().map(|cell| seal(cell, &running.agent.policy())),
             recorded: Recorded {

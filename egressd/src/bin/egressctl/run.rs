@@ -118,6 +118,7 @@ impl Run {
             cgroup: agent.cgroup.clone(),
             command: self.command.clone(),
             hidden: agent.hidden.clone(),
+            host_sockets: agent.host_sockets,
             resolv_conf: agent.resolv_conf.clone(),
             seal: agent.seal.as_ref().map(seal).transpose()?,
             recorded: recorded(agent),

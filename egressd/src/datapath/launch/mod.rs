@@ -9,6 +9,7 @@
 //! capability to make them, capabilities before the filter, the filter last, so that it binds
 //! only what follows it.
 
+mod doors;
 mod filter;
 mod mounts;
 mod privileges;
@@ -19,6 +20,7 @@ pub use filter::Recorded;
 pub use supervise::{Reap, Signals};
 
 use crate::policy::Capability;
+use doors::Doors;
 use filter::Families;
 use mounts::Views;
 use nix::{
@@ -26,7 +28,7 @@ use nix::{
     fcntl::OFlag,
     sched::{CloneFlags, setns, unshare},
     sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask},
-    unistd::{ForkResult, Pid, User, execvp, fork, pipe2, read},
+    unistd::{ForkResult, Pid, Uid, User, execvp, fork, pipe2, read},
 };
 use seccompiler::BpfProgram;
 use std::{
@@ -49,6 +51,8 @@ pub struct Launch {
     pub command: Vec<OsString>,
     /// Folders and files that the agent sees empty: sockets, pins and logs of the daemon.
     pub hidden: Vec<PathBuf>,
+    /// Whether the agent may speak to Unix sockets of the host that nobody hides.
+    pub host_sockets: bool,
     /// What the agent sees as `/etc/resolv.conf`; None: what we see.
     pub resolv_conf: Option<PathBuf>,
     /// The namespaces that a sealed agent is to be in.
@@ -187,6 +191,9 @@ fn confine(
     launcher: OwnedFd,
 ) -> Result<(), String> {
     let folder = std::env::current_dir().map_err(|error| format!("failed to find the folder: {error}"))?;
+    let user = launch.user.as_ref().map_or_else(Uid::effective, |user| user.uid);
+    // Of the host's network namespace, which is left next.
+    let doors = Doors::find(launch.host_sockets, user)?;
     let views = match &namespaces {
         Some(namespaces) => {
             namespaces.enter_network().map_err(|error| format!("failed to enter the cell: {error}"))?;
@@ -194,7 +201,7 @@ fn confine(
         }
         None => Views::OfHost,
     };
-    mounts::fence(views, launch.resolv_conf.as_deref(), &launch.hidden)?;
+    mounts::fence(views, doors, launch.resolv_conf.as_deref(), &launch.hidden)?;
     // By its path: the folder itself may be one that was just hidden.
     std::env::set_current_dir(&folder)
         .map_err(|error| format!("failed to enter `{}`: {error}", folder.display()))?;

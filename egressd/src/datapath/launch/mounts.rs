@@ -1,5 +1,6 @@
 //! What an agent sees of the file system: kernel settings that it cannot change, and nothing of ours.
 
+use super::doors::Doors;
 use nix::{
     errno::Errno,
     mount::{MsFlags, mount},
@@ -8,10 +9,7 @@ use std::{
     ffi::{CString, OsString},
     fs,
     io::{self, ErrorKind::NotFound},
-    os::unix::{
-        ffi::{OsStrExt, OsStringExt},
-        fs::FileTypeExt,
-    },
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
 };
 
@@ -24,11 +22,16 @@ pub enum Views {
 }
 
 /// Fences the mount namespace that this process was cloned into: cgroups and kernel settings become
-/// read-only with all that is mounted below them, `hidden` and the sockets of deputies empty.
+/// read-only with all that is mounted below them, `hidden` empty, and the doors to deputies closed.
 ///
 /// # Errors
 /// Names the mount that failed.
-pub fn fence(views: Views, resolv_conf: Option<&Path>, hidden: &[PathBuf]) -> Result<(), String> {
+pub fn fence(
+    views: Views,
+    doors: Doors,
+    resolv_conf: Option<&Path>,
+    hidden: &[PathBuf],
+) -> Result<(), String> {
     let root = Path::new("/");
     // Mounts of the host still arrive; ours do not leave.
     mount_with(None, root, MsFlags::MS_SLAVE | MsFlags::MS_REC)
@@ -53,23 +56,19 @@ pub fn fence(views: Views, resolv_conf: Option<&Path>, hidden: &[PathBuf]) -> Re
             Err(error) => return Err(named("make read-only", &path)(error)),
         }
     }
-    let resolver = Path::new("/etc/resolv.conf");
-    if let Some(resolv_conf) = resolv_conf.filter(|_| resolver.exists()) {
-        mount_with(Some(resolv_conf), resolver, MsFlags::MS_BIND).map_err(named("replace", resolver))?;
-    }
-    hidden.iter().try_for_each(|path| hide(path))?;
-    deputies().iter().try_for_each(|path| hide(path))
+    doors.close(resolv_conf)?;
+    hidden.iter().try_for_each(|path| hide(path))
 }
 
 const INERT: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 
-fn named(act: &'static str, path: &Path) -> impl Fn(Errno) -> String {
+pub fn named(act: &'static str, path: &Path) -> impl Fn(Errno) -> String {
     let path = path.display().to_string();
     move |error| format!("failed to {act} `{path}`: {}", error.desc())
 }
 
 /// Makes a folder or a file look empty; what is not there stays so.
-fn hide(path: &Path) -> Result<(), String> {
+pub fn hide(path: &Path) -> Result<(), String> {
     let hidden = match fs::metadata(path) {
         Ok(found) if found.is_dir() => {
             let flags = INERT | MsFlags::MS_RDONLY;
@@ -82,7 +81,7 @@ fn hide(path: &Path) -> Result<(), String> {
     hidden.map_err(named("hide", path))
 }
 
-fn mount_with(source: Option<&Path>, path: &Path, flags: MsFlags) -> nix::Result<()> {
+pub fn mount_with(source: Option<&Path>, path: &Path, flags: MsFlags) -> nix::Result<()> {
     mount(source, path, None::<&str>, flags, None::<&str>)
 }
 
@@ -114,47 +113,6 @@ const KERNEL_SETTINGS: [&str; 3] = ["/proc/sys", "/proc/sysrq-trigger", "/sys"];
 /// File systems that are views of the kernel, wherever they are mounted.
 const KERNEL_FILE_SYSTEMS: [&str; 8] =
     ["cgroup", "cgroup2", "sysfs", "bpf", "debugfs", "tracefs", "securityfs", "configfs"];
-
-/// What is there of [`DEPUTIES`], of those below the folder of every user, and of tmux.
-fn deputies() -> Vec<PathBuf> {
-    // Users choose what these paths lead to. Only sockets and real folders are hidden, lest a link
-    // hides from other agents what they need.
-    let is_socket = |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    let is_folder = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
-    let is_tmux = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"tmux-"));
-    let of_users = entries("/run/user")
-        .flat_map(|user| DEPUTIES_OF_USERS.map(|deputy| user.join(deputy)))
-        .filter(is_socket);
-    let of_tmux = entries("/tmp").filter(is_tmux).filter(is_folder);
-    DEPUTIES.map(PathBuf::from).into_iter().chain(of_users).chain(of_tmux).collect()
-}
-
-/// The entries of a folder; none where it cannot be read.
-fn entries(folder: &str) -> impl Iterator<Item = PathBuf> {
-    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
-}
-
-/// Sockets, and folders of sockets, of programs that would resolve names, start processes or type
-/// into a shell for an agent, outside its cgroup.
-const DEPUTIES: [&str; 14] = [
-    "/run/systemd/resolve/io.systemd.Resolve",
-    "/run/systemd/resolve/io.systemd.Resolve.Monitor",
-    "/run/systemd/private",
-    "/run/dbus/system_bus_socket",
-    "/run/nscd/socket",
-    "/var/run/nscd/socket",
-    "/run/docker.sock",
-    "/run/containerd/containerd.sock",
-    "/run/podman/podman.sock",
-    "/run/crio/crio.sock",
-    "/run/libvirt/libvirt-sock",
-    "/run/snapd.socket",
-    "/run/screen",
-    "/var/run/screen",
-];
-
-/// The same below `/run/user/<uid>`.
-const DEPUTIES_OF_USERS: [&str; 4] = ["bus", "systemd/private", "docker.sock", "podman/podman.sock"];
 
 /// Mount points of every file system of [`KERNEL_FILE_SYSTEMS`].
 fn kernel_mounts() -> io::Result<Vec<PathBuf>> {
