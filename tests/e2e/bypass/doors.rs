@@ -318,13 +318,13 @@ const REFUSED: &str = "whoever is handed such a descriptor is not started";
 /// What deputies are for among the agent's own processes: a Unix socket of each kind.
 const AMONG_OWN: &str = "{trick} doors.among_own";
 
-/// The stage of deputies, who forward only what a trick says, not what programs of the host look up: folders of the host's that are empty, but for those of labs, and go with
-/// the trick.
+/// The stage of deputies, who forward only what a trick says, not what programs of the host look
+/// up: folders of the host's that are empty, but for that of this lab, and go with the trick.
 macro_rules! stage {
     () => {
         "mount -t tmpfs -o mode=755 none /run; mount -t tmpfs none /var/lib; mount -t tmpfs none /root; \
          mkdir /run/old; mount --bind /tmp /run/old; mount -t tmpfs none /tmp; \
-         for lab in /run/old/eg*/; do lab=${lab%/}; mkdir /tmp/${lab##*/}; mount --rbind $lab /tmp/${lab##*/}; done; \
+         lab=${SSL_CERT_FILE%/*}; lab=${lab##*/}; mkdir /tmp/$lab; mount --rbind /run/old/$lab /tmp/$lab; \
          umount -l /run/old; \
          echo 'grep -a --line-buffered {mark} | socat -u - udp:{url}:9000' > /run/forward; "
     };
