@@ -15,7 +15,6 @@ mod tail;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use egressd::control::{Client, DEFAULT_SOCKET};
-use output::Format;
 use std::{path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
@@ -47,7 +46,7 @@ struct Cli {
 
     /// For people, or for programs
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = EVERYWHERE)]
-    output: Format,
+    output: output::Format,
 
     #[command(subcommand)]
     verb: Verb,
