@@ -84,10 +84,7 @@ fn options(arguments: Arguments) -> Result<Options> {
     config.run_dir = arguments.run_dir.unwrap_or(config.run_dir);
     config.audit_log = arguments.audit_log.unwrap_or(config.audit_log);
     let lifetime = if arguments.for_command { Lifetime::Command } else { Lifetime::Service };
-    let security_hooks = match arguments.no_security_hooks {
-        true => UseSecurityHooks::Never,
-        false => UseSecurityHooks::WhereTheKernelRunsThem,
-    };
+    let security_hooks = UseSecurityHooks::unless(arguments.no_security_hooks);
     Ok(Options { config, policies: arguments.policy, instance: arguments.instance, lifetime, security_hooks })
 }
 

@@ -27,6 +27,13 @@ pub enum UseSecurityHooks {
     Never,
 }
 
+impl UseSecurityHooks {
+    #[must_use]
+    pub fn unless(denied: bool) -> Self {
+        if denied { Self::Never } else { Self::WhereTheKernelRunsThem }
+    }
+}
+
 /// Which of [`SECURITY_HOOKS`] hold programs of ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SecurityHooks {

@@ -160,7 +160,11 @@ impl Rtnl {
         match answer.payload {
             NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
             NetlinkPayload::Error(_) => Ok(()),
-            other => Err(io::Error::other(format!("expected an acknowledgement, got {other:?}"))),
+            NetlinkPayload::Done(_)
+            | NetlinkPayload::Noop
+            | NetlinkPayload::Overrun(_)
+            | NetlinkPayload::InnerMessage(_)
+            | _ => Err(io::Error::other("expected an acknowledgement of the kernel")),
         }
     }
 }
