@@ -490,7 +490,7 @@ def knock(host, port, kind):
     print("ready", flush=True)
     while True:
         flow = socket.socket(family(host), socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
-        flow.settimeout(0.2)
+        flow.settimeout(1)
         flow.bind((source, 0))
         try:
             flow.connect((host, int(port)))

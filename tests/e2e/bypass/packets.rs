@@ -60,7 +60,9 @@ pub const WAYS: &[Entry] = &[
     .over(V6),
     way("N1-tos", "a type of service by message", "{trick} packets.ancillary {ip} 9000 {mark} 0 1 b8000000")
         .over(V4),
-    way("N1-freebind", "IP_FREEBIND", "{trick} packets.optioned {ip} 9000 {mark} 0 15 01000000").over(V4),
+    way("N1-freebind", "IP_FREEBIND", "{trick} packets.optioned {ip} 9000 {mark} 0 15 01000000")
+        .over(V4)
+        .works_as(UDP),
     way("N1-transparent", "a forged source", "{trick} forged_source {v4} 9000 {mark}")
         .at(ROOT)
         .over(V4)
