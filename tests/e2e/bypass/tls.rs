@@ -218,7 +218,6 @@ pub const WAYS: &[Entry] = &[
     http!("B65-tls", "TLS on an HTTP port", "\\x16\\x03\\x01\\x00\\x30\\x01\\x00\\x00\\x2c{mark}"),
     http!("B65-raw", "no HTTP at all", "{mark}\\r\\n\\r\\n"),
     http!("B65-long", "a head larger than anyone reads", "GET / HTTP/1.1\\r\\nHost: ok.test\\r\\nX: {mark}%0200000d\\r\\n\\r\\n"),
-    tls!("B65-curl-h2", "HTTP/2 in the clear by curl", "curl -s -m 2 {dash} --http2-prior-knowledge http://ok.test/{mark}", "curl -sSf -m 5 {dash} http://ok.test/"),
     tunnel!("B65-proxied-host", "another Host than the URI's, to the proxy", "curl -s -m 2 -H 'Host: {mark}.evil.test' http://ok.test/"),
     declared!("B65-coalescing", "two names of one certificate in one flow: declared in SECURITY.md, as fronting is"),
     // The proxy as a deputy.
