@@ -66,8 +66,7 @@ fn start(arguments: Arguments) -> Result<()> {
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)
             .context("failed to bind this daemon to the command that started it")?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(daemon::run(options))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(daemon::run(options))
 }
 
 fn options(arguments: Arguments) -> Result<Options> {

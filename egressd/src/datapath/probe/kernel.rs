@@ -40,7 +40,7 @@ pub fn must_serve() -> Result<(), KernelTooOld> {
 }
 
 pub fn findings() -> Vec<Finding> {
-    vec![version(), bpf(), types(), hierarchy(), controllers(), bpffs(), seccomp(), lsm()]
+    vec![version(), bpf(), types(), hierarchy(), controllers(), bpffs(), seccomp()]
 }
 
 fn version() -> Finding {
@@ -125,38 +125,6 @@ fn seccomp() -> Finding {
         false => line.missing(Need::Every, "filters cannot deny", "take a kernel with CONFIG_SECCOMP_FILTER"),
     }
 }
-
-fn lsm() -> Finding {
-    let line = Finding::new(Level::Kernel, "bpf lsm", "a record of what seccomp denies without one");
-    let active = active_modules();
-    match active.contains(&LSM_ID_BPF) {
-        true => line.ok("active; no program of ours uses it"),
-        false => line.degraded(
-            "not active: seccomp denies instead, and leaves no record",
-            "boot with `bpf` in `lsm=`",
-        ),
-    }
-}
-
-/// lsm_list_modules(2), Linux 6.8; empty where it cannot be told.
-fn active_modules() -> Vec<u64> {
-    let mut modules = [0_u64; 32];
-    let mut size = u32::try_from(size_of_val(&modules)).unwrap_or_default();
-    // SAFETY: the kernel writes no more than `size` octets.
-    let count = unsafe { libc::syscall(LSM_LIST_MODULES, modules.as_mut_ptr(), &raw mut size, 0) };
-    match usize::try_from(count) {
-        Ok(count) => modules.into_iter().take(count).collect(),
-        Err(_) if read("/sys/kernel/security/lsm").split(',').any(|name| name.trim() == "bpf") => {
-            vec![LSM_ID_BPF]
-        }
-        Err(_) => Vec::new(),
-    }
-}
-
-/// The same number on every architecture (include/uapi/asm-generic/unistd.h).
-const LSM_LIST_MODULES: libc::c_long = 461;
-/// include/uapi/linux/lsm.h.
-const LSM_ID_BPF: u64 = 109;
 
 /// Linux before 8520e224f547 kept one pointer for the cgroup v2 of a socket and for these.
 fn confusing_controller(mountinfo: &str, release: &str) -> Option<KernelTooOld> {

@@ -9,6 +9,7 @@ use super::{
         ebpf::{Ebpf, EbpfError, try_each},
         fence::Fence,
         frames::Frames,
+        lsm::SecurityHooks,
         lsm::UseSecurityHooks,
         nft::Nft,
         seal::{Cell, Forwarding},
@@ -53,7 +54,7 @@ fn try_all(egressd: &Path) -> Vec<Finding> {
     findings.push(table(&bench));
     if has_hooks {
         findings.extend(link(&bench));
-        findings.push(proof(&bench, egressd));
+        findings.extend(proof(&bench, egressd));
     }
     findings
 }
@@ -96,6 +97,7 @@ fn protects(hook: &str) -> &'static str {
     match hook {
         "egress" => "every packet, as it leaves",
         "ingress" => "every packet that comes in",
+        "device" => "devices of an agent's own",
         "sock_create" => "sockets other than TCP and UDP",
         "sock_release" => "the bound of an agent's sockets",
         "setsockopt" => "routes, groups and marks of an agent's choice",
@@ -154,33 +156,48 @@ fn link(bench: &Bench) -> Vec<Finding> {
 }
 
 /// All of it together, as a daemon does it before it is ready.
-fn proof(bench: &Bench, egressd: &Path) -> Finding {
+fn proof(bench: &Bench, egressd: &Path) -> Vec<Finding> {
     let line = Finding::new(Level::Proof, "self-proof", "all of the above, by what really left");
     let remedy = "look at what else judges or changes packets on this host";
     match prove(bench, egressd) {
-        Ok(findings) if findings.passed() => {
-            line.ok(format!("{} probes of a canary agent went where they must", findings.probes))
+        Ok((hooks, findings)) if findings.passed() => {
+            let found = format!("{} probes of a canary agent went where they must", findings.probes);
+            vec![security_hooks(&hooks), line.ok(found)]
         }
-        Ok(Findings { leaked, lost, .. }) => {
+        Ok((hooks, Findings { leaked, lost, .. })) => {
             let found = format!("got out: [{}]; did not arrive: [{}]", leaked.join("; "), lost.join("; "));
-            line.missing(Need::Every, found, remedy)
+            vec![security_hooks(&hooks), line.missing(Need::Every, found, remedy)]
         }
-        Err(error) => line.missing(Need::Every, error.to_string(), remedy),
+        Err(error) => vec![line.missing(Need::Every, error.to_string(), remedy)],
     }
 }
 
-fn prove(bench: &Bench, egressd: &Path) -> Result<Findings, TrialError> {
+/// What seccomp denies where these are missing, and then without a record.
+fn security_hooks(hooks: &SecurityHooks) -> Finding {
+    let line =
+        Finding::new(Level::Hooks, "bpf lsm", "a record of sockets that seccomp would deny without one");
+    match hooks.missing() {
+        None => line.ok(format!("{} programs load, attach", hooks.programs().len())),
+        Some(why) => line.degraded(
+            format!("seccomp denies in place of {why}"),
+            "boot with `bpf` in `lsm=`, on a kernel whose lockdown leaves BPF its rights",
+        ),
+    }
+}
+
+fn prove(bench: &Bench, egressd: &Path) -> Result<(SecurityHooks, Findings), TrialError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let mut canary = Canary::start(&bench.cgroup, &bench.pins, egressd)?;
-        let tables = Ebpf::load(&bench.pins, &bench.cgroup, UseSecurityHooks::default())?.tables;
+        let loaded = Ebpf::load(&bench.pins, &bench.cgroup, UseSecurityHooks::default())?;
+        let Ebpf { tables, security_hooks, .. } = loaded;
         let nft = Nft::claim(&bench.name, &bench.cgroup).map_err(io::Error::other)?;
         let frames = Frames::open(&bench.pins).map_err(io::Error::other)?;
         let fence = Fence::new(tables, nft, frames, Forwarding::new(&bench.folder));
         canary.admit(&fence)?;
         let findings = canary.prove(&fence).await;
         canary.end().await;
-        Ok(findings?)
+        Ok((security_hooks, findings?))
     })
 }
 
