@@ -5,6 +5,7 @@ use crate::{
     egress::is_loopback_address,
     error::Denied,
     maps::{Socket, socket, socket_or_insert},
+    packet::is_v4_mapped,
     report, service,
     service::Service,
     sockets::made_by_current,
@@ -158,12 +159,6 @@ fn redirect(
     let address = if is_v4 { loopback_v4() } else { loopback_v6() };
     rewrite(ctx, family, &address, port);
     Ok(())
-}
-
-#[inline(always)]
-fn is_v4_mapped(address: &Address) -> bool {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = *address;
-    (a | b | c | d | e | f | g | h | i | j) == 0 && k == 0xff && l == 0xff
 }
 
 /// What the hook's context says, with `0.0.0.0` and `::` as what the kernel makes of them.

@@ -161,6 +161,9 @@ struct NeighbourMessage {
     target: Address,
 }
 
+/// Where `fe80::1` is asked for: its solicited-node address (RFC 4291, section 2.7.1).
+const GATEWAY_GROUP: Address = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 1];
+
 const ICMPV6: u8 = 58;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
@@ -189,8 +192,14 @@ fn asks_for_gateway(skb: *const __sk_buff, link: &LinkConfig) -> bool {
                     && message.next_header == ICMPV6
                     && message.hop_limit == 255
                     && message.source == link.v6
+                    && message.code == 0
+                    // The message, and at most the option with an Ethernet address.
+                    && (message.payload_length == [0, 24] || message.payload_length == [0, 32])
                     && match message.kind {
-                        NEIGHBOUR_SOLICITATION => message.target == GATEWAY_V6,
+                        NEIGHBOUR_SOLICITATION => {
+                            message.target == GATEWAY_V6
+                                && (message.destination == GATEWAY_V6 || message.destination == GATEWAY_GROUP)
+                        }
                         NEIGHBOUR_ADVERTISEMENT => {
                             message.target == link.v6 && message.destination == GATEWAY_V6
                         }

@@ -44,6 +44,9 @@ pub fn create(ctx: &LsmContext) -> Result<(), (Asked, Denied)> {
         Err(denied) => return Err((asked, denied)),
     };
     match family {
+        AF_NETLINK if protocol == NETLINK_GENERIC => {
+            Err((asked, Denied::because(DropReason::SocketTypeNotAllowed)))
+        }
         AF_PACKET | AF_XDP | AF_NETLINK if keeps_raw_frames(agent) => Ok(()),
         _ => Err((asked, Denied::because(DropReason::SocketTypeNotAllowed))),
     }
@@ -170,3 +173,5 @@ const AF_NETLINK: i32 = 16;
 const AF_PACKET: i32 = 17;
 const AF_XDP: i32 = 44;
 const NETLINK_ROUTE: i32 = 0;
+/// By which a device would be told to leave checksums to others.
+const NETLINK_GENERIC: i32 = 16;

@@ -140,10 +140,17 @@ fn read_v4<const AT: usize>(skb: *const __sk_buff) -> Result<Packet, Denied> {
 #[inline(always)]
 fn read_v6<const AT: usize>(skb: *const __sk_buff) -> Result<Packet, Denied> {
     let header = unsafe { &*at::<Ipv6Header>(skb, AT).ok_or(NOT_PLAIN)? };
-    if header.version_and_flow[0] >> 4 != 6 {
+    // A v4-mapped address is never on a wire (RFC 4291, section 2.5.5.2), and would be taken for IPv4.
+    if header.version_and_flow[0] >> 4 != 6 || is_v4_mapped(&header.destination) {
         return Err(NOT_PLAIN);
     }
     read_transport(skb, AT + 40, header.next_header, (header.source, header.destination))
+}
+
+#[inline(always)]
+pub fn is_v4_mapped(address: &Address) -> bool {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = *address;
+    (a | b | c | d | e | f | g | h | i | j) == 0 && k == 0xff && l == 0xff
 }
 
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! The nftables ruleset, as text: what the agents may do should the programs ever be missing.
 
 use super::{seal::Link, tables::NetworkEntry};
-use egress_common::{AGENT_MAC, GATEWAY_V4};
+use egress_common::{AGENT_MAC, GATEWAY_V4, GATEWAY_V6};
 use ipnet::IpNet;
 use std::{
     collections::BTreeSet,
@@ -75,8 +75,15 @@ pub fn ruleset(table: &str, root: (&str, usize), seals: &Seals, shares: &[Share]
     line(&mut text, format_args!("\tchain forward {{"));
     line(&mut text, format_args!("\t\ttype filter hook forward priority filter; policy accept;"));
     inbound(&mut text, &seals.devices);
-    text.push_str("\t}\n");
     let Seals { devices, v4, v6 } = seals;
+    // Answers to an agent that is gone have no link to go by, and would take the way to everywhere.
+    for (word, network) in [("ip", v4), ("ip6", v6)] {
+        line(
+            &mut text,
+            format_args!("\t\t{word} daddr {network} oifname != \"{EVERY_DEVICE}\" counter drop"),
+        );
+    }
+    text.push_str("\t}\n");
     line(&mut text, format_args!("\tchain postrouting {{"));
     line(&mut text, format_args!("\t\ttype nat hook postrouting priority srcnat; policy accept;"));
     line(&mut text, format_args!("\t\tip saddr {v4} oifname != \"{devices}\" masquerade"));
@@ -84,6 +91,9 @@ pub fn ruleset(table: &str, root: (&str, usize), seals: &Seals, shares: &[Share]
     text.push_str("\t}\n}\n");
     text
 }
+
+/// Links of every daemon on this host, as a pattern of names.
+const EVERY_DEVICE: &str = "egd*";
 
 /// Nothing new goes to a sealed agent: answers only.
 fn inbound(text: &mut String, devices: &str) {
@@ -111,12 +121,16 @@ pub fn frames(table: &str, link: &Link, share: Option<&Share>) -> String {
     );
     line(&mut text, format_args!("flush chain {chain}"));
     let mut rule = |rule: std::fmt::Arguments<'_>| line(&mut text, format_args!("add rule {chain} {rule}"));
-    let gateway = Ipv4Addr::from(GATEWAY_V4);
+    let (gateway, gateway6) = (Ipv4Addr::from(GATEWAY_V4), Ipv6Addr::from(GATEWAY_V6));
+    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 1);
     rule(format_args!("ether saddr != {} counter drop", mac(AGENT_MAC)));
     rule(format_args!("ether type arp arp saddr ip {v4} arp daddr ip {gateway} accept"));
     rule(format_args!(
-        "ip6 saddr {v6} ip6 hoplimit 255 icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept"
+        "ip6 saddr {v6} ip6 daddr {{ {group}, {gateway6} }} ip6 hoplimit 255 ip6 nexthdr icmpv6 \
+         icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept"
     ));
+    // What follows an extension header is read by nft, and by no program.
+    rule(format_args!("ip6 nexthdr != {{ tcp, udp }} counter drop"));
     rule(format_args!("ip hdrlength != 5 counter drop"));
     rule(format_args!("ip frag-off & 0x3fff != 0 counter drop"));
     rule(format_args!("ip saddr {v4} ip daddr . meta l4proto . th dport @direct4_{number} accept"));
