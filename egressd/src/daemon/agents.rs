@@ -146,7 +146,8 @@ impl Daemon {
     }
 
     pub(super) fn has_room(&self) -> Result<(), Refusal> {
-        match self.agents.all().len() < usize::try_from(egress_common::MAX_AGENTS).unwrap_or(0) {
+        // The canary is one.
+        match self.agents.all().len() + 1 < usize::try_from(egress_common::MAX_AGENTS).unwrap_or(0) {
             true => Ok(()),
             false => Err(Refusal::new(RefusalKind::Busy, "the daemon serves as many agents as it can")),
         }
@@ -161,7 +162,7 @@ impl Daemon {
     ) -> anyhow::Result<Arc<Running>> {
         let id = self.memory().next_id()?;
         let cell = match request.boundary {
-            Boundary::Sealed => Some(self.take_cell()?),
+            Boundary::Sealed => Some(self.take_cell_for(&policy)?),
             Boundary::Cgroup => None,
             Boundary::Adopted => anyhow::bail!("an agent is started, or it is adopted"),
         };

@@ -1,7 +1,7 @@
 //! Cells for sealed agents. One is kept ready: making it takes longer than starting a program.
 
 use super::Daemon;
-use crate::datapath::Cell;
+use crate::{datapath::Cell, policy::Policy};
 use anyhow::{Context, Result};
 use std::{
     path::PathBuf,
@@ -10,9 +10,24 @@ use std::{
 
 impl Daemon {
     /// The cell that is ready, or a new one. Nothing passes its link yet.
-    pub(super) fn take_cell(&self) -> Result<Cell> {
+    fn take_cell(&self) -> Result<Cell> {
         let ready = self.spare_cell.lock().unwrap_or_else(PoisonError::into_inner).take();
         ready.map_or_else(|| self.make_cell(), Ok)
+    }
+
+    /// The same, for an agent that may make raw frames if `policy` says so.
+    pub(super) fn take_cell_for(&self, policy: &Policy) -> Result<Cell> {
+        let cell = self.take_cell()?;
+        if policy.capabilities().is_empty() {
+            return Ok(cell);
+        }
+        match cell.complete_checksums() {
+            Ok(()) => Ok(cell),
+            Err(error) => {
+                self.fence.demolish(&cell);
+                Err(error.into())
+            }
+        }
     }
 
     /// Makes a cell ready for the next agent, unless one is.

@@ -36,7 +36,7 @@ pub struct Recorded {
 pub fn filter(families: Families, recorded: Recorded) -> Result<BpfProgram, LaunchError> {
     let failed = |error: seccompiler::BackendError| LaunchError::Filter(error.to_string());
     let mut rules = BTreeMap::from([
-        (libc::SYS_ioctl, terminals().map_err(failed)?),
+        (libc::SYS_ioctl, requests(families).map_err(failed)?),
         (libc::SYS_io_uring_enter, Vec::new()),
         (libc::SYS_io_uring_register, Vec::new()),
     ]);
@@ -82,7 +82,15 @@ fn sockets(families: Families) -> Rules {
     match families {
         Families::WithRaw => {
             let raw = [libc::AF_PACKET, libc::AF_XDP].map(is_not);
-            Ok(vec![SeccompRule::new(usual.into_iter().chain(raw).collect::<Result<_, _>>()?)?])
+            // What ethtool speaks, among others: see `requests`.
+            let generic = [
+                argument(0, SeccompCmpOp::Eq, libc::AF_NETLINK.unsigned_abs())?,
+                argument(2, SeccompCmpOp::Eq, libc::NETLINK_GENERIC.unsigned_abs())?,
+            ];
+            Ok(vec![
+                SeccompRule::new(usual.into_iter().chain(raw).collect::<Result<_, _>>()?)?,
+                SeccompRule::new(generic.into())?,
+            ])
         }
         Families::UnixAndIp => {
             let netlink = [
@@ -108,12 +116,17 @@ fn is_packet_of_old() -> Result<SeccompCondition, seccompiler::BackendError> {
 }
 
 /// The requests by which an agent would type into the terminal that it shares with a shell outside
-/// (ioctl_tty(2), ioctl_console(2)). The kernel reads the lower half of the argument alone.
-fn terminals() -> Rules {
+/// (ioctl_tty(2), ioctl_console(2)), or have its link leave checksums to others again (ethtool(8)).
+/// The kernel reads the lower half of the argument alone.
+fn requests(families: Families) -> Rules {
     const TIOCSTI: u32 = 0x5412;
     const TIOCLINUX: u32 = 0x541C;
-    let request = |request| SeccompRule::new(vec![argument(1, SeccompCmpOp::Eq, request)?]);
-    Ok(vec![request(TIOCSTI)?, request(TIOCLINUX)?])
+    const SIOCETHTOOL: u32 = 0x8946;
+    let denied: &[u32] = match families {
+        Families::UnixAndIp => &[TIOCSTI, TIOCLINUX],
+        Families::WithRaw => &[TIOCSTI, TIOCLINUX, SIOCETHTOOL],
+    };
+    denied.iter().map(|request| SeccompRule::new(vec![argument(1, SeccompCmpOp::Eq, *request)?])).collect()
 }
 
 fn argument(index: u8, is: SeccompCmpOp, value: u32) -> Result<SeccompCondition, seccompiler::BackendError> {

@@ -9,6 +9,7 @@ use nix::fcntl::{Flock, FlockArg};
 use std::{
     fs::{self, File},
     io,
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
 };
 
@@ -41,14 +42,12 @@ impl Forwarding {
     /// # Errors
     /// Names the setting, or what `nft` said.
     pub fn ensure(&self) -> Outcome<()> {
-        if missing()?.is_empty() {
-            return Ok(());
-        }
         let _turn = self.turn()?;
         let missing = missing()?;
         if missing.is_empty() {
             return Ok(());
         }
+        missing.iter().try_for_each(|setting| write(&self.mark(setting)?, ""))?;
         // First the guard: nobody else's packet is forwarded in between.
         nft::run(&missing.iter().map(|setting| guard(setting.family)).collect::<String>())?;
         if missing.iter().any(|setting| setting.family == "ip6") {
@@ -66,13 +65,46 @@ impl Forwarding {
         if is_used() {
             return Ok(());
         }
-        for setting in &SETTINGS {
-            if nft::has_table(setting.family, GUARD)? {
-                write(setting.path, "0")?;
-                nft::run(&removal(setting.family))?;
+        for setting in self.turned_on()? {
+            write(setting.path, "0")?;
+            nft::run(&removal(setting.family))?;
+            // Nobody reads it again but to do the same once more.
+            let _ = fs::remove_file(self.mark(setting)?);
+        }
+        Ok(())
+    }
+
+    /// Puts the tables back that somebody flushed: without them, the host would forward for everybody.
+    ///
+    /// # Errors
+    /// Names the setting, or what `nft` said.
+    pub fn repair(&self) -> Outcome<()> {
+        let _turn = self.turn()?;
+        for setting in self.turned_on()? {
+            if !nft::has_table(setting.family, GUARD)? {
+                nft::run(&guard(setting.family))?;
             }
         }
         Ok(())
+    }
+
+    /// The settings that we, or another daemon, turned on.
+    fn turned_on(&self) -> Outcome<Vec<&'static Setting>> {
+        let mut found = Vec::new();
+        for setting in &SETTINGS {
+            if Path::new(&self.mark(setting)?).exists() {
+                found.push(setting);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The file that says so, of this network namespace.
+    fn mark(&self, setting: &Setting) -> Outcome<String> {
+        let number = namespace_cookie()
+            .map_err(|error| ForwardingError::Setting("/proc/self/ns/net".into(), error))?;
+        let folder = self.lock.parent().unwrap_or(Path::new("/run"));
+        Ok(folder.join(format!("forwarding-{number}-{}", setting.family)).display().to_string())
     }
 
     fn turn(&self) -> Outcome<Flock<File>> {
@@ -81,6 +113,23 @@ impl Forwarding {
         Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| named(error.into()))
     }
 }
+
+/// What tells this network namespace from every other since the kernel started: SO_NETNS_COOKIE,
+/// Linux 5.14.
+fn namespace_cookie() -> io::Result<u64> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
+    // SAFETY: the option takes 8 octets, which `cookie` has.
+    let result = unsafe {
+        let value = (&raw mut cookie).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, value, &raw mut length)
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// include/uapi/asm-generic/socket.h.
+const SO_NETNS_COOKIE: libc::c_int = 71;
 
 struct Setting {
     path: &'static str,

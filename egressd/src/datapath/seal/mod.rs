@@ -5,6 +5,7 @@
 
 mod forwarding;
 mod namespaces;
+mod offload;
 pub(super) mod rtnl;
 
 pub use forwarding::{Forwarding, ForwardingError};
@@ -115,7 +116,22 @@ impl Cell {
         self.link.furnish_outside().map_err(named("set up"))
     }
 
-    /// Removes link and namespaces. Processes that are still inside have no way out.
+    /// Has the inner end complete checksums itself. Who makes raw frames chooses where one is to be
+    /// written: left to a later device, it would change a destination that was judged.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn complete_checksums(&self) -> Result<(), CellError> {
+        let done = self.namespaces().within(|| offload::take_over_checksums(INNER));
+        done.and_then(|done| done).map_err(|error| self.failed("complete the checksums of", error))
+    }
+
+    /// Removes the link. Processes that are still inside have no way out.
+    pub fn cut(&self) {
+        cut(&self.link.name);
+    }
+
+    /// Removes what is left: from then on the number is another cell's.
     pub fn remove(&self) {
         remove(&self.folder, &self.link.name);
     }
@@ -141,6 +157,12 @@ impl Cell {
 }
 
 impl Link {
+    /// Whether the host's end is still there.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        index(&self.name).is_ok_and(|index| index == self.index)
+    }
+
     /// Indices are the kernel's, and no two devices of a namespace share one: so no two agents, of
     /// whichever daemon, share an address.
     fn new(name: String, index: u32, number: u32) -> Self {
@@ -223,11 +245,15 @@ fn claim(folder: &Path) -> Result<u32, CellError> {
     Err(CellError::Full)
 }
 
-fn remove(folder: &Path, link: &str) {
+fn cut(link: &str) {
     // What is not there needs no removing.
     if let Ok(index) = index(link) {
         let _ = Rtnl::open().and_then(|rtnl| rtnl.delete(index));
     }
+}
+
+fn remove(folder: &Path, link: &str) {
+    cut(link);
     Namespaces::held_in(folder).release();
     let _ = fs::remove_dir(folder);
 }
