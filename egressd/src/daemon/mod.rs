@@ -299,10 +299,12 @@ fn remove_everything(options: &Options) {
     let root = || anyhow::Ok(Hierarchy::find()?.create(&cgroup_name(&options.instance))?);
     Cell::sweep(&run_dir.join("cells"), &options.instance, &[]);
     let outcomes = [
+        // First, for what still runs there would run without a fence.
+        ("processes", root().and_then(|root| Ok(root.remove_with_all()?))),
         ("forwarding", forwarding().restore().map_err(anyhow::Error::from)),
         ("nft table", root().and_then(|root| Ok(Nft::claim(&options.instance, &root)?.delete()?))),
         ("pins", Pins::open(&run_dir.join("bpf")).and_then(Pins::remove).map_err(anyhow::Error::from)),
-        ("cgroup", root().and_then(|root| Ok(root.remove_with_all()?))),
+        ("cgroup", root().and_then(|root| Ok(root.remove()?))),
         ("run folder", fs::remove_dir_all(run_dir).map_err(anyhow::Error::from)),
     ];
     for (what, outcome) in outcomes {

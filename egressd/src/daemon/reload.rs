@@ -67,7 +67,8 @@ impl Daemon {
                 return Err(Refusal::new(RefusalKind::Failed, message));
             }
         }
-        Ok(())
+        // Also what is of no single agent, should somebody have flushed it.
+        self.fence.apply_table().map_err(|error| Refusal::new(RefusalKind::Failed, format!("{error:#}")))
     }
 
     fn put_in_force(&self, new: Replacement) -> anyhow::Result<()> {

@@ -27,7 +27,8 @@ impl Daemon {
                 Ok(agent) => recognised.push(agent),
                 Err(error) => {
                     tracing::error!(agent = %name, "stays denied: {error:#}");
-                    self.deny_all(id, cgroup_id);
+                    // The table follows, for all of them together.
+                    self.fence.forget(id, cgroup_id);
                 }
             }
         }

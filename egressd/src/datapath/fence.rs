@@ -72,8 +72,10 @@ impl Fence {
     pub fn demolish(&self, cell: &Cell) {
         // A chain goes with its device on some kernels; then there is none to be removed.
         let _ = self.nft().forget(cell.link());
-        cell.remove();
+        cell.cut();
         self.frames.lock().unwrap_or_else(PoisonError::into_inner).detach(&cell.link().name);
+        // Last, for it gives the number to the next cell.
+        cell.remove();
     }
 
     /// Has the host forward for sealed agents whose policy has direct flows.
@@ -129,6 +131,7 @@ impl Fence {
     /// # Errors
     /// `nft` refuses.
     pub fn apply_table(&self) -> Result<(), FenceError> {
+        self.forwarding.repair()?;
         Ok(self.nft().apply()?)
     }
 
@@ -164,6 +167,12 @@ impl Fence {
         Ok(self.tables().add_link(agent.id(), link)?)
     }
 
+    /// Takes from the maps what an agent may do, and from what the next [`Fence::apply_table`] applies.
+    pub fn forget(&self, agent: AgentId, cgroup_id: u64) {
+        self.tables().remove_agent(agent, cgroup_id);
+        self.nft().remove(agent.0);
+    }
+
     /// Closes the fence around an agent that is gone, or cannot be served.
     ///
     /// # Errors
@@ -191,8 +200,10 @@ impl Fence {
             // Last: from here on open flows are judged again, by maps that are complete.
             tables.configure(agent.id(), leave::with_policy(site.listeners, &policy))?;
         }
-        let direct = self.direct_of(agent.id(), &policy);
+        // Under the lock, so that no grant comes in between and is forgotten. Maps are locked within it,
+        // and never the other way round.
         let mut nft = self.nft();
+        let direct = self.direct_of(agent.id(), &policy);
         if let Some(share) = nft.share(agent.id().0) {
             share.networks = leave::networks(policy.allow());
             share.direct = direct;
@@ -250,23 +261,25 @@ impl Fence {
             tables.grant(agent.id(), grant, moment)?;
         }
         drop(tables);
-        let direct = leave::direct(&grants);
         // What the proxy dials needs no leave of the table, and does not wait for it.
-        if direct.is_empty() { Ok(()) } else { self.open_directly(agent, &policy, &direct) }
+        if leave::direct(&grants).is_empty() { Ok(()) } else { self.open_directly(agent, grants) }
     }
 
-    fn open_directly(&self, agent: &Agent, policy: &Policy, direct: &[Direct]) -> Result<(), FenceError> {
+    fn open_directly(&self, agent: &Agent, mut grants: Vec<Grant>) -> Result<(), FenceError> {
         let id = agent.id();
         let mut nft = self.nft();
-        nft.add_direct(id.0, direct)?;
+        // A reload may have come before this lock, and has said what the table holds.
+        let policy = agent.policy();
+        grants.retain(|grant| policy.opens(grant));
+        nft.add_direct(id.0, &leave::direct(&grants))?;
         let is_full = |nft: &mut Nft| nft.share(id.0).is_some_and(|share| share.direct.len() > MAX_DIRECT);
         if !is_full(&mut nft) {
             return Ok(());
         }
         drop(nft);
         self.tables().retire_direct(id, MAX_DIRECT / 2);
-        let direct = self.direct_of(id, policy);
         let mut nft = self.nft();
+        let direct = self.direct_of(id, &agent.policy());
         if let Some(share) = nft.share(id.0) {
             share.direct = direct;
         }

@@ -88,6 +88,8 @@ impl Nft {
         match self.shares.get(&agent) {
             Some(share) => match &share.place {
                 Place::Cgroup { .. } => self.apply(),
+                // An agent that is root of its network may have removed it: then no frame comes.
+                Place::Link(link) if !link.is_there() => Ok(()),
                 Place::Link(link) => run(&ruleset::frames(&self.table, link, Some(share))),
             },
             None => Ok(()),
