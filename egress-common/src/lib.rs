@@ -25,6 +25,7 @@ pub use grant::{
 };
 pub use link::{
     AGENT_MAC, FLOWS_PER_LINK, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, KnownFlow, LinkConfig, MAX_FLOWS,
+    PLACES_PER_FLOW,
 };
 pub use offsets::Offsets;
 pub use probe::FENCE_PROBE;

@@ -18,6 +18,10 @@ pub const GATEWAY_V6: Address = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 /// place to another of the same agent ends with its grant.
 pub const FLOWS_PER_LINK: u32 = 512;
 
+/// Places among which a flow finds one. Those of flows that have ended are free again, so that the
+/// flows that are open have to fill four before one is lost.
+pub const PLACES_PER_FLOW: u32 = 4;
+
 /// Places of known flows: as many links as agents.
 pub const MAX_FLOWS: u32 = MAX_AGENTS * FLOWS_PER_LINK;
 
@@ -45,7 +49,8 @@ pub struct KnownFlow {
     pub rule: u32,
     /// The policy by which it was judged last.
     pub generation: u32,
-    pub zero: u32,
+    /// 1 once one end has said that it ends.
+    pub closing: u32,
 }
 
 const _: () = assert!(size_of::<LinkConfig>() == 40);

@@ -10,7 +10,7 @@ use crate::{
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_pull_data, programs::TcContext};
 use egress_common::{
     AGENT_MAC, Address, DropReason, FLOWS_PER_LINK, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, Hook, KnownFlow,
-    LinkConfig, TCP, v4_mapped,
+    LinkConfig, PLACES_PER_FLOW, TCP, v4_mapped,
 };
 
 /// Whether one frame may go on.
@@ -79,22 +79,15 @@ fn may_leave(skb: *const __sk_buff, link: &LinkConfig) -> Result<(), Denied> {
 fn flow(link: &LinkConfig, packet: &Packet) -> Result<(), Denied> {
     let (agent, to, port) = (link.agent, &packet.destination, packet.destination_port);
     let generation = service::config(agent)?.generation;
-    let place = FLOWS.get_ptr_mut(place(link, packet)).ok_or(Denied::because(DropReason::QuotaExceeded))?;
-    let known = unsafe { &mut *place };
     match verdict::judge(agent, packet.transport, to, port) {
         // Frames that went around the redirect of their socket were judged by no proxy.
         Ok(pass) if pass.through_proxy => Err(Denied::because(DropReason::AddressNotGranted)),
         Ok(pass) => {
-            let new = known_flow(agent, packet, pass.rule, generation);
-            if *known != new {
-                *known = new;
-            }
+            remember(link, packet, pass.rule, generation);
             Ok(())
         }
         Err(denied) if denied.reason as u32 == DropReason::GrantExpired as u32 && !packet.opens => {
-            if *known != known_flow(agent, packet, known.rule, known.generation) || known.rule == 0 {
-                return Err(denied);
-            }
+            let known = find(link, packet).ok_or(denied)?;
             if known.generation != generation {
                 verdict::judge_again(agent, packet.transport, to, port, known.rule)?;
                 known.generation = generation;
@@ -105,31 +98,74 @@ fn flow(link: &LinkConfig, packet: &Packet) -> Result<(), Denied> {
     }
 }
 
+/// Writes down a flow that a live grant covers. Of TCP its first segment does that: what follows the
+/// last one would write it down again.
 #[inline(always)]
-fn known_flow(agent: u32, packet: &Packet, rule: u32, generation: u32) -> KnownFlow {
-    KnownFlow {
-        destination: packet.destination,
-        source_port: packet.source_port,
-        destination_port: packet.destination_port,
-        transport: u32::from(packet.transport),
-        agent,
-        rule,
-        generation,
-        zero: 0,
+fn remember(link: &LinkConfig, packet: &Packet, rule: u32, generation: u32) {
+    if let Some(known) = find(link, packet) {
+        known.rule = rule;
+        known.generation = generation;
+        known.closing = u32::from(packet.closes || (known.closing == 1 && !packet.opens));
+    } else if (packet.opens || packet.transport != TCP)
+        && let Some(place) = free_place(link, packet)
+    {
+        *place = KnownFlow {
+            destination: packet.destination,
+            source_port: packet.source_port,
+            destination_port: packet.destination_port,
+            transport: u32::from(packet.transport),
+            agent: link.agent,
+            rule,
+            generation,
+            closing: 0,
+        };
     }
 }
 
-/// Where in [`FLOWS`] a flow is known. Which flows share a place does not matter: the place names
-/// the flow that holds it.
+/// The place of a flow, if it has one.
 #[inline(always)]
-fn place(link: &LinkConfig, packet: &Packet) -> u32 {
+fn find<'a>(link: &LinkConfig, packet: &Packet) -> Option<&'a mut KnownFlow> {
+    let first = first_place(link, packet);
+    for number in 0..PLACES_PER_FLOW {
+        let known = unsafe { &mut *FLOWS.get_ptr_mut(first + number)? };
+        let is_it = known.agent == link.agent
+            && known.rule != 0
+            && known.source_port == packet.source_port
+            && known.destination_port == packet.destination_port
+            && known.transport == u32::from(packet.transport)
+            && known.destination == packet.destination;
+        if is_it {
+            return Some(known);
+        }
+    }
+    None
+}
+
+/// The place that a flow takes: one that nobody has, or whose flow ends; else that of another.
+#[inline(always)]
+fn free_place<'a>(link: &LinkConfig, packet: &Packet) -> Option<&'a mut KnownFlow> {
+    let first = first_place(link, packet);
+    for number in 0..PLACES_PER_FLOW {
+        let known = unsafe { &mut *FLOWS.get_ptr_mut(first + number)? };
+        if known.agent != link.agent || known.rule == 0 || known.closing == 1 {
+            return Some(known);
+        }
+    }
+    let number = u32::from(packet.source_port) % PLACES_PER_FLOW;
+    FLOWS.get_ptr_mut(first + number).map(|place| unsafe { &mut *place })
+}
+
+/// The first place in [`FLOWS`] at which a flow may be known. Which flows share it does not matter:
+/// each place names the flow that has it.
+#[inline(always)]
+fn first_place(link: &LinkConfig, packet: &Packet) -> u32 {
     let [.., a, b, c, d] = packet.destination;
     let mut hash = u32::from_be_bytes([a, b, c, d]);
     hash ^= u32::from(packet.source_port) << 16 | u32::from(packet.destination_port);
     hash ^= u32::from(packet.transport == TCP);
     // Multiplicative hashing: the upper bits are the well mixed ones.
     hash = hash.wrapping_mul(0x9e37_79b1) >> 16;
-    link.slot * FLOWS_PER_LINK + hash % FLOWS_PER_LINK
+    link.slot * FLOWS_PER_LINK + hash % (FLOWS_PER_LINK / PLACES_PER_FLOW) * PLACES_PER_FLOW
 }
 
 #[repr(C)]

@@ -13,6 +13,8 @@ pub struct Packet {
     pub transport: u8,
     /// A TCP segment that opens a connection.
     pub opens: bool,
+    /// One that says that its sender ends it.
+    pub closes: bool,
 }
 
 /// Where the IP header of a packet is: what a cgroup's programs see begins with it.
@@ -122,7 +124,9 @@ struct Ports {
     destination: [u8; 2],
 }
 
+const TCP_FIN: u8 = 0x01;
 const TCP_SYN: u8 = 0x02;
+const TCP_RST: u8 = 0x04;
 const TCP_ACK: u8 = 0x10;
 
 #[inline(always)]
@@ -160,12 +164,13 @@ fn read_transport(
     transport: u8,
     (source, destination): (Address, Address),
 ) -> Result<Packet, Denied> {
-    let (ports, opens) = match transport {
+    let (ports, opens, closes) = match transport {
         TCP => {
             let header = unsafe { &*at::<TcpHeader>(skb, offset).ok_or(NOT_PLAIN)? };
-            (header.ports, header.flags & (TCP_SYN | TCP_ACK) == TCP_SYN)
+            let opens = header.flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
+            (header.ports, opens, header.flags & (TCP_FIN | TCP_RST) != 0)
         }
-        UDP => (unsafe { *at::<Ports>(skb, offset).ok_or(NOT_PLAIN)? }, false),
+        UDP => (unsafe { *at::<Ports>(skb, offset).ok_or(NOT_PLAIN)? }, false, false),
         _ => return Err(NOT_PLAIN),
     };
     Ok(Packet {
@@ -175,6 +180,7 @@ fn read_transport(
         destination_port: u16::from_be_bytes(ports.destination),
         transport,
         opens,
+        closes,
     })
 }
 

@@ -269,7 +269,9 @@ impl Holdings {
             agents: agents.lines().count(),
             sealed: agents.lines().filter(|agent| agent.contains(r#""boundary":"sealed""#)).count(),
             remembered: count(&format!("find {run}/agents -name '*.json'")),
-            cgroups: count(&format!("find /sys/fs/cgroup -path '*/egressd-{name}/*' -type d -prune")),
+            cgroups: count(&format!(
+                "find /sys/fs/cgroup -path '*/egressd-{name}/*' -type d -prune ! -name .canary"
+            )),
             cells: count(&format!("find {run}/cells -mindepth 1 -maxdepth 1")),
             links: count("ip -o link"),
         }
