@@ -28,7 +28,8 @@ const START: Duration = Duration::from_secs(30);
 impl OwnDaemon {
     /// Starts a daemon, unless one answers `client`.
     pub fn unless_one_answers(client: &Client, upstream: &[String]) -> anyhow::Result<Option<Self>> {
-        match client.status() {
+        // Not its status, for which it looks at everything that it has put in force.
+        match client.agents() {
             Ok(_) => {
                 if !upstream.is_empty() {
                     complain(&anyhow!(
