@@ -18,17 +18,18 @@ use egress_common::{
 pub fn judge(ctx: &TcContext) -> bool {
     let skb = ctx.skb.skb;
     let index = unsafe { (*skb).ifindex };
-    let Some(link) = (unsafe { LINKS.get(&index) }) else {
+    // Headers that lie in pages are not seen by what follows; where that fails they are denied.
+    unsafe { bpf_skb_pull_data(skb, (*skb).len.min(HEADERS)) };
+    let link = unsafe { LINKS.get(&index) };
+    if is_chatter(skb) {
+        report::chatter(link.map_or(0, |link| link.agent));
+        return false;
+    }
+    let Some(link) = link else {
         let denied = Denied::because(DropReason::AgentUnknown);
         report::packet::<BEHIND_ETHERNET>(skb, 0, None, Hook::Frame, &denied);
         return false;
     };
-    // Headers that lie in pages are not seen by what follows; where that fails they are denied.
-    unsafe { bpf_skb_pull_data(skb, (*skb).len.min(HEADERS)) };
-    if is_chatter(skb) {
-        report::chatter(link.agent);
-        return false;
-    }
     match may_leave(skb, link) {
         Ok(()) => true,
         Err(denied) => {
