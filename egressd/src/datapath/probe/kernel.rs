@@ -74,7 +74,7 @@ fn bpf() -> Finding {
 }
 
 fn types() -> Finding {
-    let line = Finding::new(Level::Kernel, "btf", "programs that follow kernel types; none of ours does");
+    let line = Finding::new(Level::Kernel, "btf", "the security hooks, which read kernel structures");
     match Path::new("/sys/kernel/btf/vmlinux").exists() {
         true => line.ok("/sys/kernel/btf/vmlinux"),
         false => line.degraded("none", "take a kernel with CONFIG_DEBUG_INFO_BTF, for what is to come"),
