@@ -322,9 +322,12 @@ const AMONG_OWN: &str = "{trick} doors.among_own";
 /// up: folders of the host's that are empty, but for that of this lab, and go with the trick.
 macro_rules! stage {
     () => {
-        "mount -t tmpfs -o mode=755 none /run; mount -t tmpfs none /var/lib; mount -t tmpfs none /root; \
-         mkdir /run/old; mount --bind /tmp /run/old; mount -t tmpfs none /tmp; \
-         lab=${SSL_CERT_FILE%/*}; lab=${lab##*/}; mkdir /tmp/$lab; mount --rbind /run/old/$lab /tmp/$lab; \
+        "mount -t tmpfs -o mode=755 none /run; mkdir /run/old; mount --rbind / /run/old; \
+         for folder in /var/lib /root /tmp; do mount -t tmpfs none $folder; done; \
+         trick='{trick}'; tests=${trick#* }; \
+         for path in \"${tests%/egressd/*}\" \"${0%/*}\" \"${SSL_CERT_FILE%/*}\"; do \
+         case $path in /*) [ -e \"$path\" ] || \
+         { mkdir -p \"$path\" && mount --rbind \"/run/old$path\" \"$path\"; };; esac; done; \
          umount -l /run/old; \
          echo 'grep -a --line-buffered {mark} | socat -u - udp:{url}:9000' > /run/forward; "
     };
