@@ -203,6 +203,15 @@ fn works(agent: &Agent, case: &Case, script: &str) -> Result<(), String> {
 
 /// The same trick without a fence, by someone with all that this tier has.
 fn unfenced(lab: &Lab, case: &Case) -> Leak {
+    // Some tricks race with the kernel or with a helper: one that leaks once is one that leaks.
+    let mut leaks = (0..TWIN_TRIES).map(|_| unfenced_once(lab, case));
+    let last = leaks.by_ref().take(TWIN_TRIES - 1).find(|leak| leak.frames > 0);
+    last.or_else(|| leaks.next()).expect("a twin is tried more than once")
+}
+
+const TWIN_TRIES: usize = 3;
+
+fn unfenced_once(lab: &Lab, case: &Case) -> Leak {
     let mark = mark();
     let _helper = help(lab, case, &mark);
     let position = lab.sniffer().position();
