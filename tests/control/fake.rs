@@ -9,7 +9,7 @@ use egressd::{
             Flows, Found, LogStatus, Refusal, RefusalKind, ReloadSummary, StartAgent, StartedAgent, Status,
         },
     },
-    policy::{Pattern, Policy, Protocol, Rule, RuleId, Source, Subject},
+    policy::{NameTerms, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject},
 };
 use std::{path::Path, sync::Arc};
 use tokio::{runtime::Runtime, task::JoinHandle};
@@ -197,6 +197,7 @@ pub fn policy() -> Policy {
         protocol: Some(Protocol::Tls),
         private: false,
         reason: None,
+        names: NameTerms::default(),
     };
     Policy::new(vec![rule], Vec::new())
 }

@@ -8,7 +8,8 @@ use egressd::{
     audit::{Event, Recorder},
     dns::{self, Gate, Sockets},
     policy::{
-        Agent, AgentId, AgentName, HostName, Moment, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject,
+        Agent, AgentId, AgentName, HostName, Moment, NameTerms, Pattern, Policy, Protocol, Rule, RuleId,
+        Source, Subject,
     },
 };
 use hickory_proto::{
@@ -47,7 +48,7 @@ impl Lab {
         let kernel = Arc::new(kernel);
         let (recorder, events) = Recorder::new(4096);
         let servers = dns::Upstream::to(&[upstream.address]).unwrap();
-        let gate = Gate::new(servers, kernel.clone(), recorder, clock);
+        let gate = Gate::new(Arc::new(servers), kernel.clone(), recorder, clock);
         let agent = agent(1, policy);
         let (resolver, serving) = serve(&agent, &gate).await;
         Self { agent, gate, kernel, upstream, resolver, serving, events }
@@ -122,6 +123,7 @@ pub fn rule(pattern: &str) -> Rule {
         protocol: Some(Protocol::Tls),
         private: false,
         reason: None,
+        names: NameTerms::default(),
     }
 }
 

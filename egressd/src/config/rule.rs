@@ -7,7 +7,7 @@ use super::{
     identity::RuleIds,
     packages::{Scheme, Site},
 };
-use crate::policy::{Destination, HostName, Pattern, Protocol, Rule, Source, Subject};
+use crate::policy::{Destination, HostName, NameTerms, Pattern, Protocol, Rule, Source, Subject};
 use ipnet::{IpNet, Ipv4Net};
 use serde_saphyr::{Location, Spanned};
 use std::net::IpAddr;
@@ -47,6 +47,7 @@ pub(super) fn allow(
         protocol: Some(protocol),
         private,
         reason: reason.clone(),
+        names: NameTerms::default(),
     })
 }
 
@@ -68,6 +69,7 @@ pub(super) fn deny(
         protocol,
         private: false,
         reason: reason.clone(),
+        names: NameTerms::default(),
     })
 }
 
@@ -90,6 +92,7 @@ pub(super) fn registry(site: &Site, word: &str, source: &Source, ids: &mut RuleI
         protocol: Some(protocol),
         private: site.private,
         reason: Some(format!("registry that this machine is configured for ({word})")),
+        names: NameTerms::default(),
     })
 }
 

@@ -171,7 +171,7 @@ fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Pattern, Rule, RuleId, Source, Subject};
+    use crate::policy::{NameTerms, Pattern, Rule, RuleId, Source, Subject};
 
     #[test]
     fn an_explanation_is_what_the_enforcing_matcher_says() {
@@ -224,6 +224,7 @@ mod tests {
             protocol: Some(protocol),
             private: false,
             reason: None,
+            names: NameTerms::default(),
         };
         Policy::new(vec![rule(1, 443, Protocol::Tls), rule(2, 5432, Protocol::Tcp)], Vec::new())
     }

@@ -168,7 +168,8 @@ impl Daemon {
         let fence = Arc::new(Fence::new(tables, nft, frames, forwarding()));
         proof.must_pass(&fence).await?;
         let agents = Arc::new(Agents::default());
-        let names = dns::Gate::new(upstream, Arc::clone(&fence) as _, recorder.clone(), datapath::now);
+        let names =
+            dns::Gate::new(Arc::new(upstream), Arc::clone(&fence) as _, recorder.clone(), datapath::now);
         let server_names = proxy::Gate::new(
             recorder.clone(),
             datapath::now,

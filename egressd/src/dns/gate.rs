@@ -7,7 +7,7 @@ use super::{
     query::{Family, Kind, Question, parse},
     report::{Asker, Refusal, unreadable},
     screen::{MAX_ADDRESSES, grants, screen},
-    upstream::Upstream,
+    upstream::Ask,
 };
 use crate::{
     audit::Recorder,
@@ -28,7 +28,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// The resolver that all agents share: it knows no agent but by the socket that asks.
 pub struct Gate {
-    upstream: Arc<Upstream>,
+    upstream: Arc<dyn Ask>,
     sink: Arc<dyn GrantSink>,
     recorder: Recorder,
     clock: fn() -> Moment,
@@ -38,13 +38,21 @@ pub struct Gate {
 impl Gate {
     #[must_use]
     pub fn new(
-        upstream: Upstream,
+        upstream: Arc<dyn Ask>,
         sink: Arc<dyn GrantSink>,
         recorder: Recorder,
         clock: fn() -> Moment,
     ) -> Arc<Self> {
-        let upstream = Arc::new(upstream);
         Arc::new(Self { upstream, sink, recorder, clock, lookups: Mutex::default() })
+    }
+
+    /// The reply to one message; None where there must be none.
+    pub async fn reply(&self, asker: &Asker, message: &[u8]) -> Option<Vec<u8>> {
+        match self.judge(asker, message) {
+            Judgement::Silence => None,
+            Judgement::Reply(reply) => Some(reply),
+            Judgement::LookUp(lookup) => Some(self.answer(asker, lookup).await),
+        }
     }
 
     /// Judges one message, without waiting and without a byte to any upstream.

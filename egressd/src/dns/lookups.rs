@@ -6,7 +6,7 @@
 use super::{
     chain::Found,
     query::Family,
-    upstream::{DEADLINE, LookupError, Upstream},
+    upstream::{Ask, DEADLINE, LookupError},
 };
 use crate::policy::{HostName, Moment};
 use futures_util::{FutureExt, future::Shared};
@@ -70,7 +70,7 @@ impl Lookups {
     /// Upstream brought nothing.
     pub async fn find(
         &self,
-        upstream: &Arc<Upstream>,
+        upstream: &Arc<dyn Ask>,
         name: &HostName,
         family: Family,
     ) -> Result<Found, LookupError> {
@@ -80,7 +80,7 @@ impl Lookups {
         found.map(|found| with_ttl(found, |_| seconds))
     }
 
-    fn fetch(&self, upstream: &Arc<Upstream>, name: &HostName, family: Family) -> Fetch {
+    fn fetch(&self, upstream: &Arc<dyn Ask>, name: &HostName, family: Family) -> Fetch {
         let now = (self.clock)();
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (name.clone(), family);
@@ -108,9 +108,9 @@ impl Slot {
     }
 }
 
-fn fetch(upstream: Arc<Upstream>, (name, family): Key, clock: fn() -> Moment) -> Fetch {
+fn fetch(upstream: Arc<dyn Ask>, (name, family): Key, clock: fn() -> Moment) -> Fetch {
     let outcome = async move {
-        let found = upstream.find(&name, family).await;
+        let found = upstream.ask(&name, family).await;
         let found = found.map(|found| with_ttl(found, |ttl| ttl));
         let lasts = found.as_ref().map_or(FAILURE_TTL, Found::ttl);
         (found, clock().after(lasts))

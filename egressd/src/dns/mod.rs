@@ -11,6 +11,7 @@ mod chain;
 mod gate;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
+pub mod ledger;
 mod lookups;
 mod query;
 mod report;
@@ -19,6 +20,9 @@ mod serve;
 mod tcp;
 mod upstream;
 
+pub use chain::Found;
 pub use gate::Gate;
+pub use query::Family;
+pub use report::Asker;
 pub use serve::{Sockets, serve};
-pub use upstream::{Upstream, UpstreamError};
+pub use upstream::{Ask, LookupError, Upstream, UpstreamError};

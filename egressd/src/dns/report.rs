@@ -130,7 +130,12 @@ fn codes(reason: Reason) -> (Code, Info) {
         | Reason::PortNotAllowed
         | Reason::ProtocolNotAllowed
         | Reason::AddressSpecialPurpose
-        | Reason::RuleRemoved => (Code::Refused, Info::Blocked),
+        | Reason::RuleRemoved
+        | Reason::ResolverNotAllowed
+        | Reason::LeakBudgetSpent
+        | Reason::NamesFrozen
+        | Reason::NameSuspicious
+        | Reason::AgentQuarantined => (Code::Refused, Info::Blocked),
         Reason::NameInvalid | Reason::QueryTypeNotAllowed | Reason::QueryMalformed | Reason::AgentUnknown => {
             (Code::Refused, Info::Prohibited)
         }

@@ -21,13 +21,35 @@ use hickory_resolver::{
 };
 use std::{
     fmt,
+    future::Future,
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
+
+/// Where names are asked for.
+pub trait Ask: Send + Sync {
+    /// What `name` resolves to, aliases followed, within [`DEADLINE`].
+    fn ask<'a>(
+        &'a self,
+        name: &'a HostName,
+        family: Family,
+    ) -> Pin<Box<dyn Future<Output = Result<Found, LookupError>> + Send + 'a>>;
+}
+
+impl Ask for Upstream {
+    fn ask<'a>(
+        &'a self,
+        name: &'a HostName,
+        family: Family,
+    ) -> Pin<Box<dyn Future<Output = Result<Found, LookupError>> + Send + 'a>> {
+        Box::pin(self.find(name, family))
+    }
+}
 
 /// The resolvers that are asked, in their order, beginning with the one that answered last.
 pub struct Upstream {
@@ -70,7 +92,7 @@ impl Upstream {
     ///
     /// # Errors
     /// No resolver answered, or not with anything that can be used.
-    pub(super) async fn find(&self, name: &HostName, family: Family) -> Result<Found, LookupError> {
+    async fn find(&self, name: &HostName, family: Family) -> Result<Found, LookupError> {
         let found = tokio::time::timeout(DEADLINE, self.follow(name, family)).await;
         found.unwrap_or(Err(LookupError::Deadline))
     }
@@ -199,7 +221,7 @@ pub enum UpstreamError {
 
 /// Why a lookup brought nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum LookupError {
+pub enum LookupError {
     #[error("no upstream resolver answered within {} s", DEADLINE.as_secs())]
     Deadline,
     #[error("upstream resolver {address} failed: {why}")]

@@ -6,24 +6,26 @@ use super::{
     flow::{Destination, Flow},
     grant::{Grant, Grants},
     host::HostName,
+    leaks::{LeakBudget, LeakTerms, Wildcard},
     moment::Moment,
     rule::{Protocol, Rule, Subject},
 };
 use std::net::IpAddr;
 
 /// The compiled rules of one agent. The default allows nothing.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     allow: Vec<Rule>,
     deny: Vec<Rule>,
     capabilities: Vec<Capability>,
     host_sockets: bool,
+    leaks: LeakTerms,
 }
 
 impl Policy {
     #[must_use]
     pub fn new(allow: Vec<Rule>, deny: Vec<Rule>) -> Self {
-        Self { allow, deny, capabilities: Vec::new(), host_sockets: false }
+        Self { allow, deny, capabilities: Vec::new(), host_sockets: false, leaks: LeakTerms::default() }
     }
 
     /// The same, for an agent that keeps `capabilities` over its own network namespace.
@@ -36,6 +38,27 @@ impl Policy {
     #[must_use]
     pub fn with_host_sockets(self, host_sockets: bool) -> Self {
         Self { host_sockets, ..self }
+    }
+
+    /// The same, for an agent that may let out through names what `leaks` says.
+    #[must_use]
+    pub fn with_leaks(self, leaks: LeakTerms) -> Self {
+        Self { leaks, ..self }
+    }
+
+    /// What the agent may let out through names.
+    #[must_use]
+    pub fn leaks(&self) -> &LeakTerms {
+        &self.leaks
+    }
+
+    /// The same without its wildcards, for an agent in quarantine.
+    #[must_use]
+    pub fn exact_only(&self) -> Self {
+        let is_exact =
+            |rule: &&Rule| !matches!(&rule.subject, Subject::Host(pattern) if pattern.is_wildcard());
+        let allow = self.allow.iter().filter(is_exact).cloned().collect();
+        Self { allow, ..self.clone() }
     }
 
     /// Whether the agent may speak to Unix sockets that processes outside have bound to paths.
@@ -85,6 +108,9 @@ impl Policy {
         let mut denied = None;
         let mut openings: Vec<Opening> = Vec::new();
         let mut private = false;
+        let mut types: Vec<u16> = Vec::new();
+        let mut wildcard = None;
+        let mut is_exact = false;
         for rule in self.allow.iter().filter(|rule| covers_name(rule, name)) {
             for (port, protocol) in rule.ports.iter().filter_map(|port| Some((*port, rule.protocol?))) {
                 if let Some(deny) = self.denying(|deny| covers_name(deny, name), port, protocol) {
@@ -93,13 +119,19 @@ impl Policy {
                 }
                 // What addresses a name may have is said of the name, whichever rule says it.
                 private |= rule.private;
+                types.extend(&rule.names.types);
+                match wildcard_of(rule) {
+                    Some(held) => wildcard = wildcard.or(Some(held)),
+                    None => is_exact = true,
+                }
                 if !openings.iter().any(|held| (held.port, held.protocol) == (port, protocol)) {
                     openings.push(Opening { port, protocol, rule: rule.id });
                 }
             }
         }
         if !openings.is_empty() {
-            return Ok(Leave { name: name.clone(), openings, private });
+            let wildcard = wildcard.filter(|_| !is_exact);
+            return Ok(Leave { name: name.clone(), openings, private, types, wildcard });
         }
         let by_name = || self.deny.iter().find(|deny| covers_name(deny, name));
         Err(denied
@@ -241,6 +273,17 @@ fn covers_name(rule: &Rule, name: &HostName) -> bool {
         Subject::Host(pattern) => pattern.matches(name),
         Subject::Network(_) => false,
     }
+}
+
+/// The wildcard of a rule for names; None of a rule with an exact one.
+fn wildcard_of(rule: &Rule) -> Option<Wildcard> {
+    let Subject::Host(pattern) = &rule.subject else { return None };
+    pattern.is_wildcard().then(|| Wildcard {
+        zone: pattern.name().clone(),
+        rule: rule.id,
+        source: rule.source.clone(),
+        budget: rule.names.leak_budget.unwrap_or(LeakBudget::RULE),
+    })
 }
 
 fn permit(flow: &Flow, address: Option<IpAddr>, rule: &Rule) -> Permit {

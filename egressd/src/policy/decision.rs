@@ -3,6 +3,7 @@
 use super::{
     flow::Destination,
     host::HostName,
+    leaks::Wildcard,
     rule::{Protocol, RuleId, Source},
 };
 use std::{fmt, net::IpAddr};
@@ -57,6 +58,8 @@ pub struct Leave {
     pub(super) name: HostName,
     pub(super) openings: Vec<Opening>,
     pub(super) private: bool,
+    pub(super) types: Vec<u16>,
+    pub(super) wildcard: Option<Wildcard>,
 }
 
 /// One (port, protocol) that a rule opens at the addresses of a name.
@@ -83,6 +86,19 @@ impl Leave {
     #[must_use]
     pub fn private(&self) -> bool {
         self.private
+    }
+
+    /// Whether records of this type may be asked for, beside A and AAAA.
+    #[must_use]
+    pub fn has_type(&self, number: u16) -> bool {
+        self.types.contains(&number)
+    }
+
+    /// The wildcard that allows the name; None where a rule names it exactly, so that the agent chose
+    /// nothing of it.
+    #[must_use]
+    pub fn wildcard(&self) -> Option<&Wildcard> {
+        self.wildcard.as_ref()
     }
 }
 
@@ -177,6 +193,16 @@ reasons! {
     SourceForged = "source-forged",
     /// Nothing may connect to an agent.
     InboundNotAllowed = "inbound-not-allowed",
+    /// The name is a resolver's, which would answer what this one denies; a rule has to name it exactly.
+    ResolverNotAllowed = "resolver-not-allowed",
+    /// What may leak through names of this wildcard is used up; it comes back hour by hour.
+    LeakBudgetSpent = "leak-budget-spent",
+    /// Names of this wildcard look like a leak: until somebody approves, only known ones are looked up.
+    NamesFrozen = "names-frozen",
+    /// The name looks like a leak.
+    NameSuspicious = "name-suspicious",
+    /// The agent is in quarantine: only names that a rule spells out are looked up.
+    AgentQuarantined = "agent-quarantined",
     /// The agent reached one of its bounds.
     QuotaExceeded = "quota-exceeded",
     /// The kernel has no policy for this cgroup.

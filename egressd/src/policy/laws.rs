@@ -7,7 +7,7 @@ use super::{
     host::HostName,
     moment::Moment,
     pattern::Pattern,
-    rule::{Protocol, Rule, RuleId, Source, Subject},
+    rule::{NameTerms, Protocol, Rule, RuleId, Source, Subject},
 };
 
 /// A name that is read is read as itself again, in each of its spellings.
@@ -74,6 +74,7 @@ fn rule((pattern, id): (&Pattern, u32)) -> Rule {
         protocol: Some(Protocol::Tls),
         private: false,
         reason: None,
+        names: NameTerms::default(),
     }
 }
 

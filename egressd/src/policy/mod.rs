@@ -14,10 +14,12 @@ mod grant;
 mod host;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
+mod leaks;
 mod moment;
 mod pattern;
 mod remedy;
 mod rule;
+mod secrets;
 mod special;
 mod suffix;
 
@@ -28,8 +30,10 @@ pub use decision::{Denial, Leave, Opening, Permit, Reason, UnknownReason};
 pub use flow::{Destination, Flow, Origin, OriginLookup, OriginalDestination, Process, Resolve, Transport};
 pub use grant::{Grant, GrantError, GrantSink, Grants, MAX_GRANTS};
 pub use host::{HostName, HostNameError};
+pub use leaks::{LeakAction, LeakActions, LeakBudget, LeakFlag, LeakTerms, Wildcard};
 pub use moment::Moment;
 pub use pattern::{Pattern, PatternError};
 pub use remedy::remedy;
-pub use rule::{Protocol, Rule, RuleId, Source, Subject};
+pub use rule::{NameTerms, Protocol, Rule, RuleId, Source, Subject};
+pub use secrets::Secrets;
 pub use special::{SpecialPurpose, special_purpose, special_within};

@@ -53,6 +53,7 @@ fn help(reason: Reason) -> Help {
         Reason::HostNotAllowed
         | Reason::PortNotAllowed
         | Reason::ProtocolNotAllowed
+        | Reason::ResolverNotAllowed
         | Reason::AddressNotGranted => Help::Rule,
         Reason::NotTls | Reason::HelloTimeout | Reason::ServerNameMissing => Help::AnyBytes,
         Reason::AddressSpecialPurpose => Help::Private,
@@ -73,6 +74,11 @@ fn help(reason: Reason) -> Help {
         | Reason::HelloTooLarge
         | Reason::RequestMalformed
         | Reason::ServerNameNotGranted
+        // A suspicion is lifted by whoever looks at it, not by a rule.
+        | Reason::NamesFrozen
+        | Reason::NameSuspicious
+        | Reason::AgentQuarantined
+        | Reason::LeakBudgetSpent
         // These pass, or are faults of ours.
         | Reason::UpstreamFailed
         | Reason::GrantNotInstalled

@@ -1,6 +1,6 @@
 //! One line of a policy.
 
-use super::{pattern::Pattern, special::special_within};
+use super::{leaks::LeakBudget, pattern::Pattern, special::special_within};
 use ipnet::IpNet;
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -18,6 +18,16 @@ pub struct Rule {
     /// The name's answers may be private addresses.
     pub private: bool,
     pub reason: Option<String>,
+    pub names: NameTerms,
+}
+
+/// What a rule says of looking its names up.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NameTerms {
+    /// Of a wildcard; [`LeakBudget::RULE`] where the rule does not say.
+    pub leak_budget: Option<LeakBudget>,
+    /// Record types beside A and AAAA, by their numbers (RFC 6895, section 3.1), sorted.
+    pub types: Vec<u16>,
 }
 
 impl Rule {

@@ -144,7 +144,7 @@ fn status(reason: Reason) -> &'static str {
     match reason {
         Reason::RequestMalformed | Reason::NameInvalid => "400 Bad Request",
         Reason::HelloTimeout => "408 Request Timeout",
-        Reason::QuotaExceeded => "429 Too Many Requests",
+        Reason::QuotaExceeded | Reason::LeakBudgetSpent => "429 Too Many Requests",
         Reason::UpstreamFailed | Reason::GrantNotInstalled => "502 Bad Gateway",
         Reason::HostNotAllowed
         | Reason::DeniedByRule
@@ -169,6 +169,10 @@ fn status(reason: Reason) -> &'static str {
         | Reason::HelloMalformed
         | Reason::HelloTooLarge
         | Reason::ServerNameMissing
-        | Reason::ServerNameNotGranted => "403 Forbidden",
+        | Reason::ServerNameNotGranted
+        | Reason::ResolverNotAllowed
+        | Reason::NamesFrozen
+        | Reason::NameSuspicious
+        | Reason::AgentQuarantined => "403 Forbidden",
     }
 }

@@ -1,7 +1,9 @@
 //! Where the canary's probes go. Documentation addresses (RFC 5737, RFC 3849): they lead nowhere
 //! but to the tap.
 
-use crate::policy::{Grant, HostName, Moment, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject};
+use crate::policy::{
+    Grant, HostName, Moment, NameTerms, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject,
+};
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -143,5 +145,6 @@ fn rule(subject: Subject, protocol: Option<Protocol>, ports: &[u16]) -> Rule {
         protocol,
         private: true,
         reason: None,
+        names: NameTerms::default(),
     }
 }

@@ -162,7 +162,16 @@ pub fn network(network: &str, port: u16, protocol: Protocol) -> Rule {
 fn rule(subject: Subject, port: u16, protocol: Protocol) -> Rule {
     let source = Source { file: "test.yaml".into(), line: 7 };
     let id = RuleId(subject.to_string().bytes().map(u32::from).sum());
-    Rule { id, source, subject, ports: vec![port], protocol: Some(protocol), private: false, reason: None }
+    Rule {
+        id,
+        source,
+        subject,
+        ports: vec![port],
+        protocol: Some(protocol),
+        private: false,
+        reason: None,
+        names: NameTerms::default(),
+    }
 }
 
 struct Kernel(Mutex<Option<SocketAddr>>);
