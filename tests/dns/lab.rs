@@ -1,15 +1,15 @@
 //! One agent, its resolver on loopback, a fake upstream and a fake kernel.
 
 use crate::{
-    kernel::{Kernel, OneProcess},
+    kernel::{Kernel, OneProcess, Watcher},
     upstream::{Upstream, bind},
 };
 use egressd::{
     audit::{Event, Recorder},
     dns::{self, Gate, Sockets},
     policy::{
-        Agent, AgentId, AgentName, HostName, Moment, NameTerms, Pattern, Policy, Protocol, Rule, RuleId,
-        Source, Subject,
+        Agent, AgentId, AgentName, HostName, LeakAction, LeakActions, LeakBudget, LeakFlag, LeakTerms,
+        Moment, NameTerms, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject,
     },
 };
 use hickory_proto::{
@@ -33,6 +33,7 @@ pub struct Lab {
     pub agent: Arc<Agent>,
     pub gate: Arc<Gate>,
     pub kernel: Arc<Kernel>,
+    pub watcher: Arc<Watcher>,
     pub upstream: Upstream,
     pub resolver: SocketAddr,
     pub serving: JoinHandle<()>,
@@ -48,10 +49,11 @@ impl Lab {
         let kernel = Arc::new(kernel);
         let (recorder, events) = Recorder::new(4096);
         let servers = dns::Upstream::to(&[upstream.address]).unwrap();
-        let gate = Gate::new(Arc::new(servers), kernel.clone(), recorder, clock);
+        let watcher = Arc::new(Watcher::default());
+        let gate = Gate::new(Arc::new(servers), kernel.clone(), watcher.clone(), recorder, clock);
         let agent = agent(1, policy);
         let (resolver, serving) = serve(&agent, &gate).await;
-        Self { agent, gate, kernel, upstream, resolver, serving, events }
+        Self { agent, gate, kernel, watcher, upstream, resolver, serving, events }
     }
 
     /// Asks over UDP.
@@ -82,6 +84,15 @@ impl Lab {
         timeout(PATIENCE, self.events.recv()).await.expect("a record is made").unwrap()
     }
 
+    /// The questions that came upstream, but for those of names that the policy spells out: nobody has
+    /// to ask for these.
+    pub fn asked_by_agent(&self) -> Vec<String> {
+        let exact = self.agent.policy().exact_names();
+        let mut asked = self.upstream.asked();
+        asked.retain(|asked| !exact.iter().any(|name| asked.split(' ').next() == Some(name.as_str())));
+        asked
+    }
+
     /// The addresses that were granted, each once.
     pub fn granted(&self) -> Vec<IpAddr> {
         let mut addresses: Vec<IpAddr> = self.kernel.granted().iter().map(|grant| grant.address).collect();
@@ -109,10 +120,23 @@ pub fn now() -> Moment {
     Moment(1).after(START.get_or_init(Instant::now).elapsed())
 }
 
-/// A policy that allows these patterns at TCP 443 with TLS.
+/// A policy that allows these patterns at TCP 443 with TLS, and does not mind leaks.
 pub fn allow(patterns: &[&str]) -> Policy {
-    Policy::new(patterns.iter().map(|pattern| rule(pattern)).collect(), Vec::new())
+    let actions = LeakFlag::ALL
+        .iter()
+        .fold(LeakActions::default(), |actions, flag| actions.with(*flag, LeakAction::Log));
+    let leaks = LeakTerms { budget: AMPLE, actions, ..LeakTerms::default() };
+    Policy::new(patterns.iter().map(|pattern| rule(pattern)).collect(), Vec::new()).with_leaks(leaks)
 }
+
+/// The same, with the usual budgets and actions.
+pub fn allow_usual(patterns: &[&str]) -> Policy {
+    let usual = |pattern: &&str| Rule { names: NameTerms::default(), ..rule(pattern) };
+    Policy::new(patterns.iter().map(usual).collect(), Vec::new())
+}
+
+/// More than any test lets out.
+const AMPLE: LeakBudget = LeakBudget::of_bytes(LeakBudget::MAX).expect("this is the most");
 
 pub fn rule(pattern: &str) -> Rule {
     Rule {
@@ -123,7 +147,7 @@ pub fn rule(pattern: &str) -> Rule {
         protocol: Some(Protocol::Tls),
         private: false,
         reason: None,
-        names: NameTerms::default(),
+        names: NameTerms { leak_budget: Some(AMPLE), ..NameTerms::default() },
     }
 }
 

@@ -45,7 +45,7 @@ async fn a_message_that_cannot_be_read_gets_a_format_error_or_nothing() {
     }
     socket.send(&question("evil.test", RecordType::A).to_vec().unwrap()).await.unwrap();
     assert_eq!(code(&receive(&socket).await), ResponseCode::Refused);
-    assert_eq!(lab.upstream.asked(), [""; 0]);
+    assert_eq!(lab.asked_by_agent(), [""; 0]);
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn a_name_that_is_no_host_name_is_refused_and_recorded_with_escapes() {
         assert_eq!((event.reason, event.destination), (Some(Reason::NameInvalid), None));
         assert!(event.detail.unwrap().starts_with(&format!("name `{text}` ")));
     }
-    assert_eq!(lab.upstream.asked(), [""; 0]);
+    assert_eq!(lab.asked_by_agent(), [""; 0]);
 }
 
 #[tokio::test]

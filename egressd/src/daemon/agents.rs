@@ -175,6 +175,7 @@ impl Daemon {
             }
         };
         let agent = Arc::new(Agent::new(id, name, policy));
+        agent.quarantine(self.leaks.is_quarantined(agent.name()));
         let remembered = Remembered::of(&agent, &home, request.policy.clone());
         let prepared = Prepared { agent, home, bound, own_policy: request.policy };
         let admitted = self

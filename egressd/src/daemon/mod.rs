@@ -5,6 +5,7 @@ mod agents;
 mod answers;
 mod cells;
 mod checks;
+mod leaks;
 mod listeners;
 mod lock;
 mod memory;
@@ -21,12 +22,14 @@ use crate::{
         UseSecurityHooks,
     },
     dns::{self, Upstream},
+    policy::AgentId,
     proxy,
 };
 use agents::Agents;
 use answers::Answers;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
+use leaks::Leaks;
 use proof::Proof;
 use std::{
     fs,
@@ -35,7 +38,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc::Receiver,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How a daemon runs.
@@ -91,6 +97,9 @@ pub struct Daemon {
     proof: Proof,
     agents: Arc<Agents>,
     names: Arc<dns::Gate>,
+    leaks: Arc<Leaks>,
+    /// Whose wildcards are to be closed, until somebody listens.
+    quarantined: Mutex<Option<Receiver<AgentId>>>,
     server_names: Arc<proxy::Gate>,
     recorder: Recorder,
     feed: Arc<Feed>,
@@ -168,8 +177,15 @@ impl Daemon {
         let fence = Arc::new(Fence::new(tables, nft, frames, forwarding()));
         proof.must_pass(&fence).await?;
         let agents = Arc::new(Agents::default());
-        let names =
-            dns::Gate::new(Arc::new(upstream), Arc::clone(&fence) as _, recorder.clone(), datapath::now);
+        let (leaks, quarantined) = Leaks::at(&config.run_dir, recorder.clone());
+        let leaks = Arc::new(leaks);
+        let names = dns::Gate::new(
+            Arc::new(upstream),
+            Arc::clone(&fence) as _,
+            Arc::clone(&leaks) as _,
+            recorder.clone(),
+            datapath::now,
+        );
         let server_names = proxy::Gate::new(
             recorder.clone(),
             datapath::now,
@@ -187,6 +203,8 @@ impl Daemon {
             proof,
             agents,
             names,
+            leaks,
+            quarantined: Mutex::new(Some(quarantined)),
             server_names,
             recorder,
             feed,
@@ -224,6 +242,11 @@ impl Daemon {
         let mut hang_up = signal(SignalKind::hangup())?;
         let sweeper = tokio::spawn(Arc::clone(self).keep_tidy());
         let prover = tokio::spawn(Arc::clone(self).keep_proving());
+        let quarantined = self.quarantined.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(quarantined) = quarantined {
+            let daemon = Arc::clone(self);
+            tokio::spawn(async move { daemon.cut_quarantined(quarantined).await });
+        }
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
         tracing::info!(instance = %self.options.instance, "ready");

@@ -29,7 +29,7 @@ impl Daemon {
         block_in_place(|| {
             let loaded = load(&self.options).map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
             let replacements = self.compile_all(&loaded.policies)?;
-            let changed = replacements.iter().filter(|new| *new.running.agent.policy() != *new.policy);
+            let changed = replacements.iter().filter(|new| *new.running.agent.given_policy() != *new.policy);
             let changed_agents = changed.map(|new| new.running.agent.name().to_string()).collect();
             self.replace_all(replacements)?;
             let policies = loaded.files.clone();
@@ -59,7 +59,7 @@ impl Daemon {
     fn replace_all(&self, replacements: Vec<Replacement>) -> Result<(), Refusal> {
         let mut before: Vec<Replacement> = Vec::new();
         for new in replacements {
-            let (running, policy) = (Arc::clone(&new.running), new.running.agent.policy());
+            let (running, policy) = (Arc::clone(&new.running), new.running.agent.given_policy());
             before.push(Replacement { policy, own_policy: running.own_policy(), running });
             if let Err(error) = self.put_in_force(new) {
                 before.into_iter().for_each(|old| self.put_back(old));
@@ -78,6 +78,7 @@ impl Daemon {
         *running.own_policy.lock().unwrap_or_else(PoisonError::into_inner) = own_policy;
         running.agent.replace_policy(policy);
         self.fence.replace_policy(&running.agent, running.home.site())?;
+        self.names.keep_warm(&running.agent);
         self.server_names.rejudge(&running.agent, datapath::now());
         Ok(())
     }

@@ -68,6 +68,8 @@ impl Daemon {
         let policy = self.policy_for(&name, remembered.own_policy.as_ref())?;
         Fence::holds(&policy)?;
         let agent = Arc::new(Agent::new(id, name, Arc::clone(&policy)));
+        agent.quarantine(self.leaks.is_quarantined(agent.name()));
+        let policy = agent.policy();
         let now = datapath::now();
         let mut grants = self.fence.remembered_grants(id);
         // The policy may be another than the one that earned them.

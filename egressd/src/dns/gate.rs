@@ -3,17 +3,22 @@
 use super::{
     answer::Answer,
     chain::{Found, NEGATIVE_TTL},
-    lookups::Lookups,
+    grid::Grid,
+    ledger::{Alert, Ledger},
+    lookups::{Lookups, Refused},
+    pinned::{MAX_AT_ONCE, Pinned},
     query::{Family, Kind, Question, parse},
     report::{Asker, Refusal, unreadable},
     screen::{MAX_ADDRESSES, grants, screen},
     upstream::Ask,
+    warm::{Hearth, Warm},
+    watch::Watch,
 };
 use crate::{
     audit::Recorder,
     policy::{
         Agent, AgentId, Denial, Grant, GrantError, GrantSink, HostName, Leave, Moment, Policy, Reason,
-        Resolve, Source,
+        Resolve, Source, Wildcard,
     },
 };
 use std::{
@@ -24,12 +29,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The resolver that all agents share: it knows no agent but by the socket that asks.
 pub struct Gate {
-    upstream: Arc<dyn Ask>,
+    hearth: Hearth,
+    pinned: Pinned,
+    grid: Arc<Grid>,
     sink: Arc<dyn GrantSink>,
+    watch: Arc<dyn Watch>,
     recorder: Recorder,
     clock: fn() -> Moment,
     lookups: Mutex<HashMap<AgentId, Arc<Lookups>>>,
@@ -40,10 +48,31 @@ impl Gate {
     pub fn new(
         upstream: Arc<dyn Ask>,
         sink: Arc<dyn GrantSink>,
+        watch: Arc<dyn Watch>,
         recorder: Recorder,
         clock: fn() -> Moment,
     ) -> Arc<Self> {
-        Arc::new(Self { upstream, sink, recorder, clock, lookups: Mutex::default() })
+        let hearth = Hearth { upstream, clock, turns: Arc::new(Semaphore::new(MAX_AT_ONCE)) };
+        Arc::new(Self {
+            pinned: Pinned::new(hearth.clone()),
+            grid: Grid::new(clock),
+            hearth,
+            sink,
+            watch,
+            recorder,
+            clock,
+            lookups: Mutex::default(),
+        })
+    }
+
+    /// Keeps the names that the policy of `agent` spells out warm. To be called whenever it gets one.
+    pub fn keep_warm(&self, agent: &Agent) {
+        self.pinned.hold(agent.id(), agent.policy().exact_names());
+    }
+
+    /// Does with the ledger of `agent` what `act` says.
+    pub fn with_ledger<T>(&self, agent: &Agent, act: impl FnOnce(&mut Ledger, Moment) -> T) -> T {
+        self.lookups(agent).with_ledger(act)
     }
 
     /// The reply to one message; None where there must be none.
@@ -98,6 +127,7 @@ impl Gate {
     /// Forgets what was kept for an agent that is gone.
     pub(super) fn forget(&self, agent: AgentId) {
         self.kept().remove(&agent);
+        self.pinned.release(agent);
     }
 
     fn judge_question(&self, asker: &Asker, question: &Question) -> Result<Ruling, Refusal> {
@@ -107,19 +137,46 @@ impl Gate {
             self.recorder.record(asker.denied(&refusal, Some(name)));
             return Ok(Ruling::Answer(Answer::NoName { ttl: NEGATIVE_TTL }));
         }
+        let leave = asker.agent.lookup(name);
         let family = match question.kind {
             Kind::Address(family) => Some(family),
             Kind::Service => None,
-            Kind::Other(number) => {
-                return Err(Refusal::because(Reason::QueryTypeNotAllowed, format!("type {number}")));
-            }
+            Kind::Other(number) => return Err(self.refuse_type(asker, name, number, leave.ok())),
         };
-        asker.agent.lookup(name)?;
+        if let Err(denial) = leave {
+            self.note_denied(asker, name, question.kind.number());
+            return Err(denial.into());
+        }
         let Some(family) = family else {
             return Ok(Ruling::Answer(Answer::NoData { ttl: NEGATIVE_TTL }));
         };
         let ticket = self.admit(&asker.agent)?;
         Ok(Ruling::LookUp(family, ticket))
+    }
+
+    fn refuse_type(&self, asker: &Asker, name: &HostName, number: u16, leave: Option<Leave>) -> Refusal {
+        let what = format!("type {number}");
+        let agent = &asker.agent;
+        match leave.as_ref().and_then(Leave::wildcard) {
+            Some(wildcard) => {
+                let policy = agent.policy();
+                let unusual =
+                    |ledger: &mut Ledger, now| ledger.unusual(policy.leaks(), wildcard, name, &what, now);
+                let alerts = self.with_ledger(agent, unusual);
+                self.raise(agent, alerts);
+            }
+            None if leave.is_none() => self.note_denied(asker, name, number),
+            None => {}
+        }
+        Refusal::because(Reason::QueryTypeNotAllowed, what)
+    }
+
+    /// Nothing of it leaves, but it says something of the agent.
+    fn note_denied(&self, asker: &Asker, name: &HostName, number: u16) {
+        let policy = asker.agent.policy();
+        let denied = |ledger: &mut Ledger, now| ledger.denied(policy.leaks(), name, number, now);
+        let alerts = self.with_ledger(&asker.agent, denied);
+        self.raise(&asker.agent, alerts);
     }
 
     fn refuse(&self, asker: &Asker, question: &Question, refusal: &Refusal) -> Vec<u8> {
@@ -129,19 +186,20 @@ impl Gate {
 
     fn admit(&self, agent: &Agent) -> Result<OwnedSemaphorePermit, Refusal> {
         let full = || Refusal::because(Reason::QuotaExceeded, "lookups at one time".to_owned());
-        self.lookups(agent.id()).admit().ok_or_else(full)
+        self.lookups(agent).admit().ok_or_else(full)
     }
 
     /// Looks `name` up and grants its addresses. Whoever asks holds a permit of [`Self::admit`].
     async fn look_up(&self, agent: &Agent, name: &HostName, family: Family) -> Result<Granted, Refusal> {
-        agent.lookup(name)?;
-        let lookups = self.lookups(agent.id());
-        let found = lookups.find(&self.upstream, name, family).await;
+        let found = self.warm(agent, name)?.find(family).await;
         let found = found.map_err(|error| Refusal::because(Reason::UpstreamFailed, error.to_string()))?;
         // The policy may have been replaced while upstream took its time.
         let policy = agent.policy();
         let leave = policy.lookup(name)?;
         let rule = source(&policy, &leave);
+        if let (Found::NoName { .. }, Some(wildcard)) = (&found, leave.wildcard()) {
+            self.raise(agent, self.lookups(agent).absent(policy.leaks(), wildcard, name));
+        }
         let Found::Addresses { mut addresses, ttl } = found else { return Ok(Granted { found, rule }) };
         screen(&policy, &leave, &addresses)?;
         addresses.truncate(MAX_ADDRESSES);
@@ -149,6 +207,29 @@ impl Gate {
         // It may have been replaced while the kernel took its time, too.
         agent.lookup(name)?;
         Ok(Granted { found: Found::Addresses { addresses, ttl }, rule })
+    }
+
+    /// The name, kept warm: one that a rule spells out always is, others from their first use on.
+    fn warm(&self, agent: &Agent, name: &HostName) -> Result<Arc<Warm>, Refusal> {
+        let policy = agent.policy();
+        let leave = policy.lookup(name)?;
+        let Some(wildcard) = leave.wildcard() else { return Ok(self.pinned.find(agent.id(), name)) };
+        let note = |ledger: &Ledger| self.watch.charged(agent, ledger);
+        match self.lookups(agent).find(policy.leaks(), wildcard, name, note) {
+            Ok((warm, alerts)) => {
+                self.raise(agent, alerts);
+                Ok(warm)
+            }
+            Err(Refused { reason, alerts }) => {
+                let refusal = refused_by_ledger(reason, wildcard, &alerts);
+                self.raise(agent, alerts);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn raise(&self, agent: &Agent, alerts: Vec<Alert>) {
+        alerts.into_iter().for_each(|alert| self.watch.raised(agent, alert));
     }
 
     async fn grant(&self, agent: &Agent, grants: &[Grant]) -> Result<(), Refusal> {
@@ -178,9 +259,12 @@ impl Gate {
         }
     }
 
-    fn lookups(&self, agent: AgentId) -> Arc<Lookups> {
-        let new = || Arc::new(Lookups::new(self.clock));
-        Arc::clone(self.kept().entry(agent).or_insert_with(new))
+    fn lookups(&self, agent: &Agent) -> Arc<Lookups> {
+        let new = || {
+            let ledger = self.watch.open(agent);
+            Arc::new(Lookups::new(agent.id(), self.hearth.clone(), Arc::clone(&self.grid), ledger))
+        };
+        Arc::clone(self.kept().entry(agent.id()).or_insert_with(new))
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<AgentId, Arc<Lookups>>> {
@@ -252,6 +336,11 @@ pub const GRACE: Duration = Duration::from_secs(30);
 /// exist tells them not to (Mozilla, "Canary domain").
 const CANARY: &str = "use-application-dns.net";
 const CANARY_DETAIL: &str = "canary of DNS over HTTPS: told that it does not exist";
+
+fn refused_by_ledger(reason: Reason, wildcard: &Wildcard, alerts: &[Alert]) -> Refusal {
+    let detail = alerts.first().map(|alert| format!("{}: {}", alert.flag, alert.evidence));
+    Refusal { denial: Denial::by(reason, &wildcard.source), detail }
+}
 
 fn source(policy: &Policy, leave: &Leave) -> Option<Source> {
     let rule = leave.openings().first()?.rule;

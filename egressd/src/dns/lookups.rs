@@ -1,20 +1,21 @@
-//! The lookups of one agent: what is on its way, and what is still fresh.
+//! The names of one agent that only wildcards allow: what is on its way, what is kept warm, and what
+//! they let out.
 //!
 //! Nothing is shared between agents: neither an agent's flood nor what it asked for shows in how
 //! soon another gets its answer.
 
 use super::{
-    chain::Found,
-    query::Family,
-    upstream::{Ask, DEADLINE, LookupError},
+    grid::Grid,
+    ledger::{Alert, Ledger},
+    warm::{Hearth, Warm},
 };
-use crate::policy::{HostName, Moment};
-use futures_util::{FutureExt, future::Shared};
+use crate::policy::{AgentId, HostName, LeakTerms, Moment, Reason, Wildcard};
 use std::{
     collections::HashMap,
-    future::Future,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,38 +24,49 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// package manager starts a few dozen.
 pub const MAX_IN_FLIGHT: usize = 256;
 
-/// The most answers that are kept for one agent: some 200 KiB, and 5 MiB if each is as large as
+/// The most names that are kept warm for one agent: some 1 MiB, and 10 MiB if each is as large as
 /// [`super::chain::MAX_RECORDS`] lets it be.
 pub const MAX_KEPT: usize = 1024;
 
-/// The least and the most time that an answer is used, whatever its TTL says: an agent can neither
-/// be made to ask all the time, nor hold an address long after its name left it.
-pub const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(300);
+/// For how long after its last use a name is kept warm. Its end is what a zone can see of an agent, and
+/// is charged when the name is used again.
+pub const KEEP: Duration = Duration::from_secs(3600);
 
-/// For how long a failure is not tried again (RFC 9520, section 3.2: at least one second).
-pub const FAILURE_TTL: Duration = Duration::from_secs(1);
-
-/// Lookups on their way, and answers that are still fresh.
+/// What is kept of one agent.
 pub struct Lookups {
-    clock: fn() -> Moment,
-    slots: Mutex<HashMap<Key, Slot>>,
+    agent: AgentId,
+    hearth: Hearth,
+    grid: Arc<Grid>,
     quota: Arc<Semaphore>,
+    books: Mutex<Books>,
 }
 
-type Key = (HostName, Family);
-type Outcome = (Result<Found, LookupError>, Moment);
-type Fetch = Shared<Pin<Box<dyn Future<Output = Outcome> + Send>>>;
+/// Changed together: what leaves was charged.
+struct Books {
+    ledger: Ledger,
+    slots: HashMap<HostName, Slot>,
+}
 
-/// One fetch, shared by all who wait for it. Once it is done, it holds its outcome.
 struct Slot {
-    started: Moment,
-    fetch: Fetch,
+    warm: Arc<Warm>,
+    /// A [`Moment`].
+    last_used: Arc<AtomicU64>,
+    /// That the name does not exist was told to the ledger.
+    is_absent: bool,
+}
+
+/// A name that may not leave.
+pub struct Refused {
+    pub reason: Reason,
+    pub alerts: Vec<Alert>,
 }
 
 impl Lookups {
     #[must_use]
-    pub fn new(clock: fn() -> Moment) -> Self {
-        Self { clock, slots: Mutex::default(), quota: Arc::new(Semaphore::new(MAX_IN_FLIGHT)) }
+    pub fn new(agent: AgentId, hearth: Hearth, grid: Arc<Grid>, ledger: Ledger) -> Self {
+        let hearth = Hearth { turns: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), ..hearth };
+        let books = Mutex::new(Books { ledger, slots: HashMap::new() });
+        Self { agent, hearth, grid, quota: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), books }
     }
 
     /// Leave to start a lookup, to be held until its answer is sent. None beyond
@@ -64,75 +76,80 @@ impl Lookups {
         Arc::clone(&self.quota).try_acquire_owned().ok()
     }
 
-    /// What `name` resolves to, with the rest of its TTL in whole seconds, kept within [`TTL`].
+    /// The name, which is used from this moment on. Where it has to leave, it is charged before, and
+    /// `note` hears of that.
     ///
     /// # Errors
-    /// Upstream brought nothing.
-    pub async fn find(
+    /// The ledger refuses.
+    pub fn find(
         &self,
-        upstream: &Arc<dyn Ask>,
+        terms: &LeakTerms,
+        wildcard: &Wildcard,
         name: &HostName,
-        family: Family,
-    ) -> Result<Found, LookupError> {
-        let (found, fresh_until) = self.fetch(upstream, name, family).await;
-        let rest = fresh_until.since((self.clock)());
-        let seconds = Duration::from_secs(rest.as_secs() + u64::from(rest.subsec_nanos() > 0));
-        found.map(|found| with_ttl(found, |_| seconds))
-    }
-
-    fn fetch(&self, upstream: &Arc<dyn Ask>, name: &HostName, family: Family) -> Fetch {
-        let now = (self.clock)();
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (name.clone(), family);
-        if let Some(slot) = slots.get(&key).filter(|slot| slot.is_usable(now)) {
-            return slot.fetch.clone();
+        note: impl FnOnce(&Ledger),
+    ) -> Result<(Arc<Warm>, Vec<Alert>), Refused> {
+        let now = (self.hearth.clock)();
+        let mut books = self.books();
+        let Books { ledger, slots } = &mut *books;
+        if let Some(slot) = slots.get(name).filter(|slot| slot.warm.is_kept() && !ledger.is_quarantined()) {
+            slot.last_used.store(now.0, Ordering::Relaxed);
+            return Ok((Arc::clone(&slot.warm), Vec::new()));
+        }
+        let charge = ledger.charge(terms, wildcard, name, now);
+        note(ledger);
+        if let Err(reason) = charge.verdict {
+            return Err(Refused { reason, alerts: charge.alerts });
         }
         if slots.len() >= MAX_KEPT {
-            make_room(&mut slots, now);
+            make_room(slots);
         }
-        let fetch = fetch(Arc::clone(upstream), key.clone(), self.clock);
-        slots.insert(key, Slot { started: now, fetch: fetch.clone() });
-        fetch
+        let slot = self.kindle(name, now);
+        let warm = Arc::clone(&slot.warm);
+        slots.insert(name.clone(), slot);
+        Ok((warm, charge.alerts))
+    }
+
+    /// Notes that `name` turned out not to exist.
+    pub fn absent(&self, terms: &LeakTerms, wildcard: &Wildcard, name: &HostName) -> Vec<Alert> {
+        let mut books = self.books();
+        let Books { ledger, slots } = &mut *books;
+        match slots.get_mut(name) {
+            Some(slot) if !slot.is_absent => {
+                slot.is_absent = true;
+                ledger.absent(terms, wildcard, name, (self.hearth.clock)())
+            }
+            Some(_) | None => Vec::new(),
+        }
+    }
+
+    /// Does with the ledger what belongs to it alone.
+    pub fn with_ledger<T>(&self, act: impl FnOnce(&mut Ledger, Moment) -> T) -> T {
+        act(&mut self.books().ledger, (self.hearth.clock)())
+    }
+
+    fn kindle(&self, name: &HostName, now: Moment) -> Slot {
+        let last_used = Arc::new(AtomicU64::new(now.0));
+        let used = Arc::clone(&last_used);
+        let is_wanted = move |now: Moment| now.since(Moment(used.load(Ordering::Relaxed))) < KEEP;
+        let leave = Arc::clone(&self.grid).tick(self.agent, name.clone());
+        let warm = Arc::new(Warm::new(self.hearth.clone(), name.clone(), leave, is_wanted));
+        Slot { warm, last_used, is_absent: false }
+    }
+
+    // A name is charged before its slot is there: a panic in between costs the agent, not us.
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Slot {
-    /// Fresh, or on its way. A fetch that everybody stopped waiting for stands still, so that
-    /// beyond the deadline it is not on its way.
-    fn is_usable(&self, now: Moment) -> bool {
-        self.lasts_until() > now
-    }
-
-    fn lasts_until(&self) -> Moment {
-        self.fetch.peek().map_or(self.started.after(DEADLINE), |(_, fresh_until)| *fresh_until)
-    }
-}
-
-fn fetch(upstream: Arc<dyn Ask>, (name, family): Key, clock: fn() -> Moment) -> Fetch {
-    let outcome = async move {
-        let found = upstream.ask(&name, family).await;
-        let found = found.map(|found| with_ttl(found, |ttl| ttl));
-        let lasts = found.as_ref().map_or(FAILURE_TTL, Found::ttl);
-        (found, clock().after(lasts))
-    };
-    outcome.boxed().shared()
-}
-
-/// Drops what is no longer usable, else what would be the first to go.
-fn make_room(slots: &mut HashMap<Key, Slot>, now: Moment) {
-    slots.retain(|_, slot| slot.is_usable(now));
+/// Drops what is cold, else what was used least lately.
+fn make_room(slots: &mut HashMap<HostName, Slot>) {
+    slots.retain(|_, slot| slot.warm.is_kept());
     if slots.len() < MAX_KEPT {
         return;
     }
-    let done = slots.iter().filter(|(_, slot)| slot.fetch.peek().is_some());
-    let first = done.min_by_key(|(_, slot)| slot.lasts_until()).map(|(key, _)| key.clone());
-    if let Some(key) = first {
-        slots.remove(&key);
+    let oldest = slots.iter().min_by_key(|(_, slot)| slot.last_used.load(Ordering::Relaxed));
+    if let Some(name) = oldest.map(|(name, _)| name.clone()) {
+        slots.remove(&name);
     }
-}
-
-fn with_ttl(mut found: Found, change: impl Fn(Duration) -> Duration) -> Found {
-    let (Found::Addresses { ttl, .. } | Found::NoData { ttl } | Found::NoName { ttl }) = &mut found;
-    *ttl = change(*ttl).clamp(*TTL.start(), *TTL.end());
-    found
 }

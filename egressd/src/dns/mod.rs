@@ -9,16 +9,20 @@
 mod answer;
 mod chain;
 mod gate;
+mod grid;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
 pub mod ledger;
 mod lookups;
+mod pinned;
 mod query;
 mod report;
 mod screen;
 mod serve;
 mod tcp;
 mod upstream;
+mod warm;
+mod watch;
 
 pub use chain::Found;
 pub use gate::Gate;
@@ -26,3 +30,4 @@ pub use query::Family;
 pub use report::Asker;
 pub use serve::{Sockets, serve};
 pub use upstream::{Ask, LookupError, Upstream, UpstreamError};
+pub use watch::Watch;

@@ -213,6 +213,17 @@ fn presentation(labels: &[&[u8]]) -> String {
 }
 
 impl Kind {
+    /// The number of the type (RFC 6895, section 3.1); of HTTPS and SVCB that of HTTPS.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        match self {
+            Self::Address(Family::V4) => 1,
+            Self::Address(Family::V6) => 28,
+            Self::Service => 65,
+            Self::Other(number) => number,
+        }
+    }
+
     fn of(number: u16) -> Self {
         match number {
             1 => Self::Address(Family::V4),

@@ -22,6 +22,7 @@ pub struct Sockets {
 
 /// Answers `agent` on `sockets`, until it is dropped; everything that it started ends with it.
 pub async fn serve(agent: Arc<Agent>, sockets: Sockets, gate: Arc<Gate>, origins: Arc<dyn OriginLookup>) {
+    gate.keep_warm(&agent);
     let _kept = Kept { agent: Arc::clone(&agent), gate: Arc::clone(&gate) };
     let desk = Desk { agent, gate, origins };
     let mut tasks = JoinSet::new();

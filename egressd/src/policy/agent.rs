@@ -2,7 +2,7 @@
 
 use super::{
     decide::Policy,
-    decision::{Denial, Leave, Permit},
+    decision::{Denial, Leave, Permit, Reason},
     flow::Flow,
     grant::{Grant, GrantError, Grants},
     host::HostName,
@@ -13,7 +13,10 @@ use arc_swap::ArcSwap;
 use std::{
     fmt,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// One agent: its identity, its policy, and the grants that its lookups earned.
@@ -24,14 +27,19 @@ use std::{
 pub struct Agent {
     id: AgentId,
     name: AgentName,
+    /// What is in force: in quarantine less than what was given.
     policy: ArcSwap<Policy>,
+    given: ArcSwap<Policy>,
+    quarantined: AtomicBool,
     grants: Mutex<Grants>,
 }
 
 impl Agent {
     #[must_use]
     pub fn new(id: AgentId, name: AgentName, policy: Arc<Policy>) -> Self {
-        Self { id, name, policy: ArcSwap::from(policy), grants: Mutex::default() }
+        let given = ArcSwap::from(Arc::clone(&policy));
+        let policy = ArcSwap::from(policy);
+        Self { id, name, policy, given, quarantined: AtomicBool::new(false), grants: Mutex::default() }
     }
 
     #[must_use]
@@ -44,14 +52,41 @@ impl Agent {
         &self.name
     }
 
+    /// The policy in force.
     #[must_use]
     pub fn policy(&self) -> Arc<Policy> {
         self.policy.load_full()
     }
 
+    /// The policy that was given, which is in force but for quarantine.
+    #[must_use]
+    pub fn given_policy(&self) -> Arc<Policy> {
+        self.given.load_full()
+    }
+
+    /// Whether wildcards are closed.
+    #[must_use]
+    pub fn is_quarantined(&self) -> bool {
+        self.quarantined.load(Ordering::SeqCst)
+    }
+
+    /// Closes the wildcards of the policy, or opens them again, and forgets the grants that they earned.
+    pub fn quarantine(&self, quarantined: bool) {
+        let mut grants = self.grants();
+        self.quarantined.store(quarantined, Ordering::SeqCst);
+        self.put_in_force(&mut grants);
+    }
+
     /// Replaces the policy, and forgets the grants whose rules are gone.
     pub fn replace_policy(&self, policy: Arc<Policy>) {
         let mut grants = self.grants();
+        self.given.store(policy);
+        self.put_in_force(&mut grants);
+    }
+
+    fn put_in_force(&self, grants: &mut Grants) {
+        let given = self.given_policy();
+        let policy = if self.is_quarantined() { Arc::new(given.exact_only()) } else { given };
         grants.retain(|grant| policy.opens(grant));
         self.policy.store(policy);
     }
@@ -64,7 +99,18 @@ impl Agent {
 
     /// Whether `name` may be looked up. See [`Policy::lookup`].
     pub fn lookup(&self, name: &HostName) -> Result<Leave, Denial> {
-        self.policy.load().lookup(name)
+        self.policy.load().lookup(name).map_err(|denial| self.why(name, denial))
+    }
+
+    /// The denial of `name`, which in quarantine is not the policy's.
+    fn why(&self, name: &HostName, denial: Denial) -> Denial {
+        match self.given.load().lookup(name) {
+            Ok(leave) if self.is_quarantined() => {
+                let rule = leave.wildcard().map(|wildcard| wildcard.source.clone());
+                Denial { reason: Reason::AgentQuarantined, rule }
+            }
+            Ok(_) | Err(_) => denial,
+        }
     }
 
     /// Remembers `grants`, all of them or none. To be called before they go to the kernel, so

@@ -8,9 +8,10 @@ use super::{
     host::HostName,
     leaks::{LeakBudget, LeakTerms, Wildcard},
     moment::Moment,
+    pattern::Pattern,
     rule::{Protocol, Rule, Subject},
 };
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 /// The compiled rules of one agent. The default allows nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,6 +51,16 @@ impl Policy {
     #[must_use]
     pub fn leaks(&self) -> &LeakTerms {
         &self.leaks
+    }
+
+    /// The names that rules spell out and that may be looked up.
+    #[must_use]
+    pub fn exact_names(&self) -> BTreeSet<HostName> {
+        let exact = |rule: &Rule| match &rule.subject {
+            Subject::Host(Pattern::Exact(name)) => Some(name.clone()),
+            Subject::Host(_) | Subject::Network(_) => None,
+        };
+        self.allow.iter().filter_map(exact).filter(|name| self.lookup(name).is_ok()).collect()
     }
 
     /// The same without its wildcards, for an agent in quarantine.

@@ -41,13 +41,13 @@ impl LeakBudget {
 
     /// A budget of `bytes` a day; None beyond [`Self::MAX`].
     #[must_use]
-    pub fn of_bytes(bytes: u32) -> Option<Self> {
-        (bytes <= Self::MAX).then_some(Self { bytes })
+    pub const fn of_bytes(bytes: u32) -> Option<Self> {
+        if bytes <= Self::MAX { Some(Self { bytes }) } else { None }
     }
 
     /// Bytes a day.
     #[must_use]
-    pub fn bytes(self) -> u32 {
+    pub const fn bytes(self) -> u32 {
         self.bytes
     }
 

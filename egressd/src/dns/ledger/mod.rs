@@ -7,9 +7,11 @@
 
 mod bucket;
 mod cost;
+mod report;
 
 use crate::policy::{HostName, LeakAction, LeakFlag, LeakTerms, Moment, Reason, Wildcard};
 use bucket::Bucket;
+pub use report::{AccountLevel, AccountReport, DeniedReport, Level, Levels, Raised, Report};
 use std::collections::{BTreeMap, HashSet};
 
 /// The ledger of one agent.
@@ -79,6 +81,47 @@ impl Ledger {
         self.total.add(terms.budget, cost, now);
         account.seen.insert(fingerprint);
         Charge { verdict: Ok(Paid(cost)), alerts: Vec::new() }
+    }
+
+    pub fn absent(&mut self, _: &LeakTerms, _: &Wildcard, _: &HostName, _: Moment) -> Vec<Alert> {
+        Vec::new()
+    }
+
+    pub fn unusual(&mut self, _: &LeakTerms, _: &Wildcard, _: &HostName, _: &str, _: Moment) -> Vec<Alert> {
+        Vec::new()
+    }
+
+    pub fn denied(&mut self, _: &LeakTerms, _: &HostName, _: u16, _: Moment) -> Vec<Alert> {
+        Vec::new()
+    }
+
+    pub fn connected(&mut self, _: &HostName, _: Moment) {}
+
+    pub fn settle(&mut self, _: &LeakTerms, _: Moment) -> Vec<Alert> {
+        Vec::new()
+    }
+
+    pub fn approve(&mut self, _: Option<&HostName>) {}
+
+    pub fn levels(&self) -> Levels {
+        Levels::default()
+    }
+
+    pub fn restore(_: &Levels, key: Key, _: Moment) -> Self {
+        Self::new(key)
+    }
+
+    pub fn full(key: Key, _: Moment) -> Self {
+        Self::new(key)
+    }
+
+    pub fn report(&self, terms: &LeakTerms, _: Moment) -> Report {
+        let total = Level { used: 0, capacity: terms.budget.capacity(), hourly: terms.budget.hourly() };
+        Report { total, quarantined: false, accounts: Vec::new(), denied: Vec::new() }
+    }
+
+    pub fn is_quarantined(&self) -> bool {
+        false
     }
 }
 

@@ -1,0 +1,195 @@
+//! What agents let out through names: remembered beyond this daemon's life, told, and stopped.
+
+use super::{Daemon, agents::Running};
+use crate::{
+    audit::Recorder,
+    control::protocol::{Refusal, RefusalKind},
+    dns::{
+        self,
+        ledger::{AccountLevel, Alert, Key, Ledger, Levels, Report},
+    },
+    policy::{Agent, AgentId, AgentName, HostName, LeakAction},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    hash::{BuildHasher, RandomState},
+    io,
+    path::{Path, PathBuf},
+};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+/// The ledgers of this run folder: a file for each name of an agent, so that an agent that is started
+/// again goes on where it was.
+pub struct Leaks {
+    folder: PathBuf,
+    recorder: Recorder,
+    quarantined: Sender<AgentId>,
+}
+
+/// Agents that are to be cut, which others wait for to be known. An agent comes here a few times in its
+/// life.
+const MAX_WAITING: usize = 1024;
+
+impl Leaks {
+    /// The ledgers in `run_dir`, and the agents whose wildcards are to be closed, as they come.
+    pub fn at(run_dir: &Path, recorder: Recorder) -> (Self, Receiver<AgentId>) {
+        let (quarantined, waiting) = channel(MAX_WAITING);
+        (Self { folder: run_dir.join("ledgers"), recorder, quarantined }, waiting)
+    }
+
+    /// Whether agents of this name are in quarantine.
+    pub fn is_quarantined(&self, name: &AgentName) -> bool {
+        // What cannot be read is the worst that can have been written.
+        self.read(name).map_or(true, |kept| kept.is_some_and(|kept| kept.quarantined))
+    }
+
+    fn read(&self, name: &AgentName) -> io::Result<Option<Kept>> {
+        match fs::read(self.file(name)) {
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(io::Error::other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(&self, name: &AgentName, kept: &Kept) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let unready = self.file(name).with_extension("new");
+        fs::write(&unready, serde_json::to_vec(kept)?)?;
+        fs::rename(&unready, self.file(name))
+    }
+
+    fn file(&self, name: &AgentName) -> PathBuf {
+        self.folder.join(format!("{name}.json"))
+    }
+}
+
+impl dns::Watch for Leaks {
+    fn open(&self, agent: &Agent) -> Ledger {
+        let now = crate::datapath::now();
+        match self.read(agent.name()).and_then(|kept| kept.map(Kept::into_levels).transpose()) {
+            Ok(Some(levels)) => Ledger::restore(&levels, key(), now),
+            Ok(None) => Ledger::new(key()),
+            Err(error) => {
+                tracing::error!(agent = %agent.name(), %error, "ledger cannot be read: it is taken as full");
+                Ledger::full(key(), now)
+            }
+        }
+    }
+
+    fn charged(&self, agent: &Agent, ledger: &Ledger) {
+        if let Err(error) = self.write(agent.name(), &Kept::of(&ledger.levels())) {
+            tracing::error!(agent = %agent.name(), %error, "ledger is not remembered");
+        }
+    }
+
+    fn raised(&self, agent: &Agent, alert: Alert) {
+        tracing::warn!(agent = %agent.name(), flag = %alert.flag, action = %alert.action, "{}", alert.evidence);
+        if alert.action == LeakAction::Quarantine {
+            agent.quarantine(true);
+            if let Err(error) = self.quarantined.try_send(agent.id()) {
+                tracing::error!(agent = %agent.name(), %error, "flows of wildcards are not cut");
+            }
+        }
+    }
+}
+
+/// Nobody outside can know it, so nobody can choose names that collide.
+fn key() -> Key {
+    let state = RandomState::new();
+    [state.hash_one(0), state.hash_one(1)]
+}
+
+/// [`Levels`] as a file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    total: u64,
+    quarantined: bool,
+    accounts: Vec<KeptAccount>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptAccount {
+    zone: String,
+    is_shared: bool,
+    level: u64,
+    frozen: bool,
+    rate_limited: bool,
+}
+
+impl Kept {
+    fn of(levels: &Levels) -> Self {
+        let account = |account: &AccountLevel| KeptAccount {
+            zone: account.zone.to_string(),
+            is_shared: account.is_shared,
+            level: account.level,
+            frozen: account.frozen,
+            rate_limited: account.rate_limited,
+        };
+        Self {
+            total: levels.total,
+            quarantined: levels.quarantined,
+            accounts: levels.accounts.iter().map(account).collect(),
+        }
+    }
+
+    fn into_levels(self) -> io::Result<Levels> {
+        let account = |account: KeptAccount| {
+            let KeptAccount { zone, is_shared, level, frozen, rate_limited } = account;
+            let zone = HostName::parse(&zone).map_err(io::Error::other)?;
+            Ok(AccountLevel { zone, is_shared, level, frozen, rate_limited })
+        };
+        let accounts = self.accounts.into_iter().map(account).collect::<io::Result<_>>()?;
+        Ok(Levels { total: self.total, quarantined: self.quarantined, accounts })
+    }
+}
+
+impl Daemon {
+    /// Closes wildcards in the kernel as they are closed in the policy.
+    pub(super) async fn cut_quarantined(&self, mut waiting: Receiver<AgentId>) {
+        while let Some(id) = waiting.recv().await {
+            let _turn = self.changes.lock().await;
+            let Some(running) = self.agents.get(id) else { continue };
+            if let Err(error) = tokio::task::block_in_place(|| self.apply(&running)) {
+                tracing::error!(agent = %running.agent.name(), "is denied everything: {error:#}");
+                self.deny_all(id, running.home.cgroup.id());
+            }
+        }
+    }
+
+    /// What the ledgers of the agents, or of the one of this name, hold.
+    pub(super) fn leaks(&self, name: Option<&str>) -> Vec<(AgentName, Report)> {
+        let running = self.agents.all().into_iter();
+        running
+            .filter(|running| name.is_none_or(|name| running.agent.name().as_str() == name))
+            .map(|running| {
+                let terms = running.agent.given_policy();
+                let report =
+                    self.names.with_ledger(&running.agent, |ledger, now| ledger.report(terms.leaks(), now));
+                (running.agent.name().clone(), report)
+            })
+            .collect()
+    }
+
+    /// Lifts what flags did to an agent, or to one zone of it. Levels stay as they are.
+    pub(super) async fn approve(&self, name: &str, zone: Option<&HostName>) -> Result<(), Refusal> {
+        let _turn = self.changes.lock().await;
+        let unknown = || Refusal::new(RefusalKind::Unknown, format!("no agent `{name}`"));
+        let named = |running: &Running| running.agent.name().as_str() == name;
+        let running = self.agents.all().into_iter().find(|running| named(running)).ok_or_else(unknown)?;
+        self.names.with_ledger(&running.agent, |ledger, _| {
+            ledger.approve(zone);
+            dns::Watch::charged(&*self.leaks, &running.agent, ledger);
+            running.agent.quarantine(ledger.is_quarantined());
+        });
+        tokio::task::block_in_place(|| self.apply(&running))
+            .map_err(|error| Refusal::new(RefusalKind::Failed, format!("{error:#}")))
+    }
+
+    /// Makes kernel and proxy obey the policy that an agent has by now.
+    fn apply(&self, running: &Running) -> anyhow::Result<()> {
+        self.fence.replace_policy(&running.agent, running.home.site())?;
+        self.server_names.rejudge(&running.agent, crate::datapath::now());
+        Ok(())
+    }
+}

@@ -1,0 +1,17 @@
+//! Who hears of what names let out, and remembers it beyond this process.
+
+use super::ledger::{Alert, Ledger};
+use crate::policy::Agent;
+
+/// What the resolver tells of its ledgers. Implemented by the daemon.
+pub trait Watch: Send + Sync {
+    /// The ledger that `agent` goes on with: what was remembered of it, or an empty one. Where what was
+    /// remembered cannot be read, one that is full.
+    fn open(&self, agent: &Agent) -> Ledger;
+
+    /// Remembers `ledger`, which has just been charged. What it was charged for leaves only after this.
+    fn charged(&self, agent: &Agent, ledger: &Ledger);
+
+    /// Hears of a flag. An alert whose action is quarantine has the wildcards of `agent` closed.
+    fn raised(&self, agent: &Agent, alert: Alert);
+}
