@@ -13,7 +13,10 @@ use arc_swap::ArcSwap;
 use std::{
     fmt,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// One agent: its identity, its policy, and the grants that its lookups earned.
@@ -25,13 +28,20 @@ pub struct Agent {
     id: AgentId,
     name: AgentName,
     policy: ArcSwap<Policy>,
+    generation: AtomicU64,
     grants: Mutex<Grants>,
 }
 
 impl Agent {
     #[must_use]
     pub fn new(id: AgentId, name: AgentName, policy: Arc<Policy>) -> Self {
-        Self { id, name, policy: ArcSwap::from(policy), grants: Mutex::default() }
+        Self {
+            id,
+            name,
+            policy: ArcSwap::from(policy),
+            generation: AtomicU64::new(0),
+            grants: Mutex::default(),
+        }
     }
 
     #[must_use]
@@ -54,6 +64,16 @@ impl Agent {
         let mut grants = self.grants();
         grants.retain(|grant| policy.opens(grant));
         self.policy.store(policy);
+        // Last: what was judged by an older policy can only have seen an older number.
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Tells judgements apart that were made before and after a policy was replaced or grants were
+    /// taken back. Read it before the judgement; what was judged under another number than this
+    /// moment's is worth nothing.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Whether `flow` may leave. See [`Policy::decide`].
