@@ -9,6 +9,7 @@
 mod answer;
 mod chain;
 mod gate;
+mod hot;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
 pub mod ledger;

@@ -78,7 +78,7 @@ async fn serve_udp(desk: Desk, socket: Arc<UdpSocket>) {
             Judgement::LookUp(lookup) => {
                 let (gate, socket) = (Arc::clone(&desk.gate), Arc::clone(&socket));
                 lookups.spawn(async move {
-                    let reply = gate.answer(&asker, lookup).await;
+                    let reply = gate.answer(&asker, lookup).await.reply;
                     send(&socket, &reply, peer).await;
                 });
             }
