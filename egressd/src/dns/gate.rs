@@ -103,6 +103,14 @@ impl Gate {
         self.recorder.record(asker.denied(&refusal, None));
     }
 
+    pub(super) fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    pub(super) fn clock(&self) -> fn() -> Moment {
+        self.clock
+    }
+
     /// Forgets what was kept for an agent that is gone.
     pub(super) fn forget(&self, agent: AgentId) {
         self.kept().remove(&agent);

@@ -20,6 +20,7 @@ mod screen;
 mod serve;
 mod tcp;
 mod upstream;
+pub mod workers;
 
 pub use chain::Found;
 pub use gate::Gate;
@@ -27,3 +28,4 @@ pub use query::Family;
 pub use report::Asker;
 pub use serve::{Sockets, serve};
 pub use upstream::{Ask, LookupError, Upstream, UpstreamError};
+pub use workers::Workers;
