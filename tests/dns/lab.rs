@@ -6,7 +6,7 @@ use crate::{
 };
 use egressd::{
     audit::{Event, Recorder},
-    dns::{self, Gate, Sockets},
+    dns::{self, Gate, Sockets, Workers},
     policy::{
         Agent, AgentId, AgentName, HostName, LeakAction, LeakActions, LeakBudget, LeakFlag, LeakTerms,
         Moment, NameTerms, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject,
@@ -111,8 +111,13 @@ pub fn agent(id: u32, policy: Policy) -> Arc<Agent> {
 pub async fn serve(agent: &Arc<Agent>, gate: &Arc<Gate>) -> (SocketAddr, JoinHandle<()>) {
     let (udp, tcp) = bind().await;
     let resolver = udp.local_addr().unwrap();
-    let sockets = Sockets { udp: vec![udp], tcp: vec![tcp] };
-    (resolver, tokio::spawn(dns::serve(agent.clone(), sockets, gate.clone(), Arc::new(OneProcess))))
+    let sockets = Sockets { udp: vec![udp.into_std().unwrap()], tcp: vec![tcp] };
+    let serving = dns::serve(agent.clone(), sockets, gate.clone(), workers(), Arc::new(OneProcess));
+    (resolver, tokio::spawn(serving))
+}
+
+pub fn workers() -> Arc<Workers> {
+    Workers::start().unwrap()
 }
 
 pub fn now() -> Moment {

@@ -3,7 +3,7 @@
 use crate::{
     granted::code,
     kernel::OneProcess,
-    lab::{Lab, allow, public, question, read_frame, receive, write_frame},
+    lab::{Lab, allow, public, question, read_frame, receive, workers, write_frame},
     upstream::{Say, Upstream},
 };
 use egressd::{
@@ -147,8 +147,9 @@ async fn an_agent_is_answered_over_ipv6_too() {
     let lab = lab().await;
     let udp = UdpSocket::bind("[::1]:0").await.unwrap();
     let resolver = udp.local_addr().unwrap();
-    let sockets = Sockets { udp: vec![udp], tcp: vec![TcpListener::bind(resolver).await.unwrap()] };
-    let serving = serve(lab.agent.clone(), sockets, lab.gate.clone(), Arc::new(OneProcess));
+    let sockets =
+        Sockets { udp: vec![udp.into_std().unwrap()], tcp: vec![TcpListener::bind(resolver).await.unwrap()] };
+    let serving = serve(lab.agent.clone(), sockets, lab.gate.clone(), workers(), Arc::new(OneProcess));
     let serving = tokio::spawn(serving);
     let socket = UdpSocket::bind("[::1]:0").await.unwrap();
     socket.connect(resolver).await.unwrap();

@@ -10,7 +10,7 @@ use std::{
 };
 use tokio::{
     sync::{
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, Sender, channel, error::TrySendError},
         watch,
     },
     time::timeout,
@@ -38,7 +38,7 @@ impl Recorder {
             Ok(()) => {
                 self.counters.sent.fetch_add(1, Ordering::Release);
             }
-            Err(_) => self.lose(1),
+            Err(TrySendError::Full(event) | TrySendError::Closed(event)) => self.lose(event.count),
         }
     }
 

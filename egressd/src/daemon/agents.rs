@@ -271,8 +271,14 @@ impl Daemon {
     pub(super) fn serve_agent(&self, prepared: Prepared) -> Arc<Running> {
         let Prepared { agent, home, bound, own_policy } = prepared;
         let mut serving = JoinSet::new();
-        let names = Arc::clone(&self.names);
-        serving.spawn(dns::serve(Arc::clone(&agent), bound.dns, names, Arc::clone(&self.fence) as _));
+        let (names, workers) = (Arc::clone(&self.names), Arc::clone(&self.name_workers));
+        serving.spawn(dns::serve(
+            Arc::clone(&agent),
+            bound.dns,
+            names,
+            workers,
+            Arc::clone(&self.fence) as _,
+        ));
         serving.spawn(proxy::serve(Arc::clone(&agent), bound.proxy, Arc::clone(&self.server_names)));
         let running = Arc::new(Running {
             agent,
@@ -301,6 +307,7 @@ impl Daemon {
             self.detach(id)?;
         }
         self.recorder.lose(lost.saturating_sub(running.lost_told.load(Ordering::Relaxed)));
+        self.name_workers.record();
         // What it was denied last must be there for whoever asks after its end.
         self.recorder.settled().await;
         self.agents.remove(id);

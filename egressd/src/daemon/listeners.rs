@@ -5,12 +5,14 @@ use crate::{
     dns, proxy,
 };
 use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use tokio::{
-    net::{TcpListener, UdpSocket},
-    runtime::Handle,
+use nix::{
+    sys::stat::fstat,
+    unistd::{Uid, setfsuid},
 };
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, Socket, Type};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use tokio::{net::TcpListener, runtime::Handle};
 
 /// Sockets and their ports.
 pub struct Bound {
@@ -134,11 +136,9 @@ fn listen(ip: IpAddr, port: u16, into: &mut Vec<TcpListener>) -> Result<u16> {
 
 /// One port for UDP and TCP, as a resolver has it.
 fn listen_for_names(ip: IpAddr, wanted: u16, into: &mut dns::Sockets) -> Result<u16> {
-    let both = |port: u16| -> std::io::Result<(UdpSocket, TcpListener)> {
+    let both = |port: u16| -> std::io::Result<(Vec<UdpSocket>, TcpListener)> {
         let tcp = tcp(ip, port)?;
-        let udp = std::net::UdpSocket::bind(SocketAddr::new(ip, tcp.local_addr()?.port()))?;
-        udp.set_nonblocking(true)?;
-        Ok((UdpSocket::from_std(udp)?, tcp))
+        Ok((udp(SocketAddr::new(ip, tcp.local_addr()?.port()))?, tcp))
     };
     let mut bound = both(wanted);
     for _ in 0..ATTEMPTS {
@@ -149,10 +149,44 @@ fn listen_for_names(ip: IpAddr, wanted: u16, into: &mut dns::Sockets) -> Result<
     }
     let (udp, tcp) = bound.with_context(|| format!("failed to bind the dns listener on `{ip}`"))?;
     let port = tcp.local_addr()?.port();
-    into.udp.push(udp);
+    into.udp.extend(udp);
     into.tcp.push(tcp);
     Ok(port)
 }
+
+/// A socket for each thread that answers names, all at `address`, between which the kernel spreads what
+/// comes by where it comes from.
+///
+/// Whoever has the user of such sockets could join them, and get a share of the queries. So theirs is a user
+/// that nobody is; and the first takes the address alone, so that they join nobody. Where sockets cannot be
+/// given to that user, there is only that one.
+fn udp(address: SocketAddr) -> std::io::Result<Vec<UdpSocket>> {
+    let first = nobodys_socket(address)?;
+    first.bind(&address.into())?;
+    let is_nobodys = fstat(&first)?.st_uid == NOBODY;
+    first.set_reuse_port(is_nobodys)?;
+    let mut sockets = vec![first];
+    for _ in 1..if is_nobodys { dns::workers::count() } else { 1 } {
+        let next = nobodys_socket(address)?;
+        next.set_reuse_port(true)?;
+        next.bind(&address.into())?;
+        sockets.push(next);
+    }
+    Ok(sockets.into_iter().map(UdpSocket::from).collect())
+}
+
+/// A UDP socket of [`NOBODY`].
+fn nobodys_socket(address: SocketAddr) -> std::io::Result<Socket> {
+    // For this thread alone; the kernel gives a new socket to the user that its maker's files belong to.
+    let before = setfsuid(Uid::from_raw(NOBODY));
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), None);
+    setfsuid(before);
+    socket
+}
+
+/// No user of this host: of the half that systemd gives to nobody, because some programs take it for
+/// negative.
+const NOBODY: u32 = 0xffff_ff35;
 
 fn tcp(ip: IpAddr, port: u16) -> std::io::Result<TcpListener> {
     let listener = std::net::TcpListener::bind(SocketAddr::new(ip, port))?;

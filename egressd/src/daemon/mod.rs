@@ -100,6 +100,7 @@ pub struct Daemon {
     leaks: Arc<Leaks>,
     /// Whose wildcards are to be closed, until somebody listens.
     quarantined: Mutex<Option<Receiver<AgentId>>>,
+    name_workers: Arc<dns::Workers>,
     server_names: Arc<proxy::Gate>,
     recorder: Recorder,
     feed: Arc<Feed>,
@@ -205,6 +206,7 @@ impl Daemon {
             names,
             leaks,
             quarantined: Mutex::new(Some(quarantined)),
+            name_workers: dns::Workers::start().context("failed to start the dns threads")?,
             server_names,
             recorder,
             feed,

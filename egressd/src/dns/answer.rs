@@ -1,6 +1,6 @@
 //! Writing what an agent is told (RFC 1035, section 4; RFC 8914 for the reason of a denial).
 
-use super::query::{CLASS_IN, Echo, OPCODE, QR, TYPE_OPT};
+use super::query::{CLASS_IN, Echo, Edns, OPCODE, QR, TYPE_OPT};
 use crate::policy::Transport;
 use std::{net::IpAddr, time::Duration};
 
@@ -53,7 +53,7 @@ impl Answer {
     /// EDNS let it be. Addresses that do not fit are left out, and the TC bit says so.
     #[must_use]
     pub fn write(&self, echo: &Echo, transport: Transport) -> Vec<u8> {
-        let mut message = Message::new(echo, limit(echo, transport));
+        let mut message = Message::new(echo, limit(echo.edns, transport));
         match self {
             Self::Addresses { addresses, ttl } => message.addresses(addresses, seconds(*ttl)),
             Self::NoData { ttl } => message.authority(seconds(*ttl)),
@@ -79,30 +79,29 @@ pub const MAX_EXPLANATION: usize = 200;
 
 const MIN_UDP: usize = 512;
 const RA: u16 = 0x0080;
-const RD: u16 = 0x0100;
-const CD: u16 = 0x0010;
+pub(super) const RD: u16 = 0x0100;
+pub(super) const CD: u16 = 0x0010;
 const NXDOMAIN: u16 = 3;
 const TYPE_A: u16 = 1;
 const TYPE_SOA: u16 = 6;
 const TYPE_AAAA: u16 = 28;
 
 /// The TC bit, in the header's third octet.
-const TRUNCATED: u8 = 0x02;
+pub(super) const TRUNCATED: u8 = 0x02;
 
 /// Octets of a record before its data.
 const RECORD_LENGTH: usize = 12;
-const OPT_LENGTH: usize = 11;
+pub(super) const OPT_LENGTH: usize = 11;
 const OPTION_EDE: u16 = 15;
 
 /// Points to the question's name, which always stands behind the header.
 const QUESTION_NAME: [u8; 2] = [0xc0, 0x0c];
 
-fn limit(echo: &Echo, transport: Transport) -> usize {
+/// The most octets of an answer to who speaks `edns`.
+pub(super) fn limit(edns: Option<Edns>, transport: Transport) -> usize {
     match transport {
         Transport::Tcp => usize::from(u16::MAX),
-        Transport::Udp => {
-            echo.edns.map_or(MIN_UDP, |edns| usize::from(edns.payload.min(MAX_UDP)).max(MIN_UDP))
-        }
+        Transport::Udp => edns.map_or(MIN_UDP, |edns| usize::from(edns.payload.min(MAX_UDP)).max(MIN_UDP)),
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     answer::Answer,
     chain::{Found, NEGATIVE_TTL},
     grid::Grid,
+    hot::{Basis, Kept},
     ledger::{Alert, Ledger},
     lookups::{Lookups, Refused},
     pinned::{MAX_AT_ONCE, Pinned},
@@ -80,7 +81,7 @@ impl Gate {
         match self.judge(asker, message) {
             Judgement::Silence => None,
             Judgement::Reply(reply) => Some(reply),
-            Judgement::LookUp(lookup) => Some(self.answer(asker, lookup).await),
+            Judgement::LookUp(lookup) => Some(self.answer(asker, lookup).await.reply),
         }
     }
 
@@ -105,16 +106,23 @@ impl Gate {
     }
 
     /// Resolves what was judged, and returns the reply once its grants are in the kernel.
-    pub(super) async fn answer(&self, asker: &Asker, lookup: Lookup) -> Vec<u8> {
+    pub(super) async fn answer(&self, asker: &Asker, lookup: Lookup) -> Answered {
         let Lookup { question, family, ticket } = lookup;
+        let basis = Basis { generation: asker.agent.generation(), moment: (self.clock)() };
         let granted = self.look_up(&asker.agent, &question.name, family).await;
         drop(ticket);
         match granted {
             Ok(Granted { found, rule }) => {
-                self.recorder.record(asker.allowed(&question.name, first_address(&found), rule));
-                Answer::from(found).write(&question.echo, asker.transport)
+                let event = asker.allowed(&question.name, first_address(&found), rule);
+                self.recorder.record(event.clone());
+                let answer = Answer::from(found);
+                let reply = answer.write(&question.echo, asker.transport);
+                Answered {
+                    reply,
+                    kept: Some(Kept { question: question.echo.question, answer, basis, event }),
+                }
             }
-            Err(refusal) => self.refuse(asker, &question, &refusal),
+            Err(refusal) => Answered { reply: self.refuse(asker, &question, &refusal), kept: None },
         }
     }
 
@@ -122,6 +130,14 @@ impl Gate {
     pub(super) fn exceeded(&self, asker: &Asker, bound: &str) {
         let refusal = Refusal::because(Reason::QuotaExceeded, bound.to_owned());
         self.recorder.record(asker.denied(&refusal, None));
+    }
+
+    pub(super) fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    pub(super) fn clock(&self) -> fn() -> Moment {
+        self.clock
     }
 
     /// Forgets what was kept for an agent that is gone.
@@ -289,6 +305,12 @@ pub(super) enum Judgement {
     Silence,
     Reply(Vec<u8>),
     LookUp(Lookup),
+}
+
+/// A reply, and what it says again to who asks the same soon.
+pub(super) struct Answered {
+    pub reply: Vec<u8>,
+    pub kept: Option<Kept>,
 }
 
 /// A question whose name may be looked up.

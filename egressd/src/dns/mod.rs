@@ -10,6 +10,7 @@ mod answer;
 mod chain;
 mod gate;
 mod grid;
+mod hot;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
 pub mod ledger;
@@ -23,6 +24,7 @@ mod tcp;
 mod upstream;
 mod warm;
 mod watch;
+pub mod workers;
 
 pub use chain::Found;
 pub use gate::Gate;
@@ -31,3 +33,4 @@ pub use report::Asker;
 pub use serve::{Sockets, serve};
 pub use upstream::{Ask, LookupError, Upstream, UpstreamError};
 pub use watch::Watch;
+pub use workers::Workers;

@@ -3,31 +3,46 @@
 
 use super::{
     gate::{Gate, Judgement},
+    hot::Hot,
     report::Asker,
     tcp,
+    workers::{Seated, Workers},
 };
 use crate::policy::{Agent, OriginLookup, Transport};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{
-    net::{TcpListener, UdpSocket},
-    task::JoinSet,
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
 };
-use tracing::warn;
+use tokio::{net::TcpListener, task::JoinSet};
 
 /// The sockets that one agent's port 53 is redirected to.
 pub struct Sockets {
+    /// Threads take turns, see [`super::workers::count`].
     pub udp: Vec<UdpSocket>,
     pub tcp: Vec<TcpListener>,
 }
 
 /// Answers `agent` on `sockets`, until it is dropped; everything that it started ends with it.
-pub async fn serve(agent: Arc<Agent>, sockets: Sockets, gate: Arc<Gate>, origins: Arc<dyn OriginLookup>) {
+pub async fn serve(
+    agent: Arc<Agent>,
+    sockets: Sockets,
+    gate: Arc<Gate>,
+    workers: Arc<Workers>,
+    origins: Arc<dyn OriginLookup>,
+) {
     gate.keep_warm(&agent);
     let _kept = Kept { agent: Arc::clone(&agent), gate: Arc::clone(&gate) };
+    let hot = Arc::new(Hot::new(workers.count(), gate.recorder(), gate.clock()));
     let desk = Desk { agent, gate, origins };
     let mut tasks = JoinSet::new();
-    for socket in sockets.udp {
-        tasks.spawn(serve_udp(desk.clone(), Arc::new(socket)));
+    // An agent with one socket is no reason to leave it to the first thread.
+    let first = usize::try_from(desk.agent.id().0).unwrap_or(0);
+    for (number, socket) in (first..).zip(sockets.udp) {
+        match workers.seat(number, Arc::clone(&desk.agent), Arc::clone(&hot), socket) {
+            Ok(seated) => drop(tasks.spawn(serve_udp(desk.clone(), seated, Arc::clone(&hot)))),
+            Err(error) => tracing::error!(%error, agent = %desk.agent.name(), "failed to serve a dns socket"),
+        }
     }
     let connections = tcp::connections();
     for listener in sockets.tcp {
@@ -54,43 +69,28 @@ impl Desk {
 /// How long a listener rests after the kernel refused it something, as when descriptors run out.
 pub const REST: Duration = Duration::from_millis(100);
 
-/// The longest message that UDP carries.
-const MAX_DATAGRAM: usize = 65_535;
-
-/// Lookups of different questions overtake each other. How many there are is bounded by their
-/// tickets, see [`super::lookups::MAX_IN_FLIGHT`].
-async fn serve_udp(desk: Desk, socket: Arc<UdpSocket>) {
-    let mut buffer = vec![0; MAX_DATAGRAM];
+/// Answers what was not answered before. Lookups of different questions overtake each other. How many
+/// there are is bounded by their tickets, see [`super::lookups::MAX_IN_FLIGHT`].
+async fn serve_udp(desk: Desk, mut seated: Seated, hot: Arc<Hot>) {
+    let replies = seated.replies();
     let mut lookups = JoinSet::new();
-    loop {
+    while let Some(query) = seated.next().await {
         while lookups.try_join_next().is_some() {}
-        let (length, peer) = match socket.recv_from(&mut buffer).await {
-            Ok(received) => received,
-            Err(error) => {
-                warn!(%error, "failed to receive a dns query");
-                tokio::time::sleep(REST).await;
-                continue;
-            }
-        };
-        let asker = desk.asker(Transport::Udp, peer);
-        match desk.gate.judge(&asker, &buffer[..length]) {
+        let asker = desk.asker(Transport::Udp, query.peer);
+        match desk.gate.judge(&asker, &query.message) {
             Judgement::Silence => {}
-            Judgement::Reply(reply) => send(&socket, &reply, peer).await,
+            Judgement::Reply(reply) => replies.send(&reply, query.peer),
             Judgement::LookUp(lookup) => {
-                let (gate, socket) = (Arc::clone(&desk.gate), Arc::clone(&socket));
+                let (gate, hot, replies) = (Arc::clone(&desk.gate), Arc::clone(&hot), replies.clone());
                 lookups.spawn(async move {
-                    let reply = gate.answer(&asker, lookup).await;
-                    send(&socket, &reply, peer).await;
+                    let answered = gate.answer(&asker, lookup).await;
+                    if let Some(kept) = answered.kept {
+                        hot.keep(kept);
+                    }
+                    replies.send(&answered.reply, query.peer);
                 });
             }
         }
-    }
-}
-
-/// A reply that cannot be sent is lost, as datagrams may be: the agent asks again.
-async fn send(socket: &UdpSocket, reply: &[u8], peer: SocketAddr) {
-    if let Err(error) = socket.send_to(reply, peer).await {
-        tracing::debug!(%error, %peer, "failed to send a dns answer");
     }
 }
 

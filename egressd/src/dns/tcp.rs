@@ -86,7 +86,7 @@ async fn read_all(
             Judgement::LookUp(lookup) => {
                 let (gate, asker, replies) = (Arc::clone(&desk.gate), asker.clone(), replies.clone());
                 lookups.spawn(async move {
-                    let reply = gate.answer(&asker, lookup).await;
+                    let reply = gate.answer(&asker, lookup).await.reply;
                     // The agent left before its answer came.
                     let _ = replies.send(reply).await;
                 });

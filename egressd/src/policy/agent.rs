@@ -15,7 +15,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -31,6 +31,7 @@ pub struct Agent {
     policy: ArcSwap<Policy>,
     given: ArcSwap<Policy>,
     quarantined: AtomicBool,
+    generation: AtomicU64,
     grants: Mutex<Grants>,
 }
 
@@ -38,8 +39,15 @@ impl Agent {
     #[must_use]
     pub fn new(id: AgentId, name: AgentName, policy: Arc<Policy>) -> Self {
         let given = ArcSwap::from(Arc::clone(&policy));
-        let policy = ArcSwap::from(policy);
-        Self { id, name, policy, given, quarantined: AtomicBool::new(false), grants: Mutex::default() }
+        Self {
+            id,
+            name,
+            policy: ArcSwap::from(policy),
+            given,
+            quarantined: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
+            grants: Mutex::default(),
+        }
     }
 
     #[must_use]
@@ -89,6 +97,16 @@ impl Agent {
         let policy = if self.is_quarantined() { Arc::new(given.exact_only()) } else { given };
         grants.retain(|grant| policy.opens(grant));
         self.policy.store(policy);
+        // Last: what was judged by an older policy can only have seen an older number.
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Tells judgements apart that were made before and after a policy was replaced or grants were
+    /// taken back. Read it before the judgement; what was judged under another number than this
+    /// moment's is worth nothing.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Whether `flow` may leave. See [`Policy::decide`].
