@@ -277,7 +277,7 @@ async fn another_upstream_is_asked_when_the_first_fails() {
     let closed = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let servers = dns::Upstream::to(&[closed, broken.address, sound.address]).unwrap();
     let (recorder, _events) = egressd::audit::Recorder::new(16);
-    let gate = Gate::new(servers, Arc::new(Kernel::willing()), recorder, now);
+    let gate = Gate::new(Arc::new(servers), Arc::new(Kernel::willing()), recorder, now);
     let agent = agent(1, allow(&["*.test"]));
     let _serving = serve(&agent, &gate).await;
     for name in ["a.test", "b.test"] {
