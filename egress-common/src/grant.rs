@@ -20,7 +20,7 @@ pub struct GrantKey {
     pub address: Address,
 }
 
-/// Until when, by which rule, and through which gate.
+/// Until when, by which rule, and through which gate; and when it was used.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrantValue {
@@ -28,11 +28,37 @@ pub struct GrantValue {
     pub expires: u64,
     pub rule: u32,
     /// A [`Gate`].
-    pub gate: u32,
+    pub gate: u16,
+    /// The [`second`] in which a direct flow started by it last, or 0: also in what a daemon wrote that
+    /// knew of no such thing, and held the gate in 32 bits.
+    pub used: u16,
 }
 
+impl GrantValue {
+    /// How many whole seconds before `now` (as `expires`) a direct flow started by this grant; None if
+    /// none did. Of what lies longer back than 18 hours, the time of day is all that is known.
+    #[must_use]
+    pub const fn used_before(&self, now: u64) -> Option<u64> {
+        match (self.used, second(now)) {
+            (0, _) => None,
+            (used, now) if used <= now => Some((now - used) as u64),
+            (used, now) => Some(SECONDS - (used - now) as u64),
+        }
+    }
+}
+
+/// The second of `now`, in nanoseconds on `CLOCK_BOOTTIME`, as grants note it: it fits beside the gate,
+/// comes around after 18 hours, and is never 0.
+#[inline(always)]
+#[must_use]
+pub const fn second(now: u64) -> u16 {
+    (now / 1_000_000_000 % SECONDS) as u16 + 1
+}
+
+const SECONDS: u64 = u16::MAX as u64;
+
 /// Which way a granted flow takes.
-#[repr(u32)]
+#[repr(u16)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
     /// Straight to the address.
@@ -137,3 +163,21 @@ unsafe impl aya::Pod for NetworkKey {}
 unsafe impl aya::Pod for NetworkValue {}
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for RuleKey {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_tells_how_long_ago_it_was_used() {
+        const SECOND: u64 = 1_000_000_000;
+        for start in [0, 1, SECONDS - 2, SECONDS - 1, SECONDS, 10 * SECONDS + 7] {
+            let used = second(start * SECOND + 999_999_999);
+            let grant = GrantValue { expires: 0, rule: 1, gate: Gate::Direct as u16, used };
+            for later in [0, 1, 2, 30, SECONDS - 1] {
+                assert_eq!(grant.used_before((start + later) * SECOND), Some(later), "{start} + {later}");
+            }
+            assert_eq!(GrantValue { used: 0, ..grant }.used_before(start * SECOND), None);
+        }
+    }
+}

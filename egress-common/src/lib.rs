@@ -21,7 +21,7 @@ pub use event::{Event, Hook};
 pub use flow::{Address, OriginKey, OriginValue, TCP, UDP, fnv1a, loopback_v4, loopback_v6, v4_mapped};
 pub use grant::{
     Gate, GrantKey, GrantValue, MAX_GRANTS_PER_AGENT, MAX_NETWORKS_PER_AGENT, NameKey, NameValue, NetworkKey,
-    NetworkValue, RuleKey,
+    NetworkValue, RuleKey, second,
 };
 pub use link::{
     AGENT_MAC, FLOWS_PER_LINK, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, KnownFlow, LinkConfig, MAX_FLOWS,

@@ -109,7 +109,7 @@ fn choose(
         None if config.flags & AgentConfig::SEALED != 0 && is_loopback_address(&to.address) => return Ok(()),
         None => {}
     }
-    let pass = match verdict::judge(agent, to.transport, &to.address, to.port) {
+    let pass = match verdict::judge_start(agent, to.transport, &to.address, to.port, true) {
         Err(_) if hook == Hook::Connect && only_asks_for_a_route(agent, to) => return Ok(()),
         verdict => verdict?,
     };

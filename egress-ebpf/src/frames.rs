@@ -10,7 +10,7 @@ use crate::{
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_pull_data, programs::TcContext};
 use egress_common::{
     AGENT_MAC, Address, DropReason, FLOWS_PER_LINK, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, Hook, KnownFlow,
-    LinkConfig, PLACES_PER_FLOW, TCP, v4_mapped,
+    LinkConfig, PLACES_PER_FLOW, TCP, UDP, v4_mapped,
 };
 
 /// Whether one frame may go on.
@@ -80,7 +80,8 @@ fn may_leave(skb: *const __sk_buff, link: &LinkConfig) -> Result<(), Denied> {
 fn flow(link: &LinkConfig, packet: &Packet) -> Result<(), Denied> {
     let (agent, to, port) = (link.agent, &packet.destination, packet.destination_port);
     let generation = service::config(agent)?.generation;
-    match verdict::judge(agent, packet.transport, to, port) {
+    let starts = packet.opens || packet.transport == UDP;
+    match verdict::judge_start(agent, packet.transport, to, port, starts) {
         // Frames that went around the redirect of their socket were judged by no proxy.
         Ok(pass) if pass.through_proxy => Err(Denied::because(DropReason::AddressNotGranted)),
         Ok(pass) => {

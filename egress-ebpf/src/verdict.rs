@@ -5,7 +5,9 @@ use crate::{
     maps::{AGENTS, DENIED_NETWORKS, GRANTS, NETWORKS, RULES},
 };
 use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, maps::lpm_trie::Key};
-use egress_common::{Address, DropReason, Gate, GrantKey, NetworkKey, NetworkValue, RuleKey};
+use egress_common::{
+    Address, DropReason, Gate, GrantKey, GrantValue, NetworkKey, NetworkValue, RuleKey, second,
+};
 
 /// Leave, and the way it takes.
 pub struct Pass {
@@ -16,11 +18,30 @@ pub struct Pass {
 /// Whether `agent` may send to (`address`, `port`) over `transport` at this moment.
 #[inline(always)]
 pub fn judge(agent: u32, transport: u8, address: &Address, port: u16) -> Result<Pass, Denied> {
+    judge_start(agent, transport, address, port, false)
+}
+
+/// As [`judge`]. If a flow `starts`, a direct grant notes that it was used. One to the proxy does not:
+/// many names may share its address, and the proxy knows which of them the flow is for.
+#[inline(always)]
+pub fn judge_start(
+    agent: u32,
+    transport: u8,
+    address: &Address,
+    port: u16,
+    starts: bool,
+) -> Result<Pass, Denied> {
     let key = GrantKey { agent, port, transport, zero: 0, address: *address };
     let mut denied = Denied::because(DropReason::AddressNotGranted);
-    if let Some(grant) = unsafe { GRANTS.get(&key) } {
-        if grant.expires > unsafe { bpf_ktime_get_boot_ns() } {
-            return Ok(Pass { rule: grant.rule, through_proxy: grant.gate != Gate::Direct as u32 });
+    if let Some(grant) = GRANTS.get_ptr_mut(&key) {
+        let grant = unsafe { &mut *grant };
+        let now = unsafe { bpf_ktime_get_boot_ns() };
+        if grant.expires > now {
+            let through_proxy = grant.gate != Gate::Direct as u16;
+            if starts && !through_proxy {
+                note_use(grant, now);
+            }
+            return Ok(Pass { rule: grant.rule, through_proxy });
         }
         denied = Denied { reason: DropReason::GrantExpired, rule: grant.rule };
     }
@@ -31,6 +52,16 @@ pub fn judge(agent: u32, transport: u8, address: &Address, port: u16) -> Result<
     }
     denied_network(agent, transport, port, address)?;
     Ok(Pass { rule: allowed.rule, through_proxy: false })
+}
+
+/// Once a second at most, so that of a flood each packet reads a cache line that all processors share,
+/// and few write it. What two of them write at once is the same.
+#[inline(always)]
+fn note_use(grant: &mut GrantValue, now: u64) {
+    let second = second(now);
+    if grant.used != second {
+        grant.used = second;
+    }
 }
 
 /// Whether an open flow may go on after the policy was replaced. The end of its grant does not

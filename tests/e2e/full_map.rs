@@ -44,7 +44,7 @@ fn grants(fence: &Fence) -> HashMap<MapData, GrantKey, GrantValue> {
 
 /// Grants to an agent that nobody is, until the kernel takes no more.
 fn fill(grants: &mut HashMap<MapData, GrantKey, GrantValue>) -> Vec<GrantKey> {
-    let value = GrantValue { expires: u64::MAX, rule: 1, gate: Gate::Direct as u32 };
+    let value = GrantValue { expires: u64::MAX, rule: 1, gate: Gate::Direct as u16, used: 0 };
     let key = |number: u32| {
         let address = (u128::from(number) + 1).to_be_bytes();
         GrantKey { agent: NOBODY, port: 1, transport: TCP, zero: 0, address }

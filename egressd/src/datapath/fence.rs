@@ -12,10 +12,11 @@ use super::{
     tables::{NetworkList, Tables},
 };
 use crate::policy::{
-    Agent, AgentId, Grant, GrantError, GrantSink, Moment, Origin, OriginLookup, Policy, Process, Transport,
+    Agent, AgentId, Grant, GrantError, GrantSink, HostName, Moment, Origin, OriginLookup, Policy, Process,
+    Transport,
 };
 use aya::maps::MapError;
-use egress_common::MAX_NETWORKS_PER_AGENT;
+use egress_common::{GrantValue, MAX_NETWORKS_PER_AGENT};
 use std::{
     collections::BTreeSet,
     future::Future,
@@ -228,6 +229,32 @@ impl Fence {
         }
     }
 
+    /// The names of `agent` by whose grants a direct flow started, or a datagram was sent, in the second
+    /// of `since` or later. Names that share an address share this. What goes through the proxy is not
+    /// among them: it speaks its name, see [`crate::policy::Resolve::connected`].
+    ///
+    /// Asks the kernel for no more than [`crate::policy::MAX_GRANTS`] entries, and lets others at them
+    /// in between.
+    #[must_use]
+    pub fn used_names(&self, agent: &Agent, since: Moment) -> BTreeSet<HostName> {
+        let mut grants = agent.live_grants(since);
+        grants.retain(leave::is_direct);
+        let mut names = BTreeSet::new();
+        for some in grants.chunks(GRANTS_AT_ONCE) {
+            let tables = self.tables();
+            let held = some.iter().filter_map(|grant| Some((grant, tables.held(agent.id(), grant)?)));
+            let held: Vec<_> = held.collect();
+            drop(tables);
+            // Read after them, so that nothing of them was used later.
+            let now = now();
+            let Some(seconds) = (now.0 / SECOND).checked_sub(since.0 / SECOND) else { break };
+            let is_used = |value: &GrantValue| value.used_before(now.0).is_some_and(|ago| ago <= seconds);
+            let used = held.iter().filter(|(_, value)| is_used(value));
+            names.extend(used.map(|(grant, _)| grant.name.clone()));
+        }
+        names
+    }
+
     /// How many denials of `agent` found the kernel's ring buffer full.
     #[must_use]
     pub fn lost_events(&self, agent: AgentId) -> u64 {
@@ -364,16 +391,107 @@ const KEEP_EXPIRED: Duration = Duration::from_secs(60);
 /// that expired first is given up, with the flows that are still open by it.
 const MAX_DIRECT: usize = 4096;
 
+/// Grants that are looked at under one lock: some dozens of microseconds.
+const GRANTS_AT_ONCE: usize = 64;
+
+/// In nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+
 /// Octets of a command line that a record keeps.
 const MAX_COMMAND: usize = 512;
 
 fn write_policy(tables: &mut Tables, agent: AgentId, policy: &Policy) -> Result<(), FenceError> {
     let moment = now();
     // Of what expired, only direct grants matter still: to flows that are open by them.
-    let matters =
-        |grant: &Grant| grant.expires > moment || !leave::direct(std::slice::from_ref(grant)).is_empty();
+    let matters = |grant: &Grant| grant.expires > moment || leave::is_direct(grant);
     tables.retain_grants(agent, moment, |grant| policy.opens(grant) && matters(grant))?;
     tables.set_networks(NetworkList::Denied, agent, &leave::denied_networks(policy.deny()))?;
     tables.set_networks(NetworkList::Allowed, agent, &leave::networks(policy.allow()))?;
     Ok(tables.set_rules(agent, &leave::rules(policy))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        datapath::{Ebpf, Hierarchy, Pins, UseSecurityHooks},
+        policy::{AgentName, NameTerms, Pattern, Protocol, Rule, RuleId, Source, Subject},
+    };
+    use std::{net::IpAddr, path::Path, process::Command, sync::Arc};
+
+    #[test]
+    fn a_name_is_used_when_a_direct_flow_starts_by_its_grant_and_not_when_a_route_is_asked_for() {
+        let cgroup =
+            Hierarchy::find().and_then(|all| all.create(&format!("egressd-used-{}", std::process::id())));
+        let cgroup = cgroup.expect("cgroup");
+        let folder = tempfile::tempdir().expect("folder");
+        let pins = Pins::open(&folder.path().join("bpf")).expect("bpffs");
+        let found = Ebpf::load(&pins, &cgroup, UseSecurityHooks::Never).map(|ebpf| {
+            let (fence, agent) = granted(ebpf.tables, &cgroup, &pins, folder.path());
+            let (start, none) = (now(), fence.used_names(&agent, Moment(0)));
+            run_in(&cgroup, "exec 3<>/dev/udp/127.9.9.9/9; exec 3<>/dev/udp/127.9.9.10/22");
+            let used = fence.used_names(&agent, start);
+            let later = fence.used_names(&agent, now().after(Duration::from_secs(2)));
+            fence.tables().grant(agent.id(), &grants()[0], now()).expect("granted again");
+            [none, used, later, fence.used_names(&agent, start)]
+        });
+        pins.remove().expect("unpinned");
+        cgroup.remove().expect("removed");
+        let used = BTreeSet::from([name("udp.test"), name("same.test")]);
+        assert_eq!(found.expect("programs"), [BTreeSet::new(), used.clone(), BTreeSet::new(), used]);
+    }
+
+    /// A fence around `cgroup`, without the second deny, and an agent with [`grants`].
+    fn granted(mut tables: Tables, cgroup: &Cgroup, pins: &Pins, folder: &Path) -> (Fence, Agent) {
+        let rules = [rule(Protocol::Udp, 9), rule(Protocol::Tcp, 22)];
+        let policy = Policy::new(rules.to_vec(), Vec::new());
+        let agent = Agent::new(AgentId(7), AgentName::parse("user").expect("name"), Arc::new(policy));
+        agent.remember(&grants(), now()).expect("remembered");
+        write_policy(&mut tables, agent.id(), &agent.policy()).expect("written");
+        for grant in grants() {
+            tables.grant(agent.id(), &grant, now()).expect("granted");
+        }
+        let config = leave::with_policy(Listeners::default(), &agent.policy());
+        tables.add_agent(agent.id(), cgroup.id(), config).expect("added");
+        let nft = Nft::claim("unused", cgroup).expect("a name");
+        let frames = Frames::open(pins).expect("the program");
+        (Fence::new(tables, nft, frames, Forwarding::new(folder)), agent)
+    }
+
+    fn grants() -> [Grant; 4] {
+        let expires = now().after(Duration::from_secs(300));
+        [
+            ("udp.test", 9, Protocol::Udp, 9),
+            ("same.test", 9, Protocol::Udp, 9),
+            ("tcp.test", 10, Protocol::Tcp, 22),
+            ("other.test", 11, Protocol::Udp, 9),
+        ]
+        .map(|(text, last, protocol, port)| {
+            let address = IpAddr::from([127, 9, 9, last]);
+            Grant { name: name(text), address, port, protocol, rule: RuleId(u32::from(port)), expires }
+        })
+    }
+
+    fn rule(protocol: Protocol, port: u16) -> Rule {
+        Rule {
+            id: RuleId(u32::from(port)),
+            source: Source { file: "test.yaml".into(), line: 1 },
+            subject: Subject::Host(Pattern::parse("*.test").expect("a pattern")),
+            ports: vec![port],
+            protocol: Some(protocol),
+            private: true,
+            reason: None,
+            names: NameTerms::default(),
+        }
+    }
+
+    fn name(text: &str) -> HostName {
+        HostName::parse(text).expect("a name")
+    }
+
+    fn run_in(cgroup: &Cgroup, script: &str) {
+        let script = format!("echo $$ > {}/cgroup.procs && {script}", cgroup.path().display());
+        let done = Command::new("bash").args(["-c", &script]).output().expect("bash");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
 }

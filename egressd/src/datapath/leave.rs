@@ -62,6 +62,11 @@ pub fn direct(grants: &[Grant]) -> Vec<Direct> {
         .collect()
 }
 
+/// Whether flows by `grant` need no proxy.
+pub fn is_direct(grant: &Grant) -> bool {
+    !direct(std::slice::from_ref(grant)).is_empty()
+}
+
 /// Whether flows of `policy` may go straight to their addresses.
 pub fn has_direct(policy: &Policy) -> bool {
     let is_direct = |rule: &Rule| match rule.protocol {

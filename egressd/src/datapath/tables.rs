@@ -166,22 +166,28 @@ impl Tables {
         let (key, value) = name_entry(agent, grant);
         let gate = gate(grant.protocol);
         let kernel = grant_key(&key);
-        let held = self.grants.get(&kernel, 0).ok().filter(|held| Moment(held.expires) > now);
-        let value_for_kernel = match held {
-            Some(held) if held.gate != gate as u32 => GrantValue {
-                expires: held.expires.max(grant.expires.0),
-                rule: if gate == Gate::Proxy { grant.rule.0 } else { held.rule },
-                gate: Gate::Proxy as u32,
+        let held = self.grants.get(&kernel, 0).ok();
+        // What the kernel notes between this read and the write is lost; the next flow notes it again.
+        let used = held.map_or(0, |held| held.used);
+        let own = GrantValue { expires: grant.expires.0, rule: grant.rule.0, gate: gate as u16, used };
+        let value_for_kernel = match held.filter(|held| Moment(held.expires) > now) {
+            Some(held) if held.gate != gate as u16 => GrantValue {
+                expires: held.expires.max(own.expires),
+                rule: if gate == Gate::Proxy { own.rule } else { held.rule },
+                gate: Gate::Proxy as u16,
+                used,
             },
-            Some(held) => GrantValue {
-                expires: held.expires.max(grant.expires.0),
-                rule: grant.rule.0,
-                gate: gate as u32,
-            },
-            None => GrantValue { expires: grant.expires.0, rule: grant.rule.0, gate: gate as u32 },
+            Some(held) => GrantValue { expires: held.expires.max(own.expires), ..own },
+            None => own,
         };
         self.names.insert(key, value, 0)?;
         self.grants.insert(kernel, value_for_kernel, 0)
+    }
+
+    /// What the kernel holds of `grant`.
+    #[must_use]
+    pub fn held(&self, agent: AgentId, grant: &Grant) -> Option<GrantValue> {
+        self.grants.get(&grant_key(&name_entry(agent, grant).0), 0).ok()
     }
 
     /// Every grant of `agent` that the kernel keeps, with its name.

@@ -83,4 +83,8 @@ pub trait Resolve: Send + Sync {
         agent: &'a Agent,
         name: &'a HostName,
     ) -> Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, Denial>> + Send + 'a>>;
+
+    /// Hears that a flow of `agent` that named `name` was permitted, and its upstream dialled, whether
+    /// or not that answered. Whoever only resolves has no use for it.
+    fn connected(&self, _agent: &Agent, _name: &HostName) {}
 }

@@ -70,8 +70,13 @@ impl Caller {
         });
     }
 
-    /// Records a flow that is allowed; `detail` where it failed all the same.
+    /// Records a flow that is allowed and was dialled, and tells the resolver of its name; `detail` where
+    /// it failed all the same.
     pub fn record_permit(&self, sought: &Sought, permit: &Permit, detail: Option<String>) {
+        match permit.destination() {
+            Destination::Name(name) => self.gate.resolve.connected(&self.agent, name),
+            Destination::Address(_) => {}
+        }
         let protocol = Spoken::Of(permit.protocol());
         let event = Event::allowed(self.agent.name(), Judged::ServerName, protocol, permit);
         self.gate.recorder.record(Event {

@@ -17,9 +17,11 @@ async fn a_tunnel_to_an_allowed_name_carries_tls_with_that_name() {
     let mut agent = connect(&lab, "OK.test").await;
     reads(&mut agent, ESTABLISHED).await;
     lab.upstream_is_untouched().await;
+    assert_eq!(lab.connected(), [""; 0]);
     agent.write_all(&hello).await.unwrap();
     reads(&mut lab.accept().await, &hello).await;
     let event = lab.allows("ok.test").await;
+    assert_eq!(lab.connected(), ["ok.test"]);
     assert_eq!((event.address, event.port), (Some(UPSTREAM), Some(lab.port)));
 }
 

@@ -44,6 +44,7 @@ async fn a_kept_connection_serves_every_name_that_is_granted_at_its_address() {
     // Allowed, and resolved, but to another address.
     assert!(read_text(&mut agent).await.starts_with("HTTP/1.1 403 Forbidden\r\n"));
     lab.denies(Reason::ServerNameNotGranted).await;
+    assert_eq!(lab.connected(), ["ok.test", "also.test", "ok.test"]);
 }
 
 #[tokio::test]

@@ -85,6 +85,11 @@ impl Lab {
         self.resolver.asked.load(Ordering::SeqCst)
     }
 
+    /// What the resolver heard of flows, by name.
+    pub fn connected(&self) -> Vec<String> {
+        self.resolver.connected.lock().unwrap().clone()
+    }
+
     pub fn redirects_from(&self, original: Option<SocketAddr>) {
         *self.kernel.0.lock().unwrap() = original;
     }
@@ -190,6 +195,7 @@ impl OriginLookup for Kernel {
 struct Resolver {
     names: Mutex<HashMap<String, Vec<IpAddr>>>,
     asked: AtomicUsize,
+    connected: Mutex<Vec<String>>,
 }
 
 impl Resolve for Resolver {
@@ -210,5 +216,9 @@ impl Resolve for Resolver {
             }
             Ok(addresses)
         })
+    }
+
+    fn connected(&self, _agent: &Agent, name: &HostName) {
+        self.connected.lock().unwrap().push(name.to_string());
     }
 }

@@ -28,6 +28,21 @@ async fn the_end_of_either_side_is_passed_on_while_the_other_still_sends() {
 }
 
 #[tokio::test]
+async fn the_resolver_hears_of_a_flow_by_the_name_that_it_spoke() {
+    let mut lab = Lab::start(|port| vec![host("ok.test", port, Tls), host("also.test", port, Tls)]).await;
+    // One address, as a CDN has it for many: the name makes the difference.
+    lab.grant("ok.test", UPSTREAM, Tls);
+    lab.grant("also.test", UPSTREAM, Tls);
+    let _flow = flow_to(&lab, "also.test").await;
+    lab.allows("also.test").await;
+    let mut denied = lab.redirected().await;
+    denied.write_all(&client_hello("evil.test")).await.unwrap();
+    read_all(&mut denied).await;
+    assert_eq!(lab.event().await.reason, Some(Reason::HostNotAllowed));
+    assert_eq!(lab.connected(), ["also.test"]);
+}
+
+#[tokio::test]
 async fn a_reset_of_either_side_is_passed_on() {
     for agent_first in [true, false] {
         let lab = lab().await;
