@@ -4,11 +4,12 @@ use super::{Daemon, agents::Running};
 use crate::{
     audit::Recorder,
     control::protocol::{Refusal, RefusalKind},
+    datapath,
     dns::{
         self,
         ledger::{AccountLevel, Alert, Key, Ledger, Levels, Report},
     },
-    policy::{Agent, AgentId, AgentName, HostName, LeakAction},
+    policy::{Agent, AgentId, AgentName, HostName, LeakAction, Moment, Resolve as _},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -66,7 +67,7 @@ impl Leaks {
 
 impl dns::Watch for Leaks {
     fn open(&self, agent: &Agent) -> Ledger {
-        let now = crate::datapath::now();
+        let now = datapath::now();
         match self.read(agent.name()).and_then(|kept| kept.map(Kept::into_levels).transpose()) {
             Ok(Some(levels)) => Ledger::restore(&levels, key(), now),
             Ok(None) => Ledger::new(key()),
@@ -157,6 +158,19 @@ impl Daemon {
         }
     }
 
+    /// Has the ledgers know which names were connected to since `moment`, and returns the moment from which
+    /// on the next call is to look.
+    pub(super) fn follow_names(&self, since: Moment) -> Moment {
+        let next = datapath::now();
+        for running in self.agents.all() {
+            for name in self.fence.used_names(&running.agent, since) {
+                self.names.connected(&running.agent, &name);
+            }
+            self.names.settle(&running.agent);
+        }
+        next
+    }
+
     /// What the ledgers of the agents, or of the one of this name, hold.
     pub(super) fn leaks(&self, name: Option<&str>) -> Vec<(AgentName, Report)> {
         let running = self.agents.all().into_iter();
@@ -189,7 +203,7 @@ impl Daemon {
     /// Makes kernel and proxy obey the policy that an agent has by now.
     fn apply(&self, running: &Running) -> anyhow::Result<()> {
         self.fence.replace_policy(&running.agent, running.home.site())?;
-        self.server_names.rejudge(&running.agent, crate::datapath::now());
+        self.server_names.rejudge(&running.agent, datapath::now());
         Ok(())
     }
 }

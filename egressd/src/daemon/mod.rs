@@ -126,6 +126,10 @@ const REAP: Duration = Duration::from_secs(2);
 /// descriptors takes some milliseconds.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// How often it is looked which names were connected to; that a name never was is told after half a
+/// minute.
+const FOLLOW: Duration = Duration::from_secs(5);
+
 /// How often expired grants are removed.
 const SWEEP: Duration = Duration::from_secs(30);
 
@@ -280,11 +284,16 @@ impl Daemon {
         let mut reap = tokio::time::interval(REAP);
         let mut sweep = tokio::time::interval(SWEEP);
         let mut look = tokio::time::interval(LOOK);
+        let mut follow = tokio::time::interval(FOLLOW);
+        let mut followed = datapath::now();
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = reap.tick() => self.reap().await,
                 _ = look.tick() => tokio::task::block_in_place(|| self.look_for_strangers()),
+                _ = follow.tick() => {
+                    followed = tokio::task::block_in_place(|| self.follow_names(followed));
+                }
                 _ = sweep.tick() => {
                     self.agents.all().iter().for_each(|running| self.fence.sweep(&running.agent));
                 }

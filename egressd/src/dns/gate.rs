@@ -76,6 +76,13 @@ impl Gate {
         self.lookups(agent).with_ledger(act)
     }
 
+    /// Looks what became of names that were looked up a while ago, and raises what they say.
+    pub fn settle(&self, agent: &Agent) {
+        let policy = agent.policy();
+        let alerts = self.with_ledger(agent, |ledger, now| ledger.settle(policy.leaks(), now));
+        self.raise(agent, alerts);
+    }
+
     /// The reply to one message; None where there must be none.
     pub async fn reply(&self, asker: &Asker, message: &[u8]) -> Option<Vec<u8>> {
         match self.judge(asker, message) {
@@ -297,6 +304,10 @@ impl Resolve for Gate {
         name: &'a HostName,
     ) -> Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, Denial>> + Send + 'a>> {
         Box::pin(async move { self.resolve_both(agent, name).await.map_err(|refusal| refusal.denial) })
+    }
+
+    fn connected(&self, agent: &Agent, name: &HostName) {
+        self.with_ledger(agent, |ledger, now| ledger.connected(name, now));
     }
 }
 

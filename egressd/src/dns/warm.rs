@@ -63,10 +63,16 @@ impl Warm {
         let late = Arc::new(Notify::new());
         let (clock, waiting) = (hearth.clock, Arc::clone(&late));
         let task = tokio::spawn(async move {
-            leave.await;
+            let mut leave = Some(leave);
             let mut failures = 0;
             loop {
+                // Never closed. Before the leave, so that no queue of an agent's shifts when names leave.
+                let turn = hearth.turns.acquire().await;
+                if let Some(leave) = leave.take() {
+                    leave.await;
+                }
                 let fetched = hearth.fetch(&name).await;
+                drop(turn);
                 failures = if fetched.has_failed() { failures + 1 } else { 0 };
                 let next = fetched.next((hearth.clock)(), failures);
                 if sender.send(Some(fetched)).is_err() {
@@ -124,8 +130,6 @@ impl Drop for Warm {
 
 impl Hearth {
     async fn fetch(&self, name: &HostName) -> Round {
-        // Never closed.
-        let _turn = self.turns.acquire().await;
         let (v4, v6) = tokio::join!(self.upstream.ask(name, Family::V4), self.upstream.ask(name, Family::V6));
         let now = (self.clock)();
         Round { v4: Outcome::of(v4, now), v6: Outcome::of(v6, now) }
