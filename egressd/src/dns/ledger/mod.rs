@@ -7,8 +7,11 @@
 
 mod bucket;
 mod cost;
+mod report;
 
 use crate::policy::{HostName, LeakAction, LeakFlag, LeakTerms, Moment, Reason, Wildcard};
+pub use report::{AccountLevel, AccountReport, DeniedReport, Level, Levels, Raised, Report};
+
 use bucket::Bucket;
 use std::collections::{BTreeMap, HashSet};
 
