@@ -69,11 +69,13 @@ impl dns::Watch for Leaks {
     fn open(&self, agent: &Agent) -> Ledger {
         let now = datapath::now();
         match self.read(agent.name()).and_then(|kept| kept.map(Kept::into_levels).transpose()) {
-            Ok(Some(levels)) => Ledger::restore(&levels, key(), now),
+            Ok(Some(levels)) => Ledger::restore(levels, key(), now),
             Ok(None) => Ledger::new(key()),
             Err(error) => {
                 tracing::error!(agent = %agent.name(), %error, "ledger cannot be read: it is taken as full");
-                Ledger::full(key(), now)
+                let budget = agent.given_policy().leaks().budget;
+                let full = Levels { total: u64::from(budget.capacity()) * BIT, ..Levels::default() };
+                Ledger::restore(full, key(), now)
             }
         }
     }
@@ -94,6 +96,9 @@ impl dns::Watch for Leaks {
         }
     }
 }
+
+/// In the unit of [`Levels`].
+const BIT: u64 = 256;
 
 /// Nobody outside can know it, so nobody can choose names that collide.
 fn key() -> Key {
@@ -177,9 +182,7 @@ impl Daemon {
         running
             .filter(|running| name.is_none_or(|name| running.agent.name().as_str() == name))
             .map(|running| {
-                let terms = running.agent.given_policy();
-                let report =
-                    self.names.with_ledger(&running.agent, |ledger, now| ledger.report(terms.leaks(), now));
+                let report = self.names.with_ledger(&running.agent, |ledger, now| ledger.report(now));
                 (running.agent.name().clone(), report)
             })
             .collect()

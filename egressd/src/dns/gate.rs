@@ -197,7 +197,7 @@ impl Gate {
     /// Nothing of it leaves, but it says something of the agent.
     fn note_denied(&self, asker: &Asker, name: &HostName, number: u16) {
         let policy = asker.agent.policy();
-        let denied = |ledger: &mut Ledger, now| ledger.denied(policy.leaks(), name, number, now);
+        let denied = |ledger: &mut Ledger, now| ledger.denied(policy.leaks(), name.as_str(), number, now);
         let alerts = self.with_ledger(&asker.agent, denied);
         self.raise(&asker.agent, alerts);
     }
@@ -251,7 +251,7 @@ impl Gate {
         }
     }
 
-    fn raise(&self, agent: &Agent, alerts: Vec<Alert>) {
+    fn raise(&self, agent: &Agent, alerts: impl IntoIterator<Item = Alert>) {
         alerts.into_iter().for_each(|alert| self.watch.raised(agent, alert));
     }
 

@@ -110,7 +110,7 @@ impl Lookups {
     }
 
     /// Notes that `name` turned out not to exist.
-    pub fn absent(&self, terms: &LeakTerms, wildcard: &Wildcard, name: &HostName) -> Vec<Alert> {
+    pub fn absent(&self, terms: &LeakTerms, wildcard: &Wildcard, name: &HostName) -> Option<Alert> {
         let mut books = self.books();
         let Books { ledger, slots } = &mut *books;
         match slots.get_mut(name) {
@@ -118,7 +118,7 @@ impl Lookups {
                 slot.is_absent = true;
                 ledger.absent(terms, wildcard, name, (self.hearth.clock)())
             }
-            Some(_) | None => Vec::new(),
+            Some(_) | None => None,
         }
     }
 

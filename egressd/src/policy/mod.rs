@@ -35,5 +35,5 @@ pub use moment::Moment;
 pub use pattern::{Pattern, PatternError};
 pub use remedy::remedy;
 pub use rule::{NameTerms, Protocol, Rule, RuleId, Source, Subject};
-pub use secrets::Secrets;
+pub use secrets::{SecretError, Secrets};
 pub use special::{SpecialPurpose, special_purpose, special_within};

@@ -3,36 +3,51 @@
 //!
 //! Every name that leaves under a wildcard is charged before it leaves, by a prefix code: so that after
 //! any time T, an upstream can have seen no more than 2^(C + R*T) different transcripts, and has learnt no
-//! more than C + R*T bits. A name that is not forwarded costs nothing.
+//! more than C + R*T bits. A name that is not forwarded costs nothing. Flags are raised long before that, and
+//! what the policy does at a flag is done to the very name that raises it.
 
+mod account;
+mod book;
 mod bucket;
+mod charge;
 mod cost;
+mod denied;
+mod evidence;
+mod limits;
+mod memory;
 mod report;
+mod seen;
+#[cfg(test)]
+mod tests;
+mod trigrams;
+mod window;
 
-use crate::policy::{HostName, LeakAction, LeakFlag, LeakTerms, Moment, Reason, Wildcard};
-use bucket::Bucket;
+use crate::policy::{HostName, LeakAction, LeakBudget, LeakFlag, LeakTerms, Moment, Reason, Wildcard};
+use account::Account;
+use book::Book;
+use bucket::{Bucket, Pace};
+use denied::Denied;
+use evidence::{Short, Sign};
 pub use report::{AccountLevel, AccountReport, DeniedReport, Level, Levels, Raised, Report};
-use std::collections::{BTreeMap, HashSet};
 
 /// The ledger of one agent.
 #[derive(Debug)]
 pub struct Ledger {
     key: Key,
+    /// The latest moment that it was handed: a clock that goes back gives nothing back twice.
+    clock: Moment,
     /// Over all rules.
     total: Bucket,
-    accounts: BTreeMap<HostName, Account>,
+    total_told: Option<Moment>,
+    accounts: Book,
+    denied: Denied,
+    is_quarantined: bool,
+    /// The last zone whose own budget was spent.
+    spent: Option<(HostName, Moment)>,
 }
 
 /// Of the fingerprints of names, so that nobody can choose names that collide.
 pub type Key = [u64; 2];
-
-/// What one wildcard's zone has learnt. Kept by the zone: a rule that is edited, removed or added again
-/// finds its level where it was.
-#[derive(Debug)]
-struct Account {
-    level: Bucket,
-    seen: HashSet<u64>,
-}
 
 /// What becomes of a name that has to be forwarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,73 +75,152 @@ pub struct Alert {
 impl Ledger {
     #[must_use]
     pub fn new(key: Key) -> Self {
-        Self { key, total: Bucket::default(), accounts: BTreeMap::new() }
+        Self::restore(Levels::default(), key, Moment::default())
     }
 
-    /// Charges `name`, which has to be forwarded, or says why it must not be.
-    pub fn charge(&mut self, terms: &LeakTerms, wildcard: &Wildcard, name: &HostName, now: Moment) -> Charge {
-        let prefix = wildcard.prefix(name);
-        let fingerprint = cost::fingerprint(self.key, prefix);
-        let account = self.accounts.entry(wildcard.zone.clone()).or_insert_with(Account::default);
-        let cost = if account.seen.contains(&fingerprint) {
-            cost::known(account.seen.len())
-        } else {
-            cost::new(prefix)
-        } + cost::FIXED;
-        let fits = account.level.fits(wildcard.budget, cost, now) && self.total.fits(terms.budget, cost, now);
-        if !fits {
-            return Charge { verdict: Err(Reason::LeakBudgetSpent), alerts: Vec::new() };
+    /// The ledger that `levels` were kept of. What came back while nobody was here is nobody's.
+    #[must_use]
+    pub fn restore(levels: Levels, key: Key, now: Moment) -> Self {
+        let Levels { total, quarantined, accounts } = levels;
+        Self {
+            key,
+            clock: now,
+            total: Bucket::filled(total, LeakBudget::AGENT, now),
+            total_told: None,
+            accounts: Book::restore(accounts, now),
+            denied: Denied::default(),
+            is_quarantined: quarantined,
+            spent: None,
         }
-        account.level.add(wildcard.budget, cost, now);
-        self.total.add(terms.budget, cost, now);
-        account.seen.insert(fingerprint);
-        Charge { verdict: Ok(Paid(cost)), alerts: Vec::new() }
     }
 
-    pub fn absent(&mut self, _: &LeakTerms, _: &Wildcard, _: &HostName, _: Moment) -> Vec<Alert> {
-        Vec::new()
-    }
-
-    pub fn unusual(&mut self, _: &LeakTerms, _: &Wildcard, _: &HostName, _: &str, _: Moment) -> Vec<Alert> {
-        Vec::new()
-    }
-
-    pub fn denied(&mut self, _: &LeakTerms, _: &HostName, _: u16, _: Moment) -> Vec<Alert> {
-        Vec::new()
-    }
-
-    pub fn connected(&mut self, _: &HostName, _: Moment) {}
-
-    pub fn settle(&mut self, _: &LeakTerms, _: Moment) -> Vec<Alert> {
-        Vec::new()
-    }
-
-    pub fn approve(&mut self, _: Option<&HostName>) {}
-
-    pub fn levels(&self) -> Levels {
-        Levels::default()
-    }
-
-    pub fn restore(_: &Levels, key: Key, _: Moment) -> Self {
-        Self::new(key)
-    }
-
-    pub fn full(key: Key, _: Moment) -> Self {
-        Self::new(key)
-    }
-
-    pub fn report(&self, terms: &LeakTerms, _: Moment) -> Report {
-        let total = Level { used: 0, capacity: terms.budget.capacity(), hourly: terms.budget.hourly() };
-        Report { total, quarantined: false, accounts: Vec::new(), denied: Vec::new() }
-    }
-
+    /// Whether names of every wildcard are refused.
+    #[must_use]
     pub fn is_quarantined(&self) -> bool {
-        false
+        self.is_quarantined
     }
-}
 
-impl Default for Account {
-    fn default() -> Self {
-        Self { level: Bucket::default(), seen: HashSet::new() }
+    /// What has to be kept over a restart.
+    #[must_use]
+    pub fn levels(&self) -> Levels {
+        let pace = Pace { budget: self.total.budget(), slow_until: Moment::default() };
+        Levels {
+            total: self.total.level_at(pace, self.clock),
+            quarantined: self.is_quarantined,
+            accounts: self.accounts.iter().map(|account| account.to_level(self.clock)).collect(),
+        }
+    }
+
+    /// Notes that `name`, which was charged, does not exist.
+    pub fn absent(
+        &mut self,
+        terms: &LeakTerms,
+        wildcard: &Wildcard,
+        name: &HostName,
+        now: Moment,
+    ) -> Option<Alert> {
+        let now = self.advance(now);
+        let fingerprint = cost::fingerprint(self.key, name.as_str());
+        let at = self.accounts.open(&wildcard.zone, wildcard.budget, now);
+        let sign = self.accounts.at(at).absent(wildcard.prefix(name), fingerprint, now)?;
+        self.raise_at(at, sign, terms.actions.at(sign.flag()), now)
+    }
+
+    /// Notes that the agent connected to `name`.
+    pub fn connected(&mut self, name: &HostName, now: Moment) {
+        let now = self.advance(now);
+        let fingerprint = cost::fingerprint(self.key, name.as_str());
+        self.accounts.iter_mut().for_each(|account| account.connected(fingerprint, now));
+    }
+
+    /// Stops waiting for connections that did not follow. To be called every few seconds.
+    pub fn settle(&mut self, terms: &LeakTerms, now: Moment) -> Vec<Alert> {
+        let now = self.advance(now);
+        let action = terms.actions.at(LeakFlag::NeverConnected);
+        (0..self.accounts.len())
+            .filter_map(|at| {
+                let sign = self.accounts.at(at).settle(now)?;
+                self.raise_at(at, sign, action, now)
+            })
+            .collect()
+    }
+
+    /// Notes that something was asked for at `name` that no client needs, and says what. It has been refused.
+    pub fn unusual(
+        &mut self,
+        terms: &LeakTerms,
+        wildcard: &Wildcard,
+        name: &HostName,
+        what: &str,
+        now: Moment,
+    ) -> Option<Alert> {
+        let now = self.advance(now);
+        let at = self.accounts.open(&wildcard.zone, wildcard.budget, now);
+        self.accounts.at(at).refuse();
+        let sign = Sign::Unusual { what: Short::new(what), name: Short::new(wildcard.prefix(name)) };
+        // To refuse it is to refuse the query, which is all there is: its zone learnt nothing.
+        match terms.actions.at(sign.flag()) {
+            LeakAction::Refuse => self.tell(at, sign, LeakAction::Refuse, now),
+            action => self.raise_at(at, sign, action, now),
+        }
+    }
+
+    /// Notes that `asked`, a name in any spelling, was denied.
+    pub fn denied(&mut self, terms: &LeakTerms, asked: &str, kind: u16, now: Moment) -> Option<Alert> {
+        let now = self.advance(now);
+        let asked = asked.to_ascii_lowercase();
+        let fingerprint = cost::fingerprint(self.key, &asked);
+        let (zone, evidence) = self.denied.note(&asked, kind, fingerprint, now)?;
+        let flag = LeakFlag::DeniedTunnel;
+        let action = terms.actions.at(flag);
+        self.is_quarantined |= action >= LeakAction::Quarantine;
+        Some(Alert { flag, action, zone, evidence })
+    }
+
+    /// Lifts what is held against names below `zone`, or, without one, against all, and the quarantine.
+    /// Gives no budget back.
+    pub fn approve(&mut self, zone: Option<&HostName>) {
+        match zone {
+            Some(zone) => self.accounts.get_mut(zone).into_iter().for_each(Account::approve),
+            None => {
+                self.accounts.iter_mut().for_each(Account::approve);
+                self.is_quarantined = false;
+                self.spent = None;
+            }
+        }
+        self.denied.approve(zone);
+    }
+
+    /// How the ledger stands at `now`.
+    #[must_use]
+    pub fn report(&self, now: Moment) -> Report {
+        let now = now.max(self.clock);
+        let mut accounts: Vec<AccountReport> =
+            self.accounts.iter().map(|account| account.report(now)).collect();
+        accounts.sort_by(|a, b| a.zone.cmp(&b.zone));
+        Report {
+            total: self.total.report(Moment::default(), now),
+            quarantined: self.is_quarantined,
+            accounts,
+            denied: self.denied.report(),
+        }
+    }
+
+    fn advance(&mut self, now: Moment) -> Moment {
+        self.clock = self.clock.max(now);
+        self.clock
+    }
+
+    /// Puts `action` in force, and says so if it was not said in the last hour.
+    fn raise_at(&mut self, at: usize, sign: Sign, action: LeakAction, now: Moment) -> Option<Alert> {
+        self.is_quarantined |= action >= LeakAction::Quarantine;
+        self.accounts.at(at).hold(action, now);
+        self.tell(at, sign, action, now)
+    }
+
+    fn tell(&mut self, at: usize, sign: Sign, action: LeakAction, now: Moment) -> Option<Alert> {
+        let account = self.accounts.at(at);
+        let evidence = account.tell(sign, action, now)?.to_string();
+        Some(Alert { flag: sign.flag(), action, zone: account.zone.clone(), evidence })
     }
 }
