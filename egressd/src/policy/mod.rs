@@ -18,6 +18,7 @@ mod leaks;
 mod moment;
 mod pattern;
 mod remedy;
+mod resolvers;
 mod rule;
 mod secrets;
 mod special;
