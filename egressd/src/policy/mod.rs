@@ -9,6 +9,7 @@ mod agent;
 mod capability;
 mod decide;
 mod decision;
+mod expansion;
 mod flow;
 mod grant;
 mod host;
