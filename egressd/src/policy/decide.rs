@@ -10,7 +10,7 @@ use super::{
     moment::Moment,
     pattern::Pattern,
     resolvers::is_resolver,
-    rule::{Protocol, Rule, Subject},
+    rule::{Protocol, Rule, Source, Subject},
 };
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -62,6 +62,16 @@ impl Policy {
             Subject::Host(_) | Subject::Network(_) => None,
         };
         self.allow.iter().filter_map(exact).filter(|name| self.lookup(name).is_ok()).collect()
+    }
+
+    /// Where the first rule is written whose wildcard stands above `zone`.
+    #[must_use]
+    pub fn wildcard_above(&self, zone: &HostName) -> Option<&Source> {
+        let stands_above = |rule: &&Rule| match &rule.subject {
+            Subject::Host(pattern) => pattern.is_wildcard() && pattern.name() == zone,
+            Subject::Network(_) => false,
+        };
+        self.allow.iter().find(stands_above).map(|rule| &rule.source)
     }
 
     /// The same without its wildcards, for an agent in quarantine.
