@@ -2,7 +2,10 @@
 //!
 //! Readers skip fields that they do not know; fields are only ever added within a version.
 
+mod leaks;
+
 use crate::audit::{Health, Line, Time, Totals};
+pub use leaks::{AgentLeaks, ApproveLeaks, DeniedZone, LeakLevel, LeaksRequest, RaisedFlag, ZoneLeaks};
 use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, path::PathBuf};
 

@@ -5,6 +5,7 @@ mod agents;
 mod completions;
 mod doctor;
 mod explain;
+mod leaks;
 mod output;
 mod release;
 mod reload;
@@ -68,6 +69,7 @@ enum Verb {
     Release(release::Release),
     Tail(tail::Tail),
     Explain(explain::Explain),
+    Leaks(leaks::Leaks),
     Agents(agents::Agents),
     Status(status::Status),
     Doctor(doctor::Doctor),
@@ -86,6 +88,7 @@ impl Cli {
             Verb::Release(release) => release.act(&client, self.output),
             Verb::Tail(tail) => tail.act(&client, self.output),
             Verb::Explain(explain) => explain.act(&client, self.output),
+            Verb::Leaks(leaks) => leaks.act(&client, self.output),
             Verb::Agents(agents) => agents.act(&client, self.output),
             Verb::Status(status) => status.act(&client, self.output),
             Verb::Doctor(doctor) => doctor.act(self.output),
