@@ -46,12 +46,37 @@ fn explain_asks_a_policy_file_without_a_daemon() {
     let allowed = explain("ok.test", "build");
     assert_eq!(allowed.code, 0, "{allowed:?}");
     assert!(allowed.stdout.contains(&format!("rule    {policy}:5")), "{allowed:?}");
+    assert!(!allowed.stdout.contains("leak"), "what a rule spells out lets nothing out: {allowed:?}");
     assert_eq!(explain("evil.test", "build").code, 1);
     assert_eq!(explain("ok.test", "other").code, 1, "who has no policy is allowed nothing");
     std::fs::write(policy, "version: 1\nagents:\n  build:\n    ruels: []\n").unwrap();
     let broken = explain("ok.test", "build");
     assert_eq!((broken.code, broken.stdout.as_str()), (2, ""));
     assert!(broken.stderr.contains("p.yaml:4:5") && broken.stderr.contains("^^^^^"), "{}", broken.stderr);
+}
+
+#[test]
+fn explain_says_what_may_leak_through_a_wildcard_and_why_a_resolver_is_denied() {
+    let (folder, socket) = socket();
+    let file = folder.path().join("p.yaml");
+    let path = file.to_str().unwrap();
+    let text = "version: 1\nagents:\n  build:\n    leak_budget: 1000\n    rules:\n      \
+                - {host: '**.cdn.example', leak_budget: 640, types: [TXT]}\n      - host: '*.quad9.net'\n";
+    std::fs::write(&file, text).unwrap();
+    let explain = |host| run(&socket, &["explain", host, "--policy", path, "--agent", "build"]);
+    assert_eq!(
+        explain("a.b.cdn.example").stdout.replace(path, "p.yaml"),
+        "allowed: a.b.cdn.example:443, tls, agent `build`\n  rule    p.yaml:6\n  open    443/tls\n  \
+         types   A, AAAA, TXT\n  leak    640 bytes a day at most through names below cdn.example (p.yaml:6),\n          \
+         1000 through names of all wildcards\n"
+    );
+    let resolver = explain("dns.quad9.net");
+    assert_eq!(resolver.code, 1);
+    assert!(
+        resolver.stdout.contains("reason  resolver-not-allowed: The name is a resolver's"),
+        "{resolver:?}"
+    );
+    assert!(resolver.stdout.replace(path, "p.yaml").contains("rule    p.yaml:7"), "{resolver:?}");
 }
 
 #[test]

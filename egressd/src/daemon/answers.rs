@@ -124,11 +124,16 @@ impl Daemon {
         let name = request.agent.as_deref().unwrap_or("default");
         let name = AgentName::parse(name).map_err(|error| invalid(&error))?;
         let running = self.agents.all().into_iter().find(|running| *running.agent.name() == name);
-        let policy = match running {
-            Some(running) => running.agent.policy(),
-            None => self.policies.load().policies.for_agent(&name),
-        };
-        Ok(control::explain(&policy, name.as_str(), &asked))
+        Ok(match running {
+            Some(running) if running.agent.is_quarantined() => {
+                control::explain_quarantined(&running.agent.given_policy(), name.as_str(), &asked)
+            }
+            Some(running) => control::explain(&running.agent.policy(), name.as_str(), &asked),
+            None => {
+                let policy = self.policies.load().policies.for_agent(&name);
+                control::explain(&policy, name.as_str(), &asked)
+            }
+        })
     }
 
     fn agent_status(&self, running: &Running) -> AgentStatus {

@@ -80,6 +80,19 @@ pub struct RaisedFlag {
     pub explanation: String,
 }
 
+/// What may be let out through names of one wildcard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeakBounds {
+    /// What the wildcard stands above, where its names can be seen.
+    pub zone: String,
+    /// `file:line` of its rule.
+    pub rule: String,
+    /// Through names of this zone.
+    pub bytes_a_day: u32,
+    /// Through names of all wildcards of the agent.
+    pub agent_bytes_a_day: u32,
+}
+
 /// What was asked for below a zone that is denied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeniedZone {
