@@ -8,7 +8,7 @@ mod fake;
 mod program;
 
 use egressd::audit::{RING, Recovered};
-use events::denial;
+use events::{alert, denial};
 use fake::Server;
 use program::{Program, run};
 
@@ -46,12 +46,37 @@ fn explain_asks_a_policy_file_without_a_daemon() {
     let allowed = explain("ok.test", "build");
     assert_eq!(allowed.code, 0, "{allowed:?}");
     assert!(allowed.stdout.contains(&format!("rule    {policy}:5")), "{allowed:?}");
+    assert!(!allowed.stdout.contains("leak"), "what a rule spells out lets nothing out: {allowed:?}");
     assert_eq!(explain("evil.test", "build").code, 1);
     assert_eq!(explain("ok.test", "other").code, 1, "who has no policy is allowed nothing");
     std::fs::write(policy, "version: 1\nagents:\n  build:\n    ruels: []\n").unwrap();
     let broken = explain("ok.test", "build");
     assert_eq!((broken.code, broken.stdout.as_str()), (2, ""));
     assert!(broken.stderr.contains("p.yaml:4:5") && broken.stderr.contains("^^^^^"), "{}", broken.stderr);
+}
+
+#[test]
+fn explain_says_what_may_leak_through_a_wildcard_and_why_a_resolver_is_denied() {
+    let (folder, socket) = socket();
+    let file = folder.path().join("p.yaml");
+    let path = file.to_str().unwrap();
+    let text = "version: 1\nagents:\n  build:\n    leak_budget: 1000\n    rules:\n      \
+                - {host: '**.cdn.example', leak_budget: 640, types: [TXT]}\n      - host: '*.quad9.net'\n";
+    std::fs::write(&file, text).unwrap();
+    let explain = |host| run(&socket, &["explain", host, "--policy", path, "--agent", "build"]);
+    assert_eq!(
+        explain("a.b.cdn.example").stdout.replace(path, "p.yaml"),
+        "allowed: a.b.cdn.example:443, tls, agent `build`\n  rule    p.yaml:6\n  open    443/tls\n  \
+         types   A, AAAA, TXT\n  leak    640 bytes a day at most through names below cdn.example (p.yaml:6),\n          \
+         1000 through names of all wildcards\n"
+    );
+    let resolver = explain("dns.quad9.net");
+    assert_eq!(resolver.code, 1);
+    assert!(
+        resolver.stdout.contains("reason  resolver-not-allowed: The name is a resolver's"),
+        "{resolver:?}"
+    );
+    assert!(resolver.stdout.replace(path, "p.yaml").contains("rule    p.yaml:7"), "{resolver:?}");
 }
 
 #[test]
@@ -99,6 +124,72 @@ fn tail_shows_the_last_denials_and_ends() {
     let json = run(&socket, &["tail", "-n", "1", "-o", "json"]).stdout;
     assert!(json.starts_with("{\"v\":1,\"seq\":3,"), "{json}");
     assert!(run(&socket, &["tail", "--summary"]).stdout.starts_with("egress was denied 3 times:\n"));
+}
+
+#[test]
+fn tail_shows_alerts_among_the_records_and_counts_them() {
+    let (_folder, socket) = socket();
+    let server = Server::start(&socket);
+    server.feed.publish(&[denial(1, "a.test"), alert(2)]);
+    let tail = run(&socket, &["tail"]);
+    assert_eq!((tail.code, tail.stderr.as_str(), tail.stdout.lines().count()), (0, "", 2));
+    let (_, line) = tail.stdout.lines().nth(1).unwrap().split_once("  ").unwrap();
+    assert_eq!(
+        line,
+        "build  -         cdn.example         -     dns       ALERT E3 encoded-names  freeze: 5 names in 41 s, \
+         such as `nbswy3dp`\\u{1b}[2J"
+    );
+    let json = run(&socket, &["tail", "-n", "1", "-o", "json"]).stdout;
+    assert!(json.contains("\"flag\":\"encoded-names\",\"flag_id\":\"E3\""), "{json}");
+    let summary = run(&socket, &["tail", "--summary"]).stdout;
+    assert!(summary.contains("names that were looked up look like a leak:\n  E3 encoded-names"), "{summary}");
+    assert!(!run(&socket, &["tail", "--reason", "not-tls"]).stdout.contains("ALERT"));
+}
+
+#[test]
+fn leaks_shows_each_ledger_as_a_bar_and_what_to_do_next() {
+    let (_folder, socket) = socket();
+    let _server = Server::start(&socket);
+    let leaks = run(&socket, &["leaks"]);
+    assert_eq!((leaks.code, leaks.stderr.as_str()), (0, ""));
+    let at = leaks.stdout.split_once(" at ").unwrap().1.split_once(", freeze").unwrap().0.to_owned();
+    assert_eq!(leaks.stdout.replace(&at, "WHEN"), LEAKS);
+    let job = run(&socket, &["leaks", "--agent", "job"]).stdout;
+    assert_eq!(job, "job\n  all wildcards  [----------]  0 of 16384 bits  2048/h back\n");
+    let json = run(&socket, &["leaks", "--agent", "build", "-o", "json"]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["accounts"][0]["level"]["used_bits"], 4096);
+    assert_eq!(run(&socket, &["leaks", "--agent", "nobody"]).code, 2);
+}
+
+const LEAKS: &str = "\
+build  QUARANTINED: only names that rules spell out are looked up
+  cdn.example     [#####-----]  4096 of 8192 bits   1024/h back  5 names this hour, 40 today  \
+FROZEN to 36 known names, 3 refused
+    E3 encoded-names at WHEN, freeze: Five names in an hour look encoded.
+      5 names in 41 s, such as `nbswy3dp`\\u{1b}[2J
+  s3.example.com  [#---------]  101 of 8192 bits    1024/h back  0 names this hour, 1 today
+  all wildcards   [##--------]  4197 of 16384 bits  2048/h back
+  denied, so that nothing left: 12 names of evil.test: they look like a tunnel
+  if these names are what the agent is for:
+    egressctl leaks approve build cdn.example
+    egressctl leaks approve build
+  a rule that spells a name out costs nothing, and is never held up
+job
+  all wildcards  [----------]  0 of 16384 bits  2048/h back
+";
+
+#[test]
+fn what_flags_did_is_lifted_by_agent_or_by_zone() {
+    let (_folder, socket) = socket();
+    let _server = Server::start(&socket);
+    let by_zone = run(&socket, &["leaks", "approve", "build", "**.cdn.example"]);
+    assert_eq!(by_zone.all(), (0, "approved `cdn.example` for `build`\n", ""));
+    assert_eq!(run(&socket, &["leaks", "approve", "build"]).all(), (0, "approved `build`\n", ""));
+    let json = run(&socket, &["leaks", "approve", "build", "-o", "json"]).stdout;
+    assert_eq!(json, "{\"agent\":\"build\",\"zone\":null}\n");
+    assert_eq!(run(&socket, &["leaks", "approve", "nobody"]).code, 2);
+    assert_eq!(run(&socket, &["leaks", "approve", "build", "not a zone"]).code, 2);
 }
 
 #[test]

@@ -74,6 +74,39 @@ fn a_folder_lists_its_yaml_files_in_order() {
     assert!(load_dir(&folder.path().join("missing")).is_err());
 }
 
+#[test]
+fn a_secret_is_read_from_a_file_beside_the_policy_without_its_newline() {
+    let folder = tempdir().unwrap();
+    write(folder.path(), "key", "correct-horse\n");
+    let policy = |file: &str| {
+        let text =
+            format!("version: 1\nagents:\n  default:\n    secrets: [{{name: deploy-key, file: {file}}}]\n");
+        load(&[write(folder.path(), "policy.yaml", &text)], &[])
+    };
+    let loaded = policy("key").unwrap();
+    let terms = loaded.for_agent(&AgentName::parse("any").unwrap()).leaks().clone();
+    assert_eq!(terms.secrets.found_in("x.correct-horse.example"), Some("deploy-key"));
+    assert!(!format!("{loaded:?}").contains("correct"), "nothing that is printed shows a secret");
+    write(folder.path(), "key", "battery-staple\n");
+    assert_ne!(policy("key").unwrap(), loaded, "a reload sees another secret");
+
+    write(folder.path(), "short", "horse\r\n");
+    write(folder.path(), "long", &"x".repeat(4099));
+    mkfifo(&folder.path().join("fifo"), Mode::S_IRWXU).unwrap();
+    for (file, why) in [
+        ("missing", "No such file"),
+        ("fifo", "not a regular file"),
+        ("short", "it has 5 bytes"),
+        ("long", "at most 4096 bytes"),
+    ] {
+        let shown = policy(file).unwrap_err().to_string();
+        assert!(shown.contains(why) && shown.contains("policy.yaml:4:"), "{shown}");
+        assert!(shown.contains("deploy-key"), "{shown}");
+    }
+    write(folder.path(), "longest", &format!("{}\r\n", "x".repeat(4096)));
+    assert!(policy("longest").is_ok());
+}
+
 fn refuses(path: &Path, why: &str) {
     let shown = load(&[path.to_owned()], &[]).unwrap_err().to_string();
     assert!(shown.contains(why) && shown.contains(path.to_str().unwrap()), "{shown}");

@@ -2,7 +2,7 @@
 
 use egressd::{
     config::{Policies, load_str},
-    policy::{AgentName, Policy, Protocol, Rule},
+    policy::{AgentName, LeakAction, LeakBudget, LeakFlag, LeakTerms, Policy, Protocol, Rule},
 };
 use std::{path::Path, sync::Arc};
 
@@ -57,6 +57,42 @@ fn a_rule_keeps_its_id_when_its_file_changes_around_it() {
     );
     assert_eq!(of(&moved, "default").allow()[1].id, alone.id);
     assert_ne!(of(&moved, "default").allow()[0].id, alone.id);
+}
+
+#[test]
+fn what_a_rule_says_of_lookups_is_no_part_of_its_id_and_changes_its_policy() {
+    let rule = "- host: '*.cdn.example'";
+    let bounded = "- {host: '*.cdn.example', leak_budget: 640, types: [txt, MX, TXT]}";
+    let (plain, with) = (only_rule(rule), only_rule(bounded));
+    assert_eq!(with.id, plain.id, "flows that are open stay open");
+    assert_eq!(with.names.leak_budget, LeakBudget::of_bytes(640));
+    assert_eq!(with.names.types, [15, 16]);
+    assert_ne!(compile(&default_of(rule)), compile(&default_of(bounded)), "a reload sees it");
+}
+
+#[test]
+fn rules_that_say_the_same_of_flows_allow_the_types_of_all_of_them() {
+    let policies = compile(&default_of(
+        "- {host: '*.cdn.example', types: [TXT]}\n      - {host: '*.cdn.example', types: [MX], leak_budget: 7}",
+    ));
+    let policy = of(&policies, "default");
+    assert_eq!(policy.allow().len(), 1);
+    assert_eq!(policy.allow()[0].names.types, [15, 16]);
+    assert_eq!(policy.allow()[0].names.leak_budget, LeakBudget::of_bytes(7));
+}
+
+#[test]
+fn an_agent_has_a_budget_actions_and_secrets_of_its_own() {
+    let policies = compile(
+        "version: 1\nagents:\n  default:\n    leak_budget: 0\n    leak_actions: {slow-drip: freeze, secret: log}\n    honeytokens: [{name: canary, value: \"feed-me-seymour\"}]\n  other: {}\n",
+    );
+    let terms = of(&policies, "default").leaks().clone();
+    assert_eq!(terms.budget.bytes(), 0);
+    assert_eq!(terms.actions.at(LeakFlag::SlowDrip), LeakAction::Freeze);
+    assert_eq!(terms.actions.at(LeakFlag::Secret), LeakAction::Log);
+    assert_eq!(terms.actions.at(LeakFlag::ManyNames), LeakFlag::ManyNames.default_action());
+    assert_eq!(terms.secrets.found_in("feed-me-seymour.example"), Some("canary"));
+    assert_eq!(*of(&policies, "other").leaks(), LeakTerms::default());
 }
 
 #[test]
@@ -118,8 +154,11 @@ fn a_wildcard_at_a_public_suffix_needs_the_word_danger() {
 }
 
 fn only_rule(rule: &str) -> Rule {
-    let policies = compile(&format!("version: 1\nagents:\n  default:\n    rules:\n      {rule}\n"));
-    of(&policies, "default").allow()[0].clone()
+    of(&compile(&default_of(rule)), "default").allow()[0].clone()
+}
+
+fn default_of(rules: &str) -> String {
+    format!("version: 1\nagents:\n  default:\n    rules:\n      {rules}\n")
 }
 
 fn of(policies: &Policies, agent: &str) -> Arc<Policy> {

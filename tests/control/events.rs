@@ -1,14 +1,29 @@
 //! Lines to publish.
 
 use egressd::{
-    audit::{Event, Gate, Line, Record, Spoken, Time},
-    policy::{AgentName, Denial, Destination, HostName, Process, Protocol, Reason},
+    audit::{Alert, Event, Gate, Line, Record, RecordedAlert, Spoken, Time},
+    policy::{
+        AgentName, Denial, Destination, HostName, LeakAction, LeakFlag, Process, Protocol, Reason, Source,
+    },
 };
 use std::sync::Arc;
 
 /// A denial of `host` to the agent `build`.
 pub fn denial(seq: u64, host: &str) -> Arc<Line> {
     Arc::new(Line::Record(Record::of(&event("build", host), seq, Time::now())))
+}
+
+/// A flag over the agent `build`, with what a terminal would obey.
+pub fn alert(seq: u64) -> Arc<Line> {
+    let alert = Alert {
+        agent: AgentName::parse("build").unwrap(),
+        flag: LeakFlag::EncodedNames,
+        action: LeakAction::Freeze,
+        zone: Some(HostName::parse("cdn.example").unwrap()),
+        rule: Some(Source { file: "build.yaml".into(), line: 7 }),
+        evidence: "5 names in 41 s, such as `nbswy3dp`\u{1b}[2J".to_owned(),
+    };
+    Arc::new(Line::Alert(RecordedAlert::of(&alert, seq, Time::now())))
 }
 
 /// A denial of a TLS flow of curl to `host`.

@@ -5,8 +5,9 @@ use egressd::{
     control::{
         Asked, BoxFuture, Daemon, explain,
         protocol::{
-            AdoptAgent, AdoptedAgent, AgentStatus, Boundary, Check, Consent, ExplainRequest, Explanation,
-            Flows, Found, LogStatus, Refusal, RefusalKind, ReloadSummary, StartAgent, StartedAgent, Status,
+            AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, ApproveLeaks, Boundary, Check, Consent,
+            DeniedZone, ExplainRequest, Explanation, Flows, Found, LeakLevel, LeaksRequest, LogStatus,
+            RaisedFlag, Refusal, RefusalKind, ReloadSummary, StartAgent, StartedAgent, Status, ZoneLeaks,
         },
     },
     policy::{NameTerms, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject},
@@ -182,9 +183,84 @@ impl Daemon for Fake {
         Ok(explain(&policy(), request.agent.as_deref().unwrap_or("default"), &asked))
     }
 
+    fn leaks(&self, request: LeaksRequest) -> Result<Vec<AgentLeaks>, Refusal> {
+        let all = [leaks_of_build(), quiet_leaks("job")];
+        let is_asked_for =
+            |leaks: &AgentLeaks| request.agent.as_ref().is_none_or(|agent| *agent == leaks.agent);
+        let found: Vec<AgentLeaks> = all.into_iter().filter(is_asked_for).collect();
+        match found.is_empty() {
+            true => Err(Refusal::new(RefusalKind::Unknown, "no agent of that name")),
+            false => Ok(found),
+        }
+    }
+
+    fn approve_leaks(&self, request: ApproveLeaks) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(async move {
+            match (request.agent.as_str(), request.zone.as_deref()) {
+                ("build", None | Some("cdn.example")) => Ok(()),
+                _ => Err(Refusal::new(RefusalKind::Unknown, "no agent or zone of that name")),
+            }
+        })
+    }
+
     fn feed(&self) -> Arc<Feed> {
         Arc::clone(&self.feed)
     }
+}
+
+/// One zone half used up and frozen, one barely used, and a denied tunnel.
+fn leaks_of_build() -> AgentLeaks {
+    let flag = RaisedFlag {
+        id: "E3".to_owned(),
+        flag: "encoded-names".to_owned(),
+        action: "freeze".to_owned(),
+        at: time(),
+        evidence: "5 names in 41 s, such as `nbswy3dp`\u{1b}[2J".to_owned(),
+        explanation: "Five names in an hour look encoded.".to_owned(),
+    };
+    let frozen = ZoneLeaks {
+        zone: "cdn.example".to_owned(),
+        level: level(4096, 8192),
+        names_this_hour: 5,
+        names_today: 40,
+        known_names: 36,
+        frozen: true,
+        rate_limited: false,
+        refused: 3,
+        flags: vec![flag],
+    };
+    let quiet = ZoneLeaks {
+        zone: "s3.example.com".to_owned(),
+        level: level(101, 8192),
+        names_this_hour: 0,
+        names_today: 1,
+        known_names: 1,
+        frozen: false,
+        refused: 0,
+        flags: Vec::new(),
+        ..frozen.clone()
+    };
+    AgentLeaks {
+        agent: "build".to_owned(),
+        quarantined: true,
+        total: level(4197, 16384),
+        accounts: vec![frozen, quiet],
+        denied: vec![DeniedZone { zone: "evil.test".to_owned(), names: 12, flagged: true }],
+    }
+}
+
+fn quiet_leaks(agent: &str) -> AgentLeaks {
+    AgentLeaks {
+        agent: agent.to_owned(),
+        quarantined: false,
+        total: level(0, 16384),
+        accounts: Vec::new(),
+        denied: Vec::new(),
+    }
+}
+
+fn level(used_bits: u32, capacity_bits: u32) -> LeakLevel {
+    LeakLevel { used_bits, capacity_bits, hourly_bits: capacity_bits / 8 }
 }
 
 /// Allows `ok.test` at 443.

@@ -8,10 +8,13 @@ use egressd::{
     audit::{Line, RING, Recovered},
     control::{
         Client, ClientError,
-        protocol::{Boundary, ExplainRequest, Frame, PolicyText, RecordsRequest, RefusalKind, StartAgent},
+        protocol::{
+            ApproveLeaks, Boundary, ExplainRequest, Frame, LeaksRequest, PolicyText, RecordsRequest,
+            RefusalKind, StartAgent,
+        },
     },
 };
-use events::denial;
+use events::{alert, denial};
 use fake::Server;
 use std::{
     os::unix::{fs::PermissionsExt, net::UnixListener},
@@ -30,6 +33,10 @@ fn every_request_is_answered_in_kind() {
     client.stop_agent(1).unwrap();
     let asked = ExplainRequest { host: "evil.test:443".to_owned(), ..ExplainRequest::default() };
     assert_eq!(client.explain(&asked).unwrap().reason.as_deref(), Some("host-not-allowed"));
+    assert_eq!(client.leaks(&LeaksRequest::default()).unwrap().len(), 2);
+    let of_build = LeaksRequest { agent: Some("build".to_owned()) };
+    assert_eq!(client.leaks(&of_build).unwrap()[0].accounts[0].level.used_bits, 4096);
+    client.approve_leaks(&ApproveLeaks { agent: "build".to_owned(), zone: None }).unwrap();
 }
 
 #[test]
@@ -41,6 +48,9 @@ fn a_refusal_keeps_its_kind_and_its_lines() {
     assert_eq!(refused(client.stop_agent(7), RefusalKind::Unknown), "there is no agent 7");
     let asked = ExplainRequest { host: "a b&c=d%".to_owned(), ..ExplainRequest::default() };
     refused(client.explain(&asked), RefusalKind::Invalid);
+    refused(client.leaks(&LeaksRequest { agent: Some("nobody".to_owned()) }), RefusalKind::Unknown);
+    let approve = ApproveLeaks { agent: "nobody".to_owned(), zone: Some("cdn.example".to_owned()) };
+    refused(client.approve_leaks(&approve), RefusalKind::Unknown);
     let too_large = client.start_agent(&start(&"x".repeat(2 << 20)));
     assert!(matches!(too_large, Err(ClientError::RequestTooLarge(_))));
 }
@@ -105,6 +115,13 @@ fn filters_are_applied_by_the_daemon() {
     assert_eq!(shown(&RecordsRequest { process: some("wget"), ..RecordsRequest::default() }), 0);
     let since = "2999-01-01T00:00:00Z".parse().ok();
     assert_eq!(shown(&RecordsRequest { since, ..RecordsRequest::default() }), 0);
+    // An alert has neither a reason nor a process.
+    server.feed.publish(&[alert(2)]);
+    assert_eq!(shown(&RecordsRequest { agent: some("build"), ..RecordsRequest::default() }), 2);
+    assert_eq!(shown(&RecordsRequest { agent: some("other"), ..RecordsRequest::default() }), 0);
+    assert_eq!(shown(&RecordsRequest { since, ..RecordsRequest::default() }), 0);
+    assert_eq!(shown(&RecordsRequest { reason: some("host-not-allowed"), ..RecordsRequest::default() }), 1);
+    assert_eq!(shown(&RecordsRequest { process: some("curl"), ..RecordsRequest::default() }), 1);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Which lines a reader asked for.
 
 use super::{
+    alert::RecordedAlert,
     event::Verdict,
     record::{Line, Record},
     time::Time,
 };
 
-/// Which lines to show. Gaps always pass: they may stand for a record that would have.
+/// Which lines to show. Gaps always pass: they may stand for a record that would have. Alerts pass
+/// whatever the verdicts are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     pub verdicts: Verdicts,
@@ -31,11 +33,20 @@ impl Filter {
     pub fn passes(&self, line: &Line) -> bool {
         match line {
             Line::Record(record) => self.passes_record(record),
+            Line::Alert(alert) => self.passes_alert(alert),
             Line::Gap(gap) => {
                 let may_be = |agent: &String| gap.agent.as_ref().is_none_or(|lost| lost == agent);
                 self.since.is_none_or(|since| gap.time >= since) && self.agent.as_ref().is_none_or(may_be)
             }
         }
+    }
+
+    /// An alert is about no single flow: it has neither a reason nor a process.
+    fn passes_alert(&self, alert: &RecordedAlert) -> bool {
+        self.reason.is_none()
+            && self.process.is_none()
+            && self.since.is_none_or(|since| alert.time >= since)
+            && self.agent.as_ref().is_none_or(|agent| *agent == alert.agent)
     }
 
     fn passes_record(&self, record: &Record) -> bool {

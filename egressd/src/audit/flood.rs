@@ -17,6 +17,7 @@ use std::{
 #[derive(Debug, Default)]
 pub struct Flood {
     shares: HashMap<(AgentName, Verdict), Share>,
+    alerts: HashMap<AgentName, AlertShare>,
 }
 
 impl Flood {
@@ -26,11 +27,21 @@ impl Flood {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(Share::full(now)),
         };
-        if share.spend(now) {
+        if share.bucket.spend(BURST, RATE, now) {
             return Some(event);
         }
         share.fold(event);
         None
+    }
+
+    /// Whether an alert of `agent` may be recorded; it is counted as lost otherwise, for no two alerts
+    /// are alike enough to be one.
+    pub fn admits_alert_of(&mut self, agent: &AgentName, now: Instant) -> bool {
+        let full = || AlertShare { bucket: Bucket::full(ALERT_BURST, now), lost: 0 };
+        let share = self.alerts.entry(agent.clone()).or_insert_with(full);
+        let is_admitted = share.bucket.spend(ALERT_BURST, ALERT_RATE, now);
+        share.lost = share.lost.saturating_add(u64::from(!is_admitted));
+        is_admitted
     }
 
     /// What was kept since the last call: events that count several flows, and, by agent, how many
@@ -43,7 +54,11 @@ impl Flood {
                 lost.push((agent.clone(), std::mem::take(&mut share.lost)));
             }
         }
-        self.shares.retain(|_, share| now.saturating_duration_since(share.spent_at) < QUIET);
+        for (agent, share) in self.alerts.iter_mut().filter(|(_, share)| share.lost > 0) {
+            lost.push((agent.clone(), std::mem::take(&mut share.lost)));
+        }
+        self.shares.retain(|_, share| !share.bucket.is_full_after(QUIET, now));
+        self.alerts.retain(|_, share| !share.bucket.is_full_after(ALERT_QUIET, now));
         (events, lost)
     }
 }
@@ -56,15 +71,31 @@ const RATE: u32 = 200;
 const MAX_FOLDED: usize = 64;
 /// Time after which an agent's share is full again, and needs no memory.
 const QUIET: Duration = Duration::from_secs((BURST / RATE) as u64 + 1);
+/// The same of alerts: each flag once in each of a dozen zones.
+const ALERT_BURST: u32 = 128;
+const ALERT_RATE: u32 = 1;
+const ALERT_QUIET: Duration = Duration::from_secs((ALERT_BURST / ALERT_RATE) as u64 + 1);
 
 #[derive(Debug)]
 struct Share {
-    left: u32,
-    /// When the share was last filled up.
-    filled_at: Instant,
-    spent_at: Instant,
+    bucket: Bucket,
     folded: HashMap<Look, Event>,
     lost: u64,
+}
+
+#[derive(Debug)]
+struct AlertShare {
+    bucket: Bucket,
+    lost: u64,
+}
+
+/// Lines that may still be recorded.
+#[derive(Debug)]
+struct Bucket {
+    left: u32,
+    /// When it was last filled up.
+    filled_at: Instant,
+    spent_at: Instant,
 }
 
 /// What two events must have in common to be one that counts both.
@@ -72,24 +103,7 @@ type Look = (Gate, Option<Destination>, Option<IpAddr>, Option<u16>, Spoken, Opt
 
 impl Share {
     fn full(now: Instant) -> Self {
-        Self { left: BURST, filled_at: now, spent_at: now, folded: HashMap::new(), lost: 0 }
-    }
-
-    fn spend(&mut self, now: Instant) -> bool {
-        let ticks = now.saturating_duration_since(self.filled_at).as_millis() * u128::from(RATE) / 1000;
-        let earned = u32::try_from(ticks).unwrap_or(u32::MAX);
-        if earned > 0 {
-            self.left = self.left.saturating_add(earned).min(BURST);
-            self.filled_at = now;
-        }
-        self.spent_at = now;
-        match self.left.checked_sub(1) {
-            Some(left) => {
-                self.left = left;
-                true
-            }
-            None => false,
-        }
+        Self { bucket: Bucket::full(BURST, now), folded: HashMap::new(), lost: 0 }
     }
 
     fn fold(&mut self, event: Event) {
@@ -105,6 +119,35 @@ impl Share {
                 place.insert(event);
             }
         }
+    }
+}
+
+impl Bucket {
+    fn full(burst: u32, now: Instant) -> Self {
+        Self { left: burst, filled_at: now, spent_at: now }
+    }
+
+    /// Takes one out, of a bucket that holds `burst` and gets `rate` back in a second.
+    fn spend(&mut self, burst: u32, rate: u32, now: Instant) -> bool {
+        let ticks = now.saturating_duration_since(self.filled_at).as_millis() * u128::from(rate) / 1000;
+        let earned = u32::try_from(ticks).unwrap_or(u32::MAX);
+        if earned > 0 {
+            self.left = self.left.saturating_add(earned).min(burst);
+            self.filled_at = now;
+        }
+        self.spent_at = now;
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Whether nothing was taken out for as long as it takes to fill it.
+    fn is_full_after(&self, quiet: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.spent_at) >= quiet
     }
 }
 

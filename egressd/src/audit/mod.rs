@@ -1,8 +1,9 @@
 //! What happened, for people, for programs and for the auditor.
 //!
-//! Edges hand an [`Event`] to the [`Recorder`] and go on. [`run`] turns events into numbered
-//! [`Record`]s, and gives them to the [`Feed`] (memory, for followers) and the [`Log`] (disk).
+//! Edges hand an [`Event`] or an [`Alert`] to the [`Recorder`] and go on. [`run`] turns them into
+//! numbered [`Line`]s, and gives them to the [`Feed`] (memory, for followers) and the [`Log`] (disk).
 
+mod alert;
 mod encode;
 mod event;
 mod feed;
@@ -18,6 +19,7 @@ mod recover;
 mod run;
 mod time;
 
+pub use alert::{Alert, RecordedAlert};
 pub use encode::{encode_line, is_unprintable};
 pub use event::{Event, Gate, Spoken, Verdict};
 pub use feed::{Batch, Feed, Follower, RING, Totals};

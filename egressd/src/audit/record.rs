@@ -1,6 +1,7 @@
 //! The versioned schema of the audit log, documented field by field in `docs/audit-schema.md`.
 
 use super::{
+    alert::RecordedAlert,
     event::{Event, Gate, Spoken, Verdict},
     time::Time,
 };
@@ -19,6 +20,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub enum Line {
     Record(Record),
     Gap(Gap),
+    Alert(RecordedAlert),
 }
 
 impl Line {
@@ -28,6 +30,7 @@ impl Line {
         match self {
             Self::Record(record) => record.seq,
             Self::Gap(gap) => gap.seq,
+            Self::Alert(alert) => alert.seq,
         }
     }
 }
@@ -150,14 +153,14 @@ pub enum LostAt {
 }
 
 /// Octets of a path; the kernel's own bound (4,096) would let one flow fill a terminal.
-const MAX_PATH: usize = 256;
+pub(super) const MAX_PATH: usize = 256;
 /// Octets of a command line: enough to see which script ran with which arguments.
 const MAX_COMMAND: usize = 512;
 /// Octets of the detail: it may quote what an agent sent.
-const MAX_DETAIL: usize = 512;
+pub(super) const MAX_DETAIL: usize = 512;
 
 /// `text`, cut between two characters to `bound` octets with an ellipsis.
-fn cut(text: &str, bound: usize) -> String {
+pub(super) fn cut(text: &str, bound: usize) -> String {
     const ELLIPSIS: &str = "…";
     if text.len() <= bound {
         return text.to_owned();

@@ -1,15 +1,16 @@
 //! The way from the edges to the log.
 
-use super::event::Event;
+use super::{alert::Alert, event::Event};
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 use tokio::{
     sync::{
+        Notify,
         mpsc::{Receiver, Sender, channel, error::TrySendError},
         watch,
     },
@@ -42,6 +43,18 @@ impl Recorder {
         }
     }
 
+    /// The same for an alert, for which there is room of its own, so that no flood of flows hides it.
+    pub fn alert(&self, alert: Alert) {
+        let pushed = if self.queue.is_closed() { Err(Full) } else { self.counters.push(alert) };
+        match pushed {
+            Ok(()) => {
+                self.counters.sent.fetch_add(1, Ordering::Release);
+                self.counters.alerted.notify_one();
+            }
+            Err(Full) => self.lose(1),
+        }
+    }
+
     /// Counts `events` that were lost before they could be recorded, as when the kernel's ring
     /// buffer was full.
     pub fn lose(&self, events: u64) {
@@ -69,9 +82,17 @@ impl Recorder {
     }
 }
 
-/// Counts of events since the recorder was made.
+/// Alerts that wait at the most. They are taken at once; this many come only from many agents together.
+const MAX_ALERTS: usize = 1024;
+
+/// [`MAX_ALERTS`] wait already, or nobody takes them any more.
+struct Full;
+
+/// Counts of events since the recorder was made, and the alerts among them that wait.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
+    alerts: Mutex<Vec<Alert>>,
+    alerted: Notify,
     lost: AtomicU64,
     sent: AtomicU64,
     done: watch::Sender<u64>,
@@ -80,6 +101,25 @@ pub(super) struct Counters {
 impl Counters {
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Waits for an alert. Cancelling loses nothing.
+    pub async fn alerted(&self) {
+        self.alerted.notified().await;
+    }
+
+    /// The alerts that wait, oldest first.
+    pub fn take_alerts(&self) -> Vec<Alert> {
+        std::mem::take(&mut *self.alerts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn push(&self, alert: Alert) -> Result<(), Full> {
+        let mut alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner);
+        if alerts.len() >= MAX_ALERTS {
+            return Err(Full);
+        }
+        alerts.push(alert);
+        Ok(())
     }
 
     /// Says that so many more events reached the feed, or were folded.

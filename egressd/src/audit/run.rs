@@ -1,6 +1,7 @@
 //! From events to lines: numbers, times, the feed and the log.
 
 use super::{
+    alert::{Alert, RecordedAlert},
     event::Event,
     feed::Feed,
     flood::Flood,
@@ -35,9 +36,11 @@ pub async fn run(mut queue: Receiver<Event>, recorder: Recorder, log: Log, feed:
                 0 => break,
                 _ => scribe.take(&mut events).await,
             },
+            () = scribe.counters.alerted() => scribe.take(&mut events).await,
             _ = tick.tick() => scribe.catch_up().await,
         }
     }
+    scribe.take(&mut events).await;
     scribe.catch_up().await;
 }
 
@@ -61,12 +64,15 @@ impl Scribe {
         Self { counters, lost_told: 0, flood: Flood::default(), log: Some(log), feed }
     }
 
-    /// Writes what of `events` is within the share of its agent, and empties them.
+    /// Writes what of `events` and of the alerts that wait is within the share of its agent, and empties
+    /// them.
     async fn take(&mut self, events: &mut Vec<Event>) {
-        let (now, taken) = (Instant::now(), events.len());
+        let (now, mut alerts) = (Instant::now(), self.counters.take_alerts());
+        let taken = events.len() + alerts.len();
         let events: Vec<_> = events.drain(..).filter_map(|event| self.flood.admit(event, now)).collect();
+        alerts.retain(|alert| self.flood.admits_alert_of(&alert.agent, now));
         let gaps = self.gaps();
-        self.write(&events, gaps, taken).await;
+        self.write(&Written { gaps, events, alerts }, taken).await;
     }
 
     /// Writes what was put off.
@@ -78,7 +84,7 @@ impl Scribe {
             lost,
             agent: Some(agent),
         }));
-        self.write(&events, gaps, 0).await;
+        self.write(&Written { gaps, events, alerts: Vec::new() }, 0).await;
     }
 
     /// What was lost since the last call.
@@ -94,13 +100,13 @@ impl Scribe {
         some.map(|(at, lost)| Loss { at, lost, agent: None }).collect()
     }
 
-    /// Writes `events` and `gaps`, and says that `taken` events are done with.
-    async fn write(&mut self, events: &[Event], gaps: Vec<Loss>, taken: usize) {
-        if events.is_empty() && gaps.is_empty() && !self.log.as_ref().is_some_and(Log::is_behind) {
+    /// Writes what is `to_write`, and says that `taken` events and alerts are done with.
+    async fn write(&mut self, to_write: &Written, taken: usize) {
+        if to_write.is_empty() && !self.log.as_ref().is_some_and(Log::is_behind) {
             self.counters.done(taken);
             return;
         }
-        let lines = number(events, gaps, self.feed.next_seq());
+        let lines = number(to_write, self.feed.next_seq());
         self.feed.publish(&lines);
         self.counters.done(taken);
         let Some(mut log) = self.log.take() else { return };
@@ -116,6 +122,19 @@ impl Scribe {
     }
 }
 
+/// What becomes lines at once, in the order of their numbers.
+struct Written {
+    gaps: Vec<Loss>,
+    events: Vec<Event>,
+    alerts: Vec<Alert>,
+}
+
+impl Written {
+    fn is_empty(&self) -> bool {
+        self.gaps.is_empty() && self.events.is_empty() && self.alerts.is_empty()
+    }
+}
+
 /// A gap before it has its number.
 struct Loss {
     at: LostAt,
@@ -123,17 +142,21 @@ struct Loss {
     agent: Option<AgentName>,
 }
 
-fn number(events: &[Event], gaps: Vec<Loss>, next_seq: u64) -> Vec<Arc<Line>> {
+fn number(to_write: &Written, next_seq: u64) -> Vec<Arc<Line>> {
     let time = Time::now();
-    let mut lines = Vec::with_capacity(gaps.len() + events.len());
-    for (Loss { at, lost, agent }, seq) in gaps.into_iter().zip(next_seq..) {
-        let agent = agent.map(|agent| agent.to_string());
-        lines.push(Arc::new(Line::Gap(Gap { v: SCHEMA_VERSION, seq, time, lost, at, agent })));
-    }
-    let first_event = next_seq + lines.len() as u64;
-    let records = events.iter().zip(first_event..);
-    lines.extend(records.map(|(event, seq)| Arc::new(Line::Record(Record::of(event, seq, time)))));
-    lines
+    let Written { gaps, events, alerts } = to_write;
+    let mut seqs = next_seq..;
+    let gap = |(Loss { at, lost, agent }, seq): (&Loss, u64)| {
+        let agent = agent.as_ref().map(ToString::to_string);
+        Line::Gap(Gap { v: SCHEMA_VERSION, seq, time, lost: *lost, at: *at, agent })
+    };
+    // In this order `zip` takes no number that it has no line for.
+    let mut lines: Vec<Line> = gaps.iter().zip(seqs.by_ref()).map(gap).collect();
+    let records = events.iter().zip(seqs.by_ref());
+    lines.extend(records.map(|(event, seq)| Line::Record(Record::of(event, seq, time))));
+    let alerts = alerts.iter().zip(seqs);
+    lines.extend(alerts.map(|(alert, seq)| Line::Alert(RecordedAlert::of(alert, seq, time))));
+    lines.into_iter().map(Arc::new).collect()
 }
 
 #[cfg(test)]
@@ -141,7 +164,7 @@ mod tests {
     use super::*;
     use crate::{
         audit::{Gate, Recovered, Spoken},
-        policy::{Denial, Reason},
+        policy::{Denial, LeakAction, LeakFlag, Reason},
     };
 
     #[tokio::test]
@@ -197,6 +220,44 @@ mod tests {
         run(queue, clone, log, Arc::clone(&feed)).await;
         assert_eq!(feed.totals_of("build").denied, 10_000);
         assert!(feed.next_seq() < 3000, "most were folded");
+    }
+
+    #[tokio::test]
+    async fn an_alert_is_a_line_of_its_own_and_a_flood_of_them_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let feed = Feed::new(Recovered::default());
+        let (recorder, queue) = Recorder::new(8);
+        let task = tokio::spawn(run(queue, recorder.clone(), Log::open(&path).unwrap().0, Arc::clone(&feed)));
+        recorder.record(denied());
+        recorder.alert(alert("build"));
+        recorder.settled().await;
+        assert_eq!(feed.next_seq(), 3, "no tick has to pass for it");
+        for _ in 0..2000 {
+            recorder.alert(alert("flooder"));
+        }
+        recorder.alert(alert("other"));
+        drop(recorder);
+        task.await.unwrap();
+        let lines = read(&path);
+        let of = |agent: &str| {
+            let is_of = |line: &&Line| matches!(line, Line::Alert(alert) if alert.agent == agent);
+            lines.iter().filter(is_of).count() as u64
+        };
+        let lost = lines.iter().map(|line| if let Line::Gap(gap) = line { gap.lost } else { 0 }).sum::<u64>();
+        assert_eq!((of("build"), of("flooder") + of("other") + lost), (1, 2001), "none is lost uncounted");
+        assert!(of("flooder") < 200, "one agent fills no log: {}", of("flooder"));
+    }
+
+    fn alert(agent: &str) -> Alert {
+        Alert {
+            agent: AgentName::parse(agent).unwrap(),
+            flag: LeakFlag::ManyNames,
+            action: LeakAction::Freeze,
+            zone: None,
+            rule: None,
+            evidence: "32 names".to_owned(),
+        }
     }
 
     fn denied() -> Event {

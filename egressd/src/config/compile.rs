@@ -5,13 +5,14 @@ use super::{
     document::Document,
     file::{AgentSection, AllowRule, AllowlistFile, DenyRule, PolicyFile},
     identity::RuleIds,
+    leaks::{self, SecretFiles},
     load::Loader,
     rule,
 };
-use crate::policy::{AgentName, Capability, Policy, Rule, Source};
+use crate::policy::{AgentName, Capability, Policy, Rule, RuleId, Source};
 use serde_saphyr::Spanned;
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     path::Path,
     sync::Arc,
 };
@@ -78,18 +79,25 @@ impl<'a> Compiler<'a> {
     }
 
     /// Compiles the policy file `document`; `folder` is where it lies.
-    pub(super) fn policy_file(&mut self, document: &Document, folder: &Path) {
+    pub(super) fn policy_file(&mut self, document: &Document, folder: &Path, files: SecretFiles<'_>) {
         let file: PolicyFile = match document.parse() {
             Ok(file) => file,
             Err(diagnostic) => return self.wrong.push(diagnostic),
         };
         self.wrong.extend(document.check_version(&file.version).err());
         for (name, section) in &file.agents.0 {
-            self.agent(document, folder, name, section);
+            self.agent(document, folder, files, name, section);
         }
     }
 
-    fn agent(&mut self, document: &Document, folder: &Path, name: &Spanned<String>, section: &AgentSection) {
+    fn agent(
+        &mut self,
+        document: &Document,
+        folder: &Path,
+        files: SecretFiles<'_>,
+        name: &Spanned<String>,
+        section: &AgentSection,
+    ) {
         let agent = match AgentName::parse(&name.value) {
             Ok(agent) => agent,
             Err(error) => return self.wrong.push(document.error(name.referenced, error.to_string())),
@@ -116,7 +124,9 @@ impl<'a> Compiler<'a> {
         }
         let source = document.source(name.referenced);
         let kept = self.capabilities(document, &section.capabilities);
-        let policy = Policy::new(allow, deny).keeping(kept).with_host_sockets(section.host_sockets);
+        let terms = leaks::terms(document, section, files, &mut self.wrong);
+        let policy =
+            Policy::new(allow, deny).keeping(kept).with_host_sockets(section.host_sockets).with_leaks(terms);
         self.agents.insert(agent, (source, Arc::new(policy)));
     }
 
@@ -189,8 +199,22 @@ fn keep(compiled: impl Iterator<Item = Result<Rule, Diagnostic>>, wrong: &mut Ve
     compiled.filter_map(|rule| rule.map_err(|diagnostic| wrong.push(diagnostic)).ok()).collect()
 }
 
-/// Of rules that say the same, the first.
+/// Of rules that say the same of flows, the first, with what all of them say of lookups; the first
+/// that names a budget sets it.
 fn distinct(rules: Vec<Rule>) -> Vec<Rule> {
-    let mut seen = HashSet::new();
-    rules.into_iter().filter(|rule| seen.insert(rule.id)).collect()
+    let mut places: HashMap<RuleId, usize> = HashMap::new();
+    let mut distinct: Vec<Rule> = Vec::new();
+    for rule in rules {
+        let place = *places.entry(rule.id).or_insert(distinct.len());
+        match distinct.get_mut(place) {
+            Some(first) => {
+                first.names.leak_budget = first.names.leak_budget.or(rule.names.leak_budget);
+                first.names.types.extend(rule.names.types);
+                first.names.types.sort_unstable();
+                first.names.types.dedup();
+            }
+            None => distinct.push(rule),
+        }
+    }
+    distinct
 }

@@ -40,6 +40,30 @@ pub(super) struct AgentSection {
     pub(super) capabilities: Vec<Spanned<String>>,
     #[serde(default)]
     pub(super) host_sockets: bool,
+    /// Bytes a day, over all rules.
+    pub(super) leak_budget: Option<Spanned<u64>>,
+    /// Words of flags, with words of actions.
+    pub(super) leak_actions: Option<Named<Spanned<String>>>,
+    #[serde(default)]
+    pub(super) secrets: Vec<SecretFile>,
+    #[serde(default)]
+    pub(super) honeytokens: Vec<Honeytoken>,
+}
+
+/// A secret that no name may hold, in a file of its own.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SecretFile {
+    pub(super) name: Spanned<String>,
+    pub(super) file: Spanned<String>,
+}
+
+/// What looks like a secret, is none, and was planted where only a thief finds it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Honeytoken {
+    pub(super) name: Spanned<String>,
+    pub(super) value: Spanned<String>,
 }
 
 /// A rule that allows.
@@ -53,6 +77,10 @@ pub(super) struct AllowRule {
     pub(super) reason: Option<String>,
     pub(super) private: Option<Spanned<bool>>,
     pub(super) danger_public_suffix: Option<Spanned<bool>>,
+    /// Bytes a day, through names of a wildcard.
+    pub(super) leak_budget: Option<Spanned<u64>>,
+    /// Record types beside addresses.
+    pub(super) types: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 /// A rule that denies.

@@ -5,6 +5,7 @@ use super::{
     daemon::DEFAULT_CACHE_DIR,
     diagnostic::{ConfigError, Diagnostic},
     document::Document,
+    leaks::SecretFiles,
     packages::{Installed, Manager, Registries, Site},
 };
 use nix::fcntl::OFlag;
@@ -31,7 +32,8 @@ pub fn load(files: &[PathBuf], allowlist_dirs: &[PathBuf]) -> Result<Policies, C
 /// Loads a policy from its text; its rules name `name` as their file.
 ///
 /// Errors quote lines of the allowlists that the text includes, so `base_dir` and
-/// `allowlist_dirs` must be folders that whoever wrote the text may read.
+/// `allowlist_dirs` must be folders that whoever wrote the text may read. It may name no file of a
+/// secret.
 ///
 /// # Errors
 /// Shows everything that is wrong with the text.
@@ -91,8 +93,9 @@ impl<'a> Loader<'a> {
     pub fn load(&self, files: &[PathBuf]) -> Result<Policies, ConfigError> {
         let mut compiler = Compiler::new(self);
         for path in files {
+            let folder = path.parent().unwrap_or(Path::new(""));
             match read(path) {
-                Ok(document) => compiler.policy_file(&document, path.parent().unwrap_or(Path::new(""))),
+                Ok(document) => compiler.policy_file(&document, folder, SecretFiles::Below(folder)),
                 Err(error) => compiler.unreadable(Diagnostic::general(error.to_string())),
             }
         }
@@ -105,11 +108,11 @@ impl<'a> Loader<'a> {
     /// As [`load_str`].
     pub fn load_str(&self, name: &str, text: &str, base_dir: &Path) -> Result<Policies, ConfigError> {
         if text.len() as u64 > MAX_FILE {
-            let error = ReadError::TooLarge(PathBuf::from(name));
+            let error = ReadError::TooLarge(PathBuf::from(name), MAX_FILE);
             return Err(Diagnostic::general(error.to_string()).into());
         }
         let mut compiler = Compiler::new(self);
-        compiler.policy_file(&Document::new(name, text), base_dir);
+        compiler.policy_file(&Document::new(name, text), base_dir, SecretFiles::Denied);
         compiler.finish()
     }
 
@@ -165,26 +168,32 @@ pub(super) enum ReadError {
     Failed(PathBuf, io::Error),
     #[error("failed to read `{}`: not a regular file", .0.display())]
     NotRegular(PathBuf),
-    #[error("failed to read `{}`: larger than {MAX_FILE} octets", .0.display())]
-    TooLarge(PathBuf),
+    #[error("failed to read `{}`: larger than {} octets", .0.display(), .1)]
+    TooLarge(PathBuf, u64),
     #[error("failed to read `{}`: not UTF-8 text", .0.display())]
     NotText(PathBuf),
 }
 
 /// Reads a regular file of at most [`MAX_FILE`] octets.
 pub(super) fn read(path: &Path) -> Result<Document, ReadError> {
+    let octets = read_octets(path, MAX_FILE)?;
+    let text = String::from_utf8(octets).map_err(|_| ReadError::NotText(path.to_owned()))?;
+    Ok(Document::new(&path.display().to_string(), &text))
+}
+
+/// Reads a regular file of at most `bound` octets.
+pub(super) fn read_octets(path: &Path, bound: u64) -> Result<Vec<u8>, ReadError> {
     let failed = |error| ReadError::Failed(path.to_owned(), error);
     let file = open(path).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {
         return Err(ReadError::NotRegular(path.to_owned()));
     }
     let mut octets = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut octets).map_err(failed)?;
-    if octets.len() as u64 > MAX_FILE {
-        return Err(ReadError::TooLarge(path.to_owned()));
+    file.take(bound + 1).read_to_end(&mut octets).map_err(failed)?;
+    if octets.len() as u64 > bound {
+        return Err(ReadError::TooLarge(path.to_owned(), bound));
     }
-    let text = String::from_utf8(octets).map_err(|_| ReadError::NotText(path.to_owned()))?;
-    Ok(Document::new(&path.display().to_string(), &text))
+    Ok(octets)
 }
 
 /// Without waiting for a writer, should the path be a FIFO.

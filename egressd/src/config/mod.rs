@@ -8,7 +8,9 @@ mod file;
 mod identity;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
+mod leaks;
 mod load;
+mod names;
 mod packages;
 mod rule;
 

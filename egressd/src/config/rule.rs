@@ -5,6 +5,7 @@ use super::{
     document::Document,
     file::{AllowRule, DenyRule},
     identity::RuleIds,
+    names,
     packages::{Scheme, Site},
 };
 use crate::policy::{Destination, HostName, NameTerms, Pattern, Protocol, Rule, Source, Subject};
@@ -25,7 +26,8 @@ pub(super) fn allow(
     rule: &Spanned<AllowRule>,
     ids: &mut RuleIds,
 ) -> Result<Rule, Diagnostic> {
-    let AllowRule { host, cidr, ports, protocol, reason, private, danger_public_suffix } = &rule.value;
+    let AllowRule { host, cidr, ports, protocol, reason, private, danger_public_suffix, leak_budget, types } =
+        &rule.value;
     let subject = subject(document, rule.referenced, host.as_ref(), cidr.as_ref())?;
     let dangerous = danger_public_suffix.as_ref().is_some_and(|danger| danger.value);
     check_breadth(document, &subject, host.as_ref(), dangerous)?;
@@ -39,6 +41,7 @@ pub(super) fn allow(
         })?,
     };
     let private = allowed_private(document, &subject, private.as_ref())?;
+    let names = names::terms(document, &subject, leak_budget.as_ref(), types.as_ref())?;
     Ok(Rule {
         id: ids.id("allow", &subject, &ports, Some(protocol), private),
         source: document.source(rule.referenced),
@@ -47,7 +50,7 @@ pub(super) fn allow(
         protocol: Some(protocol),
         private,
         reason: reason.clone(),
-        names: NameTerms::default(),
+        names,
     })
 }
 

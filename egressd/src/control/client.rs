@@ -1,8 +1,9 @@
 //! The asking side of the control socket, for programs that are not asynchronous.
 
 use super::protocol::{
-    AdoptAgent, AdoptedAgent, AgentStatus, ExplainRequest, Explanation, Frame, MAX_REQUEST, RecordsRequest,
-    Refusal, ReloadSummary, StartAgent, StartedAgent, Status, VERSION,
+    AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, ApproveLeaks, ExplainRequest, Explanation, Frame,
+    LeaksRequest, MAX_REQUEST, RecordsRequest, Refusal, ReloadSummary, StartAgent, StartedAgent, Status,
+    VERSION,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
@@ -90,6 +91,19 @@ impl Client {
             .add("protocol", protocol.as_ref())
             .add("agent", agent.as_ref());
         self.ask(Method::GET, &query.after("explain"), &())
+    }
+
+    /// # Errors
+    /// Also when there is no such agent.
+    pub fn leaks(&self, request: &LeaksRequest) -> Result<Vec<AgentLeaks>, ClientError> {
+        let query = Query::new().add("agent", request.agent.as_ref());
+        self.ask(Method::GET, &query.after("leaks"), &())
+    }
+
+    /// # Errors
+    /// Also when there is no such agent, or the zone is no name.
+    pub fn approve_leaks(&self, request: &ApproveLeaks) -> Result<(), ClientError> {
+        self.ask(Method::POST, "leaks/approve", request)
     }
 
     /// Opens a stream of records.

@@ -1,10 +1,11 @@
 //! What the enforcing matcher says of a flow that nobody has started. Pure.
 
-use super::protocol::{ExplainRequest, Explanation};
+use super::protocol::{ExplainRequest, Explanation, LeakBounds};
 use crate::{
     audit::Verdict,
     policy::{
-        Denial, Destination, Flow, Grants, HostName, HostNameError, Moment, Permit, Policy, Protocol, Reason,
+        Denial, Destination, Flow, Grants, HostName, HostNameError, Leave, Moment, Permit, Policy, Protocol,
+        Reason, RecordType,
     },
 };
 use std::net::IpAddr;
@@ -13,13 +14,38 @@ use std::net::IpAddr;
 /// for what only a flow can show (which address its name resolved to, and what it speaks).
 #[must_use]
 pub fn explain(policy: &Policy, agent: &str, asked: &Asked) -> Explanation {
-    let open = open_to(policy, &asked.destination);
+    let leave = leave(policy, &asked.destination);
+    let open = leave.as_ref().map_or_else(Vec::new, open_by);
     let port = asked.port.unwrap_or(DEFAULT_PORT);
     let protocol = asked.protocol.unwrap_or_else(|| usual_protocol(&asked.destination, port, &open));
     let flow = Flow { destination: asked.destination.clone(), port, protocol, address: None };
     let judged = policy.decide(&flow, &Grants::default(), Moment::default());
     let open = open.iter().map(|(port, protocol)| format!("{port}/{protocol}")).collect();
-    answer(agent, &flow, judged, open)
+    let answer = answer(agent, &flow, judged, open);
+    match &leave {
+        Some(leave) => Explanation { types: types(leave), leak: leak(policy, leave), ..answer },
+        None => answer,
+    }
+}
+
+/// The same for an agent in quarantine, of what the policy that it was given says: what only its
+/// wildcards allow is denied.
+#[must_use]
+pub fn explain_quarantined(given: &Policy, agent: &str, asked: &Asked) -> Explanation {
+    let (given, in_force) = (explain(given, agent, asked), explain(&given.exact_only(), agent, asked));
+    match (given.verdict, in_force.verdict) {
+        (Verdict::Allow, Verdict::Deny) => {
+            let reason = Reason::AgentQuarantined;
+            Explanation {
+                verdict: Verdict::Deny,
+                reason: Some(reason.as_str().to_owned()),
+                explanation: Some(reason.explanation().to_owned()),
+                open: in_force.open,
+                ..given
+            }
+        }
+        (Verdict::Allow | Verdict::Deny, _) => in_force,
+    }
 }
 
 /// What somebody asks about.
@@ -121,15 +147,31 @@ fn parse_protocol(word: &str) -> Result<Protocol, AskedError> {
         .ok_or_else(|| AskedError::Protocol(word.to_owned()))
 }
 
-/// Which ports and protocols a lookup of the name opens.
-fn open_to(policy: &Policy, destination: &Destination) -> Vec<(u16, Protocol)> {
+/// Leave to look the destination up, if it is a name.
+fn leave(policy: &Policy, destination: &Destination) -> Option<Leave> {
     match destination {
-        Destination::Name(name) => policy.lookup(name).map_or_else(
-            |_| Vec::new(),
-            |leave| leave.openings().iter().map(|opening| (opening.port, opening.protocol)).collect(),
-        ),
-        Destination::Address(_) => Vec::new(),
+        Destination::Name(name) => policy.lookup(name).ok(),
+        Destination::Address(_) => None,
     }
+}
+
+/// Which ports and protocols a lookup opens.
+fn open_by(leave: &Leave) -> Vec<(u16, Protocol)> {
+    leave.openings().iter().map(|opening| (opening.port, opening.protocol)).collect()
+}
+
+fn types(leave: &Leave) -> Vec<String> {
+    let allowed = RecordType::ALL.iter().filter(|kind| leave.has_type(kind.number()));
+    allowed.map(ToString::to_string).collect()
+}
+
+fn leak(policy: &Policy, leave: &Leave) -> Option<LeakBounds> {
+    leave.wildcard().map(|wildcard| LeakBounds {
+        zone: wildcard.zone.to_string(),
+        rule: wildcard.source.to_string(),
+        bytes_a_day: wildcard.budget.bytes(),
+        agent_bytes_a_day: policy.leaks().budget.bytes(),
+    })
 }
 
 fn usual_protocol(destination: &Destination, port: u16, open: &[(u16, Protocol)]) -> Protocol {
@@ -165,6 +207,8 @@ fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<St
         rule: rule.map(|rule| rule.to_string()),
         remedy,
         open,
+        types: Vec::new(),
+        leak: None,
     }
 }
 
@@ -183,6 +227,27 @@ mod tests {
         assert_eq!(denied.remedy.as_deref(), Some("- {host: api.ok.test, protocol: tcp, ports: [22]}"));
         assert_eq!(ask("evil.test").reason.as_deref(), Some("host-not-allowed"));
         assert_eq!(ask("192.0.2.1").reason.as_deref(), Some("address-not-granted"));
+    }
+
+    #[test]
+    fn a_name_of_a_wildcard_is_explained_with_its_types_and_what_may_leak() {
+        let leak = ask("api.ok.test").leak.unwrap();
+        assert_eq!((leak.zone.as_str(), leak.rule.as_str()), ("ok.test", "a.yaml:1"));
+        assert_eq!((leak.bytes_a_day, leak.agent_bytes_a_day), (4096, 8192));
+        assert_eq!(ask("api.ok.test").types, ["MX", "TXT"]);
+        assert_eq!(ask("evil.test").leak, None);
+        let resolver = ask("dns.google");
+        assert_eq!(resolver.reason.as_deref(), Some("resolver-not-allowed"));
+    }
+
+    #[test]
+    fn an_agent_in_quarantine_is_told_so_where_a_wildcard_would_allow() {
+        let ask = |text: &str| explain_quarantined(&policy(), "build", &Asked::parse(text).unwrap());
+        let closed = ask("api.ok.test");
+        assert_eq!((closed.verdict, closed.reason.as_deref()), (Verdict::Deny, Some("agent-quarantined")));
+        assert_eq!((closed.rule.as_deref(), closed.remedy, closed.open.len()), (Some("a.yaml:1"), None, 0));
+        assert_eq!(ask("evil.test").reason.as_deref(), Some("host-not-allowed"));
+        assert_eq!(ask("exact.test").verdict, Verdict::Allow);
     }
 
     #[test]
@@ -216,16 +281,21 @@ mod tests {
     }
 
     fn policy() -> Policy {
-        let rule = |id, port, protocol| Rule {
+        let rule = |id, host, port, protocol| Rule {
             id: RuleId(id),
             source: Source { file: "a.yaml".into(), line: id },
-            subject: Subject::Host(Pattern::parse("*.ok.test").unwrap()),
+            subject: Subject::Host(Pattern::parse(host).unwrap()),
             ports: vec![port],
             protocol: Some(protocol),
             private: false,
             reason: None,
-            names: NameTerms::default(),
+            names: NameTerms { types: vec![15, 16], ..NameTerms::default() },
         };
-        Policy::new(vec![rule(1, 443, Protocol::Tls), rule(2, 5432, Protocol::Tcp)], Vec::new())
+        let allow = vec![
+            rule(1, "*.ok.test", 443, Protocol::Tls),
+            rule(2, "*.ok.test", 5432, Protocol::Tcp),
+            rule(3, "exact.test", 443, Protocol::Tls),
+        ];
+        Policy::new(allow, Vec::new())
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     explain::{Asked, explain},
-    protocol::{ExplainRequest, Explanation, RecordsRequest, StartAgent},
+    protocol::{ApproveLeaks, ExplainRequest, Explanation, LeaksRequest, RecordsRequest, StartAgent},
 };
 use crate::policy::{HostName, Policy};
 use axum::{
@@ -19,6 +19,9 @@ pub fn request(bytes: &[u8]) {
             if let Ok(request) = serde_json::from_slice::<StartAgent>(bytes) {
                 reads_the_same(&request);
             }
+            if let Ok(request) = serde_json::from_slice::<ApproveLeaks>(bytes) {
+                reads_the_same(&request);
+            }
         }
         1 => {
             if let Some(request) = query::<ExplainRequest>(bytes) {
@@ -32,6 +35,9 @@ pub fn request(bytes: &[u8]) {
         }
         _ => {
             if let Some(request) = query::<RecordsRequest>(bytes) {
+                reads_the_same(&request);
+            }
+            if let Some(request) = query::<LeaksRequest>(bytes) {
                 reads_the_same(&request);
             }
         }

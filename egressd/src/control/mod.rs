@@ -16,7 +16,7 @@ mod stream;
 
 pub use client::{Client, ClientError, Records};
 pub use daemon::{BoxFuture, Daemon};
-pub use explain::{Asked, AskedError, explain};
+pub use explain::{Asked, AskedError, explain, explain_quarantined};
 pub use server::{BindError, bind, serve};
 
 /// Where the daemon listens unless told otherwise.

@@ -2,7 +2,12 @@
 //!
 //! Readers skip fields that they do not know; fields are only ever added within a version.
 
+mod leaks;
+
 use crate::audit::{Health, Line, Time, Totals};
+pub use leaks::{
+    AgentLeaks, ApproveLeaks, DeniedZone, LeakBounds, LeakLevel, LeaksRequest, RaisedFlag, ZoneLeaks,
+};
 use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -314,6 +319,12 @@ pub struct Explanation {
     pub remedy: Option<String>,
     /// What is open to that name, as in `443/tls`.
     pub open: Vec<String>,
+    /// The record types that may be asked for beside addresses, as in `TXT`.
+    #[serde(default)]
+    pub types: Vec<String>,
+    /// Where it is looked up for a wildcard.
+    #[serde(default)]
+    pub leak: Option<LeakBounds>,
 }
 
 /// The query of `GET /v1/records`. The answer is one [`Frame`] a line.

@@ -3,8 +3,9 @@
 use super::{
     daemon::Daemon,
     protocol::{
-        AdoptAgent, AdoptedAgent, AgentStatus, ExplainRequest, Explanation, MAX_REQUEST, RecordsRequest,
-        Refusal, RefusalKind, ReloadSummary, StartAgent, StartedAgent, Status,
+        AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, ApproveLeaks, ExplainRequest, Explanation,
+        LeaksRequest, MAX_REQUEST, RecordsRequest, Refusal, RefusalKind, ReloadSummary, StartAgent,
+        StartedAgent, Status,
     },
     stream::stream,
 };
@@ -31,6 +32,8 @@ pub fn router(daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/adopted/{id}", delete(release_agent))
         .route("/v1/reload", post(reload))
         .route("/v1/explain", get(explain))
+        .route("/v1/leaks", get(leaks))
+        .route("/v1/leaks/approve", post(approve_leaks))
         .route("/v1/records", get(records))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
@@ -91,6 +94,24 @@ async fn explain(
 ) -> Result<Json<Explanation>, Refusal> {
     let Query(request) = query.map_err(|rejection| invalid(&rejection.body_text()))?;
     Ok(Json(daemon.explain(request)?))
+}
+
+async fn leaks(
+    State(daemon): App,
+    query: Result<Query<LeaksRequest>, QueryRejection>,
+) -> Result<Json<Vec<AgentLeaks>>, Refusal> {
+    let Query(request) = query.map_err(|rejection| invalid(&rejection.body_text()))?;
+    Ok(Json(daemon.leaks(request)?))
+}
+
+async fn approve_leaks(
+    State(daemon): App,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<StatusCode, Refusal> {
+    let body = body.map_err(|rejection| invalid(&rejection.body_text()))?;
+    let request: ApproveLeaks = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+    daemon.approve_leaks(request).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn records(

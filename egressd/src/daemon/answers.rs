@@ -1,17 +1,18 @@
 //! What the daemon answers operators.
 
-use super::{Daemon, agents::Running};
+use super::{Daemon, agents::Running, told::told};
 use crate::{
     audit::Feed,
     control::{
         self, Asked, BoxFuture,
         protocol::{
-            AdoptAgent, AdoptedAgent, AgentStatus, Boundary, ExplainRequest, Explanation, LogStatus, Refusal,
-            RefusalKind, ReloadSummary, StartAgent, StartedAgent, Status,
+            AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, ApproveLeaks, Boundary, ExplainRequest,
+            Explanation, LeaksRequest, LogStatus, Refusal, RefusalKind, ReloadSummary, StartAgent,
+            StartedAgent, Status,
         },
     },
     datapath,
-    policy::{AgentId, AgentName},
+    policy::{AgentId, AgentName, HostName},
 };
 use std::sync::{Arc, PoisonError};
 
@@ -66,6 +67,28 @@ impl control::Daemon for Answers {
         self.0.explain(&request)
     }
 
+    fn leaks(&self, request: LeaksRequest) -> Result<Vec<AgentLeaks>, Refusal> {
+        let found = self.0.leaks(request.agent.as_deref());
+        match request.agent {
+            Some(agent) if found.is_empty() => {
+                Err(Refusal::new(RefusalKind::Unknown, format!("no agent `{agent}`")))
+            }
+            Some(_) | None => {
+                let now = datapath::now();
+                Ok(found.into_iter().map(|(agent, report)| told(&agent, report, now)).collect())
+            }
+        }
+    }
+
+    fn approve_leaks(&self, request: ApproveLeaks) -> BoxFuture<'_, Result<(), Refusal>> {
+        let daemon = Arc::clone(&self.0);
+        Box::pin(finish(async move {
+            let zone = request.zone.as_deref().map(HostName::parse).transpose();
+            let zone = zone.map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
+            daemon.approve(&request.agent, zone.as_ref()).await
+        }))
+    }
+
     fn feed(&self) -> Arc<Feed> {
         Arc::clone(&self.0.feed)
     }
@@ -101,11 +124,16 @@ impl Daemon {
         let name = request.agent.as_deref().unwrap_or("default");
         let name = AgentName::parse(name).map_err(|error| invalid(&error))?;
         let running = self.agents.all().into_iter().find(|running| *running.agent.name() == name);
-        let policy = match running {
-            Some(running) => running.agent.policy(),
-            None => self.policies.load().policies.for_agent(&name),
-        };
-        Ok(control::explain(&policy, name.as_str(), &asked))
+        Ok(match running {
+            Some(running) if running.agent.is_quarantined() => {
+                control::explain_quarantined(&running.agent.given_policy(), name.as_str(), &asked)
+            }
+            Some(running) => control::explain(&running.agent.policy(), name.as_str(), &asked),
+            None => {
+                let policy = self.policies.load().policies.for_agent(&name);
+                control::explain(&policy, name.as_str(), &asked)
+            }
+        })
     }
 
     fn agent_status(&self, running: &Running) -> AgentStatus {

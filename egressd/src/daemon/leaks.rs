@@ -2,7 +2,7 @@
 
 use super::{Daemon, agents::Running};
 use crate::{
-    audit::Recorder,
+    audit::{self, Recorder},
     control::protocol::{Refusal, RefusalKind},
     datapath,
     dns::{
@@ -88,6 +88,14 @@ impl dns::Watch for Leaks {
 
     fn raised(&self, agent: &Agent, alert: Alert) {
         tracing::warn!(agent = %agent.name(), flag = %alert.flag, action = %alert.action, "{}", alert.evidence);
+        self.recorder.alert(audit::Alert {
+            agent: agent.name().clone(),
+            flag: alert.flag,
+            action: alert.action,
+            rule: agent.given_policy().wildcard_above(&alert.zone).cloned(),
+            zone: Some(alert.zone),
+            evidence: alert.evidence,
+        });
         if alert.action == LeakAction::Quarantine {
             agent.quarantine(true);
             if let Err(error) = self.quarantined.try_send(agent.id()) {

@@ -12,6 +12,7 @@ mod memory;
 mod proof;
 mod reload;
 mod takeover;
+mod told;
 
 use crate::{
     audit::{self, Feed, Log, Recorder},

@@ -9,7 +9,8 @@ use super::{
     leaks::{LeakBudget, LeakTerms, Wildcard},
     moment::Moment,
     pattern::Pattern,
-    rule::{Protocol, Rule, Subject},
+    resolvers::is_resolver,
+    rule::{Protocol, Rule, Source, Subject},
 };
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -63,12 +64,20 @@ impl Policy {
         self.allow.iter().filter_map(exact).filter(|name| self.lookup(name).is_ok()).collect()
     }
 
+    /// Where the first rule is written whose wildcard stands above `zone`.
+    #[must_use]
+    pub fn wildcard_above(&self, zone: &HostName) -> Option<&Source> {
+        let stands_above = |rule: &&Rule| match &rule.subject {
+            Subject::Host(pattern) => pattern.is_wildcard() && pattern.name() == zone,
+            Subject::Network(_) => false,
+        };
+        self.allow.iter().find(stands_above).map(|rule| &rule.source)
+    }
+
     /// The same without its wildcards, for an agent in quarantine.
     #[must_use]
     pub fn exact_only(&self) -> Self {
-        let is_exact =
-            |rule: &&Rule| !matches!(&rule.subject, Subject::Host(pattern) if pattern.is_wildcard());
-        let allow = self.allow.iter().filter(is_exact).cloned().collect();
+        let allow = self.allow.iter().filter(|rule| !rule.subject.is_wildcard()).cloned().collect();
         Self { allow, ..self.clone() }
     }
 
@@ -114,7 +123,8 @@ impl Policy {
     /// Whether `name` may be looked up, and what its addresses are granted for.
     ///
     /// # Errors
-    /// The name is denied by a rule at every port that is open, or no rule allows it.
+    /// The name is denied by a rule at every port that is open, or no rule allows it; or it is a
+    /// resolver's, which only a rule with this very name allows.
     pub fn lookup(&self, name: &HostName) -> Result<Leave, Denial> {
         let mut denied = None;
         let mut openings: Vec<Opening> = Vec::new();
@@ -122,7 +132,7 @@ impl Policy {
         let mut types: Vec<u16> = Vec::new();
         let mut wildcard = None;
         let mut is_exact = false;
-        for rule in self.allow.iter().filter(|rule| covers_name(rule, name)) {
+        for rule in self.allow.iter().filter(|rule| opens_name(rule, name)) {
             for (port, protocol) in rule.ports.iter().filter_map(|port| Some((*port, rule.protocol?))) {
                 if let Some(deny) = self.denying(|deny| covers_name(deny, name), port, protocol) {
                     denied = Some(Denial::by(Reason::DeniedByRule, &deny.source));
@@ -147,7 +157,7 @@ impl Policy {
         let by_name = || self.deny.iter().find(|deny| covers_name(deny, name));
         Err(denied
             .or_else(|| by_name().map(|deny| Denial::by(Reason::DeniedByRule, &deny.source)))
-            .unwrap_or(Denial::because(Reason::HostNotAllowed)))
+            .unwrap_or_else(|| self.unnamed(name)))
     }
 
     /// Whether a deny rule covers `address` at every port and protocol that `leave` opens, as
@@ -176,7 +186,7 @@ impl Policy {
     pub fn opens(&self, grant: &Grant) -> bool {
         let earns = |rule: &Rule| {
             rule.id == grant.rule
-                && covers_name(rule, &grant.name)
+                && opens_name(rule, &grant.name)
                 && rule.covers_port(grant.port)
                 && rule.covers_protocol(grant.protocol)
         };
@@ -199,7 +209,7 @@ impl Policy {
         if let Some(deny) = self.denying(is_denied, flow.port, flow.protocol) {
             return Err(Denial::by(Reason::DeniedByRule, &deny.source));
         }
-        let rule = self.nearest(|rule| covers_name(rule, name), flow, Reason::HostNotAllowed)?;
+        let rule = self.nearest(|rule| opens_name(rule, name), flow, || self.unnamed(name))?;
         if let Some(address) = address {
             match grants.expiry(name, address, flow.port, flow.protocol) {
                 Some(expires) if expires > now => {}
@@ -236,8 +246,17 @@ impl Policy {
             // A rule holds it without naming it.
             none = Reason::AddressSpecialPurpose;
         }
-        let rule = self.nearest(|rule| rule.subject.opens(address), flow, none)?;
+        let rule = self.nearest(|rule| rule.subject.opens(address), flow, || Denial::because(none))?;
         Ok(permit(flow, Some(address), rule))
+    }
+
+    /// The denial of a name that no rule opens.
+    fn unnamed(&self, name: &HostName) -> Denial {
+        if !is_resolver(name) {
+            return Denial::because(Reason::HostNotAllowed);
+        }
+        let wildcard = self.allow.iter().find(|rule| covers_name(rule, name));
+        Denial { reason: Reason::ResolverNotAllowed, rule: wildcard.map(|rule| rule.source.clone()) }
     }
 
     fn denying_at(&self, address: IpAddr, opening: &Opening) -> Option<&Rule> {
@@ -251,25 +270,25 @@ impl Policy {
             .find(|deny| is_subject(deny) && deny.covers_port(port) && deny.covers_protocol(protocol))
     }
 
-    /// The rule that allows `flow`, or the denial by the rule that came nearest.
+    /// The rule that allows `flow`, or the denial by the rule that came nearest; where none is about
+    /// it, the denial is `none`.
     fn nearest(
         &self,
         is_subject: impl Fn(&Rule) -> bool,
         flow: &Flow,
-        none: Reason,
+        none: impl FnOnce() -> Denial,
     ) -> Result<&Rule, Denial> {
-        let mut denial = Denial::because(none);
+        let mut nearest = None;
         for rule in self.allow.iter().filter(|rule| is_subject(rule)) {
             match (rule.covers_port(flow.port), rule.covers_protocol(flow.protocol)) {
                 (true, true) => return Ok(rule),
-                (true, false) => denial = Denial::by(Reason::ProtocolNotAllowed, &rule.source),
-                (false, _) if denial.reason == none => {
-                    denial = Denial::by(Reason::PortNotAllowed, &rule.source)
+                (true, false) => nearest = Some(Denial::by(Reason::ProtocolNotAllowed, &rule.source)),
+                (false, _) => {
+                    nearest = nearest.or_else(|| Some(Denial::by(Reason::PortNotAllowed, &rule.source)));
                 }
-                (false, _) => {}
             }
         }
-        Err(denial)
+        Err(nearest.unwrap_or_else(none))
     }
 }
 
@@ -284,6 +303,12 @@ fn covers_name(rule: &Rule, name: &HostName) -> bool {
         Subject::Host(pattern) => pattern.matches(name),
         Subject::Network(_) => false,
     }
+}
+
+/// Whether a rule that allows is about `name`. A wildcard is not about the resolvers below it: they
+/// would answer what its policy denies.
+fn opens_name(rule: &Rule, name: &HostName) -> bool {
+    covers_name(rule, name) && !(rule.subject.is_wildcard() && is_resolver(name))
 }
 
 /// The wildcard of a rule for names; None of a rule with an exact one.

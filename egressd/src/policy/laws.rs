@@ -7,6 +7,7 @@ use super::{
     host::HostName,
     moment::Moment,
     pattern::Pattern,
+    resolvers::ZONES,
     rule::{NameTerms, Protocol, Rule, RuleId, Source, Subject},
 };
 
@@ -44,7 +45,11 @@ pub fn policy(bytes: &[u8]) {
                 is_match
             })
         };
-        let is_allowed = is_in(&allow) && !is_in(&deny);
+        let exact: Vec<Pattern> = allow.iter().filter(|pattern| !pattern.is_wildcard()).cloned().collect();
+        let is_resolver =
+            ZONES.iter().any(|zone| name.as_str() == *zone || matches(&format!("**.{zone}"), name.as_str()));
+        let is_named = is_in(if is_resolver { &exact } else { &allow });
+        let is_allowed = is_named && !is_in(&deny);
         assert_eq!(policy.lookup(&name).is_ok(), is_allowed, "{name}");
         for (port, protocol) in [(443, Protocol::Tls), (444, Protocol::Tls), (443, Protocol::Http)] {
             let flow = Flow { destination: Destination::Name(name.clone()), port, protocol, address: None };

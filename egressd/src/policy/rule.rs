@@ -79,6 +79,15 @@ impl Subject {
             Self::Host(_) => false,
         }
     }
+
+    /// Whether this is about more than one name.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        match self {
+            Self::Host(pattern) => pattern.is_wildcard(),
+            Self::Network(_) => false,
+        }
+    }
 }
 
 impl Subject {

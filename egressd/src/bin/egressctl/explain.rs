@@ -6,7 +6,7 @@ use egressd::{
     config::{self, DaemonConfig},
     control::{
         Asked, Client, explain,
-        protocol::{ExplainRequest, Explanation},
+        protocol::{ExplainRequest, Explanation, LeakBounds},
     },
     policy::{AgentName, Policy},
 };
@@ -89,6 +89,14 @@ fn print(out: &mut impl Write, colour: Colour, explanation: &Explanation) -> io:
     }
     if !explanation.open.is_empty() {
         writeln!(out, "  open    {}", sanitise(&explanation.open.join(", ")))?;
+    }
+    if !explanation.types.is_empty() {
+        writeln!(out, "  types   A, AAAA, {}", sanitise(&explanation.types.join(", ")))?;
+    }
+    if let Some(LeakBounds { zone, rule, bytes_a_day, agent_bytes_a_day }) = &explanation.leak {
+        let (zone, rule) = (sanitise(zone), sanitise(rule));
+        writeln!(out, "  leak    {bytes_a_day} bytes a day at most through names below {zone} ({rule}),")?;
+        writeln!(out, "          {agent_bytes_a_day} through names of all wildcards")?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod agents;
 mod completions;
 mod doctor;
 mod explain;
+mod leaks;
 mod output;
 mod release;
 mod reload;
@@ -38,7 +39,7 @@ const TROUBLE: u8 = 2;
 
 /// Start agents behind an egress firewall, see what they were denied, and ask why.
 #[derive(Debug, Parser)]
-#[command(name = "egressctl", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "egressctl", version, after_help = run::usage::EXIT_CODES, max_term_width = 100)]
 struct Cli {
     /// Control socket of the daemon
     #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_SOCKET, help_heading = EVERYWHERE)]
@@ -54,13 +55,6 @@ struct Cli {
 
 const EVERYWHERE: &str = "Options of every command";
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  done; `explain`: allowed; `status`: healthy; `doctor`: agents can be sealed
-  1  `explain`: denied; `status`: not healthy, or no daemon answers; `doctor`: they cannot
-  2  wrong usage, or it could not be done
-`run` exits as the program does: see `egressctl run --help`";
-
 #[derive(Debug, Subcommand)]
 enum Verb {
     Run(run::Run),
@@ -68,6 +62,7 @@ enum Verb {
     Release(release::Release),
     Tail(tail::Tail),
     Explain(explain::Explain),
+    Leaks(leaks::Leaks),
     Agents(agents::Agents),
     Status(status::Status),
     Doctor(doctor::Doctor),
@@ -86,6 +81,7 @@ impl Cli {
             Verb::Release(release) => release.act(&client, self.output),
             Verb::Tail(tail) => tail.act(&client, self.output),
             Verb::Explain(explain) => explain.act(&client, self.output),
+            Verb::Leaks(leaks) => leaks.act(&client, self.output),
             Verb::Agents(agents) => agents.act(&client, self.output),
             Verb::Status(status) => status.act(&client, self.output),
             Verb::Doctor(doctor) => doctor.act(self.output),

@@ -61,6 +61,10 @@ impl Colour {
         self.paint(AnsiColor::Green.on_default(), text)
     }
 
+    pub fn warned(self, text: &str) -> String {
+        self.paint(AnsiColor::Yellow.on_default(), text)
+    }
+
     pub fn hint(self, text: &str) -> String {
         self.paint(AnsiColor::Cyan.on_default(), text)
     }

@@ -5,7 +5,7 @@ use crate::{
     tail::destination,
 };
 use egressd::{
-    audit::{Line, Record, RecordedProcess, Verdict},
+    audit::{Line, Record, RecordedAlert, RecordedProcess, Verdict},
     control::{
         Client, ClientError,
         protocol::{Frame, RecordsRequest},
@@ -20,6 +20,10 @@ pub struct Summary {
     denied: Vec<Denied>,
     /// Flows, beyond those in `denied`, to destinations beyond [`MAX_DESTINATIONS`].
     others: u64,
+    /// Signs of leaks through names, in the order in which they were seen first.
+    alerts: Vec<Alerted>,
+    /// Alerts beyond [`MAX_ALERTS`] different ones.
+    more_alerts: u64,
     /// Records that are no longer held by the daemon.
     missed: u64,
 }
@@ -33,6 +37,7 @@ impl Summary {
             match frame {
                 Frame::Line(Line::Record(record)) => summary.add(&record),
                 Frame::Line(Line::Gap(gap)) => summary.missed += gap.lost,
+                Frame::Line(Line::Alert(alert)) => summary.add_alert(&alert),
                 Frame::Missed { missed, .. } => summary.missed += missed,
                 Frame::Feed { .. } | Frame::Heartbeat { .. } => {}
             }
@@ -54,16 +59,44 @@ impl Summary {
         }
     }
 
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.denied.is_empty() && self.missed == 0
+    pub fn add_alert(&mut self, alert: &RecordedAlert) {
+        if let Some(alerted) = self.alerts.iter_mut().find(|alerted| alerted.is_of(alert)) {
+            alerted.times += 1;
+        } else if self.alerts.len() < MAX_ALERTS {
+            self.alerts.push(Alerted::of(alert));
+        } else {
+            self.more_alerts += 1;
+        }
     }
 
-    /// Writes the destinations and the rules; nothing where nothing was denied.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.denied.is_empty() && self.alerts.is_empty() && self.missed == 0
+    }
+
+    /// Writes the destinations and the rules, and the alerts; nothing where nothing was denied.
     pub fn print(&self, out: &mut impl Write, colour: Colour) -> io::Result<()> {
-        if self.is_empty() {
+        if !self.denied.is_empty() || self.missed > 0 {
+            self.print_denied(out, colour)?;
+        }
+        if self.alerts.is_empty() {
             return Ok(());
         }
+        let word = colour.warned("look like a leak");
+        writeln!(out, "names that were looked up {word}:")?;
+        let rows: Vec<_> = self.alerts.iter().map(|alerted| alerted.row(colour)).collect();
+        let mut columns = Columns::new([""; 5]);
+        rows.iter().for_each(|row| columns.fit(row));
+        for row in &rows {
+            writeln!(out, "  {}", columns.line(row))?;
+        }
+        if self.more_alerts > 0 {
+            writeln!(out, "  ... and {} more: see `egressctl tail`", times(self.more_alerts))?;
+        }
+        Ok(())
+    }
+
+    fn print_denied(&self, out: &mut impl Write, colour: Colour) -> io::Result<()> {
         let flows = self.others + self.denied.iter().map(|denied| denied.flows).sum::<u64>();
         let (flows, word) = (times(flows), colour.denied("denied"));
         writeln!(out, "egress was {word} {flows}:")?;
@@ -102,6 +135,8 @@ impl Summary {
 
 /// Destinations that are listed one by one: a screenful or two.
 const MAX_DESTINATIONS: usize = 50;
+/// Alerts that are listed one by one.
+const MAX_ALERTS: usize = 20;
 /// Processes that are named of each.
 const MAX_PROCESSES: usize = 4;
 
@@ -171,6 +206,55 @@ impl Denied {
     }
 }
 
+/// The alerts with one flag over one zone; the first of them is shown.
+#[derive(Debug, Serialize)]
+struct Alerted {
+    agent: String,
+    flag: String,
+    flag_id: String,
+    action: String,
+    zone: Option<String>,
+    rule: Option<String>,
+    evidence: String,
+    explanation: String,
+    times: u64,
+}
+
+impl Alerted {
+    fn of(alert: &RecordedAlert) -> Self {
+        Self {
+            agent: alert.agent.clone(),
+            flag: alert.flag.to_string(),
+            flag_id: alert.flag_id.to_string(),
+            action: alert.action.to_string(),
+            zone: alert.zone.clone(),
+            rule: alert.rule.clone(),
+            evidence: alert.evidence.clone(),
+            explanation: alert.explanation.to_string(),
+            times: 1,
+        }
+    }
+
+    fn is_of(&self, alert: &RecordedAlert) -> bool {
+        self.flag == alert.flag && self.zone == alert.zone && self.agent == alert.agent
+    }
+
+    fn row(&self, colour: Colour) -> [Cell; 5] {
+        let zone = match (&self.zone, &self.rule) {
+            (Some(zone), Some(rule)) => format!("{zone} ({rule})"),
+            (Some(zone), None) => zone.clone(),
+            (None, _) => "-".to_owned(),
+        };
+        [
+            Cell::painted(&format!("{} {}", self.flag_id, self.flag), |text| colour.warned(text)),
+            Cell::plain(&zone),
+            Cell::plain(&self.action),
+            Cell::plain(&times(self.times)),
+            Cell::plain(&self.evidence),
+        ]
+    }
+}
+
 fn reason(record: &Record) -> &str {
     record.reason.as_deref().unwrap_or("denied")
 }
@@ -212,6 +296,35 @@ to allow it, add to `rules:` of the policy what you trust of this:
     }
 
     #[test]
+    fn alerts_are_listed_once_for_each_flag_and_zone() {
+        let mut summary = Summary::default();
+        for (flag_id, flag, zone) in [
+            ("E3", "encoded-names", "\"cdn.example\""),
+            ("E3", "encoded-names", "\"cdn.example\""),
+            ("E10", "secret", "null"),
+        ] {
+            summary.add_alert(&alert(flag_id, flag, zone));
+        }
+        assert_eq!(
+            printed(&summary),
+            "names that were looked up look like a leak:
+  E3 encoded-names  cdn.example (a.yaml:3)  freeze  twice  5 names in 41 s
+  E10 secret        -                       freeze  once   5 names in 41 s
+"
+        );
+    }
+
+    #[test]
+    fn a_flood_of_alerts_fills_no_terminal() {
+        let mut summary = Summary::default();
+        for number in 0..1000 {
+            summary.add_alert(&alert("E11", "denied-tunnel", &format!("\"n{number}.test\"")));
+        }
+        let text = printed(&summary);
+        assert!(text.contains("... and 980 times more") && text.lines().count() < 25, "{text}");
+    }
+
+    #[test]
     fn a_flood_of_destinations_fills_no_terminal() {
         let mut summary = Summary::default();
         for number in 0..1000 {
@@ -225,6 +338,15 @@ to allow it, add to `rules:` of the policy what you trust of this:
         let mut out = Vec::new();
         summary.print(&mut out, Colour::Off).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    fn alert(flag_id: &str, flag: &str, zone: &str) -> RecordedAlert {
+        let text = format!(
+            r#"{{"v":1,"seq":9,"time":"2026-11-21T10:15:14.123Z","agent":"build","flag":"{flag}",
+            "flag_id":"{flag_id}","action":"freeze","zone":{zone},"rule":"a.yaml:3",
+            "evidence":"5 names in 41 s","explanation":"Names."}}"#
+        );
+        serde_json::from_str(&text).unwrap()
     }
 
     fn record(host: &str, process: &str, count: u64) -> Record {

@@ -15,6 +15,14 @@ pub fn explain(error: &clap::Error, egressctl: clap::Command) -> ExitCode {
     })
 }
 
+/// What help says of them.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; `explain`: allowed; `status`: healthy; `doctor`: agents can be sealed
+  1  `explain`: denied; `status`: not healthy, or no daemon answers; `doctor`: they cannot
+  2  wrong usage, or it could not be done
+`run` exits as the program does: see `egressctl run --help`";
+
 /// Whether the command line, which has an error somewhere, is one of `run`.
 fn is_run(egressctl: clap::Command) -> bool {
     let matches = egressctl.ignore_errors(true).try_get_matches();

@@ -95,6 +95,7 @@ fn show(
             match &line {
                 Line::Record(record) => printer.record(record)?,
                 Line::Gap(gap) => printer.gap(gap)?,
+                Line::Alert(alert) => printer.alert(alert)?,
             }
         }
         Frame::Missed { missed, .. } => printer.missed(missed)?,

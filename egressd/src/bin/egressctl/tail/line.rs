@@ -1,7 +1,9 @@
 //! One record as one line.
 
 use crate::output::{Cell, Colour, Columns, Format, json, sanitise};
-use egressd::audit::{Gap, LostAt, Record, RecordedDestination, SCHEMA_VERSION, Time, Verdict};
+use egressd::audit::{
+    Gap, LostAt, Record, RecordedAlert, RecordedDestination, SCHEMA_VERSION, Time, Verdict,
+};
 use jiff::{Zoned, tz::TimeZone};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write, stderr, stdout};
@@ -31,16 +33,24 @@ impl Printer {
     pub fn record(&mut self, record: &Record) -> io::Result<()> {
         match self.format {
             Format::Json => json(&mut stdout(), record),
-            Format::Text => {
-                let cells = cells(record, self.colour);
-                if std::mem::replace(&mut self.header, Header::Done) == Header::Due {
-                    self.columns.fit(&cells);
-                    let titles = TITLES.map(|title| Cell::painted(title, |title| self.colour.heading(title)));
-                    writeln!(stdout(), "{}", self.columns.line(&titles))?;
-                }
-                writeln!(stdout(), "{}", self.columns.line(&cells))
-            }
+            Format::Text => self.row(&cells(record, self.colour)),
         }
+    }
+
+    pub fn alert(&mut self, alert: &RecordedAlert) -> io::Result<()> {
+        match self.format {
+            Format::Json => json(&mut stdout(), alert),
+            Format::Text => self.row(&alert_cells(alert, self.colour)),
+        }
+    }
+
+    fn row(&mut self, cells: &[Cell; 8]) -> io::Result<()> {
+        if std::mem::replace(&mut self.header, Header::Done) == Header::Due {
+            self.columns.fit(cells);
+            let titles = TITLES.map(|title| Cell::painted(title, |title| self.colour.heading(title)));
+            writeln!(stdout(), "{}", self.columns.line(&titles))?;
+        }
+        writeln!(stdout(), "{}", self.columns.line(cells))
     }
 
     pub fn gap(&mut self, gap: &Gap) -> io::Result<()> {
@@ -134,6 +144,21 @@ fn cells(record: &Record, colour: Colour) -> [Cell; 8] {
     ]
 }
 
+/// What was seen stands where a record has its rule.
+fn alert_cells(alert: &RecordedAlert, colour: Colour) -> [Cell; 8] {
+    let RecordedAlert { flag, flag_id, action, zone, .. } = alert;
+    [
+        Cell::plain(&clock(alert.time)),
+        Cell::plain(&alert.agent),
+        Cell::plain("-"),
+        Cell::plain(zone.as_deref().unwrap_or("-")),
+        Cell::plain("-"),
+        Cell::plain("dns"),
+        Cell::painted(&format!("ALERT {flag_id} {flag}"), |text| colour.warned(text)),
+        Cell::painted(&format!("{action}: {}", alert.evidence), |text| colour.warned(text)),
+    ]
+}
+
 /// The name and the address, as far as either is known.
 pub fn destination(destination: &RecordedDestination) -> String {
     match (&destination.name, destination.address) {
@@ -190,6 +215,21 @@ mod tests {
             rest,
             "build  curl[42]  db.evil.test (192.0.2.7)  443   tls       host-not-allowed x3  - host: db.evil.test"
         );
+    }
+
+    #[test]
+    fn an_alert_is_a_line_in_the_same_columns() {
+        let text = r#"{"v":1,"seq":9,"time":"2026-11-21T10:15:14.123Z","agent":"build","flag":"encoded-names",
+            "flag_id":"E3","action":"freeze","zone":"cdn.example","rule":"a.yaml:3",
+            "evidence":"5 names in 41 s, such as `nbswy3dp`","explanation":"Five names."}"#;
+        let alert: RecordedAlert = serde_json::from_str(text).unwrap();
+        let line = Columns::new(TITLES).line(&alert_cells(&alert, Colour::Off));
+        let (_, rest) = line.split_once("  ").unwrap();
+        let expected = "build  -        cdn.example  -     dns       ALERT E3 encoded-names  \
+                        freeze: 5 names in 41 s, such as `nbswy3dp`";
+        assert_eq!(rest, expected);
+        let painted = alert_cells(&alert, Colour::On);
+        assert!(Columns::new(TITLES).line(&painted).contains("\u{1b}[33mALERT E3"));
     }
 
     #[test]

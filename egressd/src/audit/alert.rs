@@ -1,0 +1,132 @@
+//! Signs that names carry more than names: as they are reported, and as lines of the log.
+
+use super::{
+    record::{MAX_DETAIL, MAX_PATH, SCHEMA_VERSION, cut},
+    time::Time,
+};
+use crate::policy::{AgentName, HostName, LeakAction, LeakFlag, Source};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+/// A flag that was raised over an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alert {
+    pub agent: AgentName,
+    pub flag: LeakFlag,
+    /// What is done about it.
+    pub action: LeakAction,
+    /// Whose names they were: what the wildcard stands above, or a denied domain. None where they were
+    /// of several.
+    pub zone: Option<HostName>,
+    /// The rule with the wildcard.
+    pub rule: Option<Source>,
+    /// What was seen, in a sentence. It may quote names that the agent chose.
+    pub evidence: String,
+}
+
+/// An alert as a line of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedAlert {
+    pub v: u32,
+    pub seq: u64,
+    pub time: Time,
+    pub agent: String,
+    /// The word of the flag.
+    pub flag: Cow<'static, str>,
+    /// Its number, as in `E3`.
+    pub flag_id: Cow<'static, str>,
+    /// The word of the action.
+    pub action: Cow<'static, str>,
+    pub zone: Option<String>,
+    /// `file:line`.
+    pub rule: Option<String>,
+    pub evidence: String,
+    pub explanation: Cow<'static, str>,
+}
+
+impl RecordedAlert {
+    /// The line of `alert`, with every text cut to its bound.
+    #[must_use]
+    pub fn of(alert: &Alert, seq: u64, time: Time) -> Self {
+        Self {
+            v: SCHEMA_VERSION,
+            seq,
+            time,
+            agent: alert.agent.to_string(),
+            flag: Cow::Borrowed(alert.flag.as_str()),
+            flag_id: Cow::Borrowed(alert.flag.id()),
+            action: Cow::Borrowed(alert.action.as_str()),
+            zone: alert.zone.as_ref().map(ToString::to_string),
+            rule: alert.rule.as_ref().map(|rule| cut(&rule.to_string(), MAX_PATH)),
+            evidence: cut(&alert.evidence, MAX_DETAIL),
+            explanation: Cow::Borrowed(alert.flag.explanation()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{Line, encode_line};
+
+    #[test]
+    fn an_alert_is_written_as_the_schema_says_and_reads_the_same() {
+        let line = Line::Alert(RecordedAlert::of(&alert(), 9, time()));
+        let bytes = encode_line(&line);
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        assert_eq!(
+            text,
+            concat!(
+                r#"{"v":1,"seq":9,"time":"2026-11-21T10:15:14.123Z","agent":"build","flag":"encoded-names","#,
+                r#""flag_id":"E3","action":"freeze","zone":"cdn.example","rule":"a.yaml:3","#,
+                r#""evidence":"5 names in 41 s, such as `nbswy3dp`","#,
+                r#""explanation":"Five names in an hour look encoded."}"#,
+                "\n"
+            )
+        );
+        assert_eq!(serde_json::from_slice::<Line>(&bytes).unwrap(), line);
+    }
+
+    #[test]
+    fn every_field_flag_and_action_of_an_alert_is_documented() {
+        let document = include_str!("../../../docs/audit-schema.md");
+        let line = RecordedAlert::of(&alert(), 9, time());
+        assert!(document.contains(String::from_utf8(encode_line(&line)).unwrap().trim_end()));
+        for field in serde_json::to_value(line).unwrap().as_object().unwrap().keys() {
+            assert!(document.contains(&format!("`{field}`")), "{field}");
+        }
+        for flag in LeakFlag::ALL {
+            let row = format!(
+                "| `{flag}` | {} | {} | `{}` |",
+                flag.id(),
+                flag.explanation(),
+                flag.default_action()
+            );
+            assert!(document.contains(&row), "{row}");
+        }
+        for action in LeakAction::ALL {
+            assert!(document.contains(&format!("| `{action}` |")), "{action}");
+        }
+    }
+
+    #[test]
+    fn evidence_that_quotes_an_agent_is_cut() {
+        let long = Alert { evidence: "x".repeat(10_000), ..alert() };
+        assert_eq!(RecordedAlert::of(&long, 1, time()).evidence.len(), MAX_DETAIL);
+    }
+
+    fn alert() -> Alert {
+        Alert {
+            agent: AgentName::parse("build").unwrap(),
+            flag: LeakFlag::EncodedNames,
+            action: LeakAction::Freeze,
+            zone: Some(HostName::parse("cdn.example").unwrap()),
+            rule: Some(Source { file: "a.yaml".into(), line: 3 }),
+            evidence: "5 names in 41 s, such as `nbswy3dp`".to_owned(),
+        }
+    }
+
+    fn time() -> Time {
+        "2026-11-21T10:15:14.123456Z".parse().unwrap()
+    }
+}
