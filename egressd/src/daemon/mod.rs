@@ -12,6 +12,7 @@ mod memory;
 mod proof;
 mod reload;
 mod takeover;
+mod upstreams;
 
 use crate::{
     audit::{self, Feed, Log, Recorder},
@@ -21,7 +22,7 @@ use crate::{
         self, Cell, Cgroup, Ebpf, Fence, Forwarding, Frames, Hierarchy, Nft, Pins, SecurityHooks,
         UseSecurityHooks,
     },
-    dns::{self, Upstream},
+    dns,
     policy::AgentId,
     proxy,
 };
@@ -144,10 +145,7 @@ impl Daemon {
         }
         make_private_folder(&config.run_dir)?;
         let lock = lock::lock(&config.run_dir).await?;
-        let upstream = match config.upstreams.as_slice() {
-            [] => Upstream::from_host()?,
-            servers => Upstream::to(servers)?,
-        };
+        let upstream = upstreams::open(config)?;
 
         if let Some(folder) = config.audit_log.parent() {
             fs::create_dir_all(folder).with_context(|| format!("failed to create `{}`", folder.display()))?;
