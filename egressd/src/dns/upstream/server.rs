@@ -107,7 +107,7 @@ impl Line {
             match answer {
                 Ok(response) if response.metadata.truncation => return Err(NetError::Truncated),
                 Ok(response) => return Ok(response),
-                Err(NetError::Busy) => return Err(NetError::Busy),
+                // Busy is a connection that is full, or gone: who waits on it does so to the end.
                 Err(error) => {
                     self.close(&connection).await;
                     if !is_kept || matches!(error, NetError::Timeout) {
