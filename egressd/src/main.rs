@@ -3,11 +3,11 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use egressd::{
-    config::{DaemonConfig, parse_upstream},
+    config::{DaemonConfig, Upstream},
     daemon::{self, Lifetime, Options},
     datapath::{UseSecurityHooks, canary},
 };
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 /// Egress firewall for AI agents: nothing leaves an agent except to the names that its policy grants.
 #[derive(Debug, Parser)]
@@ -22,7 +22,7 @@ struct Arguments {
     /// A folder of allowlists, searched before the configured ones; may be given more than once
     #[arg(long, value_name = "FOLDER")]
     allowlists: Vec<PathBuf>,
-    /// An upstream resolver, ADDRESS or ADDRESS:PORT, instead of the configured ones
+    /// An upstream resolver, as the file writes them, instead of the configured ones
     #[arg(long, value_name = "ADDRESS")]
     upstream: Vec<String>,
     /// Folder of the control socket, the pins and what the next daemon must know
@@ -87,8 +87,8 @@ fn options(arguments: Arguments) -> Result<Options> {
     Ok(Options { config, policies: arguments.policy, instance: arguments.instance, lifetime, security_hooks })
 }
 
-fn upstream(text: &str) -> Result<SocketAddr> {
-    parse_upstream(text).with_context(|| format!("`{text}` is not an address of an upstream resolver"))
+fn upstream(text: &str) -> Result<Upstream> {
+    Upstream::parse(text).with_context(|| format!("`{text}` is not an upstream resolver"))
 }
 
 /// A part of a cgroup's name and of a table's name.

@@ -82,6 +82,10 @@ impl Watch for Watcher {
     fn raised(&self, _: &Agent, alert: Alert) {
         self.alerts.lock().unwrap().push(alert);
     }
+
+    fn quarantine(&self, agent: &Agent, _: &Ledger) {
+        agent.quarantine(true);
+    }
 }
 
 /// Every query comes from one process.

@@ -4,8 +4,10 @@
 
 mod bounds;
 mod denied;
+mod faults;
 mod granted;
 mod kernel;
 mod lab;
+mod records;
 mod upstream;
 mod wire;

@@ -27,6 +27,8 @@ pub enum Say {
     For(u32, Vec<IpAddr>),
     /// An alias, and nothing of where it leads.
     Alias(String),
+    /// Records of other types.
+    Records(Vec<RData>),
     /// An alias, and the address at its end.
     AliasTo(String, IpAddr),
     NoName,
@@ -167,6 +169,10 @@ impl Say {
             Self::NoName => {
                 message.metadata.response_code = ResponseCode::NXDomain;
                 message.authorities = vec![soa(20)];
+            }
+            Self::Records(records) => {
+                let record = |data: &RData| Record::from_rdata(name.clone(), 60, data.clone());
+                message.answers = records.iter().map(record).collect();
             }
             Self::NoData => message.authorities = vec![soa(20)],
             Self::Failure => message.metadata.response_code = ResponseCode::ServFail,

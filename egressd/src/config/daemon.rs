@@ -1,18 +1,20 @@
 //! The daemon's own file, `egressd.yaml`.
 
-use super::{diagnostic::ConfigError, diagnostic::Diagnostic, document::Document, load::read};
+use super::{
+    diagnostic::ConfigError, diagnostic::Diagnostic, document::Document, load::read, upstream::Upstream,
+};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// How the daemon runs: where it finds things, and which resolvers it asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DaemonConfig {
-    /// The resolvers to ask, in order. Empty: the host's own.
-    pub upstreams: Vec<SocketAddr>,
+    /// The resolvers to ask. Empty: the host's own.
+    pub upstreams: Vec<Upstream>,
+    /// The authorities that resolvers over TLS are believed by, PEM. None: the host's own.
+    pub upstream_ca: Option<PathBuf>,
+    pub dnssec: Dnssec,
     pub policy_dir: PathBuf,
     pub allowlist_dirs: Vec<PathBuf>,
     pub run_dir: PathBuf,
@@ -21,10 +23,21 @@ pub struct DaemonConfig {
     pub cache_dir: PathBuf,
 }
 
+/// Whether the signatures of answers are looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Dnssec {
+    #[default]
+    Off,
+    /// By the keys in the file `anchor`, or by those of the root.
+    Validate { anchor: Option<PathBuf> },
+}
+
 impl Default for DaemonConfig {
     fn default() -> Self {
         Self {
             upstreams: Vec::new(),
+            upstream_ca: None,
+            dnssec: Dnssec::default(),
             policy_dir: PathBuf::from("/etc/egressd/policy.d"),
             allowlist_dirs: vec![
                 PathBuf::from("/etc/egressd/allowlists"),
@@ -55,16 +68,20 @@ impl DaemonConfig {
         let mut wrong: Vec<Diagnostic> = document.check_version(&file.version).err().into_iter().collect();
         let mut upstreams = Vec::new();
         for upstream in file.upstreams.iter().flatten() {
-            match parse_upstream(&upstream.value) {
-                Some(address) => upstreams.push(address),
-                None => wrong.push(
+            match Upstream::parse(&upstream.value) {
+                Ok(parsed) => upstreams.push(parsed),
+                Err(error) => wrong.push(
                     document
                         .error(upstream.referenced, format!("invalid upstream `{}`", upstream.value))
-                        .label("expected an address, with or without a port")
-                        .help("for example: 192.0.2.53, 192.0.2.53:5353 or \"[2001:db8::53]:5353\""),
+                        .label(error.to_string())
+                        .help(
+                            "for example: 192.0.2.53, \"[2001:db8::53]:5353\", tcp://192.0.2.53, \
+                             \"tls://192.0.2.53#dns.example\" or \"https://192.0.2.53/dns-query#dns.example\"",
+                        ),
                 ),
             }
         }
+        let dnssec = dnssec(document, &file).map_err(|error| wrong.push(error)).unwrap_or_default();
         if upstreams.len() > MAX_UPSTREAMS {
             wrong.push(Diagnostic::general(format!("at most {MAX_UPSTREAMS} upstreams are allowed")));
         }
@@ -74,6 +91,8 @@ impl DaemonConfig {
         let default = Self::default();
         Ok(Self {
             upstreams,
+            upstream_ca: file.upstream_ca,
+            dnssec,
             policy_dir: file.policy_dir.unwrap_or(default.policy_dir),
             allowlist_dirs: file.allowlist_dirs.unwrap_or(default.allowlist_dirs),
             run_dir: file.run_dir.unwrap_or(default.run_dir),
@@ -83,11 +102,29 @@ impl DaemonConfig {
     }
 }
 
+fn dnssec(document: &Document, file: &DaemonFile) -> Result<Dnssec, Diagnostic> {
+    match (file.dnssec.as_ref(), file.dnssec_anchor.as_ref()) {
+        (Some(word), anchor) if word.value == "validate" => {
+            Ok(Dnssec::Validate { anchor: anchor.map(|anchor| anchor.value.clone()) })
+        }
+        (Some(word), _) if word.value != "off" => Err(document
+            .error(word.referenced, format!("invalid dnssec `{}`", word.value))
+            .label("expected off or validate")),
+        (_, Some(anchor)) => Err(document
+            .error(anchor.referenced, "an anchor without validation".to_owned())
+            .label("needs `dnssec: validate`")),
+        (_, None) => Ok(Dnssec::Off),
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DaemonFile {
     version: Spanned<u64>,
     upstreams: Option<Vec<Spanned<String>>>,
+    upstream_ca: Option<PathBuf>,
+    dnssec: Option<Spanned<String>>,
+    dnssec_anchor: Option<Spanned<PathBuf>>,
     policy_dir: Option<PathBuf>,
     allowlist_dirs: Option<Vec<PathBuf>>,
     run_dir: Option<PathBuf>,
@@ -97,15 +134,6 @@ struct DaemonFile {
 
 /// As many as an agent would wait for, one after the other, before it gave up.
 const MAX_UPSTREAMS: usize = 8;
-
-const DNS_PORT: u16 = 53;
-
-/// Parses `ADDRESS` or `ADDRESS:PORT` of an upstream resolver; port 53 where none is given.
-#[must_use]
-pub fn parse_upstream(text: &str) -> Option<SocketAddr> {
-    let bare = || text.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, DNS_PORT));
-    text.parse().ok().or_else(bare).filter(|address: &SocketAddr| address.port() != 0)
-}
 
 #[cfg(test)]
 mod tests {
@@ -117,11 +145,22 @@ mod tests {
     }
 
     #[test]
-    fn upstreams_are_addresses_with_or_without_a_port() {
-        let text = "version: 1\nupstreams: [192.0.2.53, \"192.0.2.53:5353\", \"2001:db8::53\"]\n";
-        let wanted =
-            ["192.0.2.53:53", "192.0.2.53:5353", "[2001:db8::53]:53"].map(|text| text.parse().unwrap());
-        assert_eq!(compile(text).unwrap().upstreams, wanted);
+    fn upstreams_are_addresses_and_how_they_are_spoken_to() {
+        let text =
+            "version: 1\nupstreams: [192.0.2.53, \"2001:db8::53\", \"tls://192.0.2.53#dns.example\"]\n";
+        let wanted = ["192.0.2.53:53", "[2001:db8::53]:53", "tls://192.0.2.53:853#dns.example"];
+        assert_eq!(compile(text).unwrap().upstreams, wanted.map(|text| Upstream::parse(text).unwrap()));
+        let text = "version: 1\nupstream_ca: /etc/own.pem\n";
+        assert_eq!(compile(text).unwrap().upstream_ca, Some(PathBuf::from("/etc/own.pem")));
+    }
+
+    #[test]
+    fn signatures_are_looked_at_only_where_the_file_says_so() {
+        let dnssec = |text: &str| compile(&format!("version: 1\n{text}")).unwrap().dnssec;
+        assert_eq!(dnssec("dnssec: \"off\"\n"), Dnssec::Off);
+        assert_eq!(dnssec("dnssec: validate\n"), Dnssec::Validate { anchor: None });
+        let anchored = Dnssec::Validate { anchor: Some(PathBuf::from("/etc/anchor.key")) };
+        assert_eq!(dnssec("dnssec: validate\ndnssec_anchor: /etc/anchor.key\n"), anchored);
     }
 
     #[test]
@@ -133,6 +172,8 @@ mod tests {
             "version: 1\nupstreams: [dns.example.com]\n",
             "version: 1\nupstreams: [\"192.0.2.53:0\"]\n",
             "version: 1\nupstream: []\n",
+            "version: 1\ndnssec: yes\n",
+            "version: 1\ndnssec_anchor: /etc/anchor.key\n",
             "version: 1\nversion: 1\n",
         ] {
             assert!(compile(text).is_err(), "{text:?}");

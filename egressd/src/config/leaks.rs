@@ -89,7 +89,15 @@ fn secrets(
             Err(diagnostic) => wrong.push(diagnostic),
         }
     }
-    Arc::new(Secrets::new(held))
+    match Secrets::new(held) {
+        Ok(secrets) => Arc::new(secrets),
+        Err(error) => {
+            let place = section.secrets.iter().map(|secret| &secret.name);
+            let place = place.chain(section.honeytokens.iter().map(|token| &token.name)).next();
+            wrong.extend(place.map(|name| document.error(name.referenced, error.to_string())));
+            Arc::default()
+        }
+    }
 }
 
 /// The secret under its name, which reports show in its place.

@@ -13,9 +13,11 @@ mod load;
 mod names;
 mod packages;
 mod rule;
+mod upstream;
 
 pub use compile::Policies;
-pub use daemon::{DaemonConfig, parse_upstream};
+pub use daemon::{DaemonConfig, Dnssec};
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use load::{Loader, MAX_FILE, load, load_dir, load_str};
 pub use packages::{Ask, Child, Installed, Manager, Registries, Run, Scheme, Site, ToolError};
+pub use upstream::{Carriage, Upstream, UpstreamError};

@@ -9,7 +9,7 @@ use crate::{
         self,
         ledger::{AccountLevel, Alert, Key, Ledger, Levels, Report},
     },
-    policy::{Agent, AgentId, AgentName, HostName, LeakAction, Moment, Resolve as _},
+    policy::{Agent, AgentId, AgentName, HostName, Moment, Resolve as _},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -96,11 +96,13 @@ impl dns::Watch for Leaks {
             zone: Some(alert.zone),
             evidence: alert.evidence,
         });
-        if alert.action == LeakAction::Quarantine {
-            agent.quarantine(true);
-            if let Err(error) = self.quarantined.try_send(agent.id()) {
-                tracing::error!(agent = %agent.name(), %error, "flows of wildcards are not cut");
-            }
+    }
+
+    fn quarantine(&self, agent: &Agent, ledger: &Ledger) {
+        agent.quarantine(true);
+        self.charged(agent, ledger);
+        if let Err(error) = self.quarantined.try_send(agent.id()) {
+            tracing::error!(agent = %agent.name(), %error, "flows of wildcards are not cut");
         }
     }
 }

@@ -13,6 +13,7 @@ mod proof;
 mod reload;
 mod takeover;
 mod told;
+mod upstreams;
 
 use crate::{
     audit::{self, Feed, Log, Recorder},
@@ -22,7 +23,7 @@ use crate::{
         self, Cell, Cgroup, Ebpf, Fence, Forwarding, Frames, Hierarchy, Nft, Pins, SecurityHooks,
         UseSecurityHooks,
     },
-    dns::{self, Upstream},
+    dns,
     policy::AgentId,
     proxy,
 };
@@ -149,10 +150,7 @@ impl Daemon {
         }
         make_private_folder(&config.run_dir)?;
         let lock = lock::lock(&config.run_dir).await?;
-        let upstream = match config.upstreams.as_slice() {
-            [] => Upstream::from_host()?,
-            servers => Upstream::to(servers)?,
-        };
+        let upstream = upstreams::open(config)?;
 
         if let Some(folder) = config.audit_log.parent() {
             fs::create_dir_all(folder).with_context(|| format!("failed to create `{}`", folder.display()))?;

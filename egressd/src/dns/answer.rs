@@ -1,7 +1,10 @@
 //! Writing what an agent is told (RFC 1035, section 4; RFC 8914 for the reason of a denial).
 
-use super::query::{CLASS_IN, Echo, Edns, OPCODE, QR, TYPE_OPT};
-use crate::policy::Transport;
+use super::{
+    chain::FoundRecords,
+    query::{CLASS_IN, Echo, Edns, OPCODE, QR, TYPE_OPT},
+};
+use crate::policy::{RecordType, Transport};
 use std::{net::IpAddr, time::Duration};
 
 /// The whole of an answer, before it is written.
@@ -10,6 +13,8 @@ pub enum Answer {
     /// The addresses, directly under the name that was asked for. The aliases that led to them
     /// stay inside, so that an agent learns no name that it did not ask for.
     Addresses { addresses: Vec<IpAddr>, ttl: Duration },
+    /// Records of another type, each as its data alone, directly under the name that was asked for.
+    Records { kind: RecordType, data: Vec<Vec<u8>>, ttl: Duration },
     /// The name exists, without what was asked for.
     NoData { ttl: Duration },
     /// The name does not exist.
@@ -41,6 +46,8 @@ pub struct Explanation {
 #[repr(u16)]
 pub enum Info {
     Other = 0,
+    /// The signatures of an answer do not hold.
+    DnssecBogus = 6,
     /// By the policy of this resolver's operator.
     Blocked = 15,
     /// Nobody may ask for this here.
@@ -56,6 +63,7 @@ impl Answer {
         let mut message = Message::new(echo, limit(echo.edns, transport));
         match self {
             Self::Addresses { addresses, ttl } => message.addresses(addresses, seconds(*ttl)),
+            Self::Records { kind, data, ttl } => message.records(kind.number(), data, seconds(*ttl)),
             Self::NoData { ttl } => message.authority(seconds(*ttl)),
             Self::NoName { ttl } => {
                 message.code(NXDOMAIN);
@@ -64,10 +72,22 @@ impl Answer {
             Self::Error { code, .. } => message.code(*code as u16),
         }
         match self {
-            Self::Addresses { .. } | Self::NoData { .. } | Self::NoName { .. } => message.edns(echo, None),
+            Self::Addresses { .. } | Self::Records { .. } | Self::NoData { .. } | Self::NoName { .. } => {
+                message.edns(echo, None);
+            }
             Self::Error { explanation, .. } => message.edns(echo, Some(explanation)),
         }
         message.bytes
+    }
+}
+
+impl From<FoundRecords> for Answer {
+    fn from(found: FoundRecords) -> Self {
+        match found {
+            FoundRecords::Records { kind, data, ttl } => Self::Records { kind, data, ttl },
+            FoundRecords::NoData { ttl } => Self::NoData { ttl },
+            FoundRecords::NoName { ttl } => Self::NoName { ttl },
+        }
     }
 }
 
@@ -140,13 +160,29 @@ impl Message {
                 IpAddr::V4(address) => (TYPE_A, address.octets().to_vec()),
                 IpAddr::V6(address) => (TYPE_AAAA, address.octets().to_vec()),
             };
-            if self.bytes.len() + RECORD_LENGTH + octets.len() + OPT_LENGTH > self.limit {
-                self.bytes[2] |= TRUNCATED;
+            if !self.fits(kind, ttl, &octets) {
                 return;
             }
-            self.record(kind, ttl, &octets);
-            self.count(ANSWERS);
         }
+    }
+
+    fn records(&mut self, kind: u16, records: &[Vec<u8>], ttl: u32) {
+        for data in records {
+            if !self.fits(kind, ttl, data) {
+                return;
+            }
+        }
+    }
+
+    /// Adds one record to the answers, or says that it does not fit.
+    fn fits(&mut self, kind: u16, ttl: u32, data: &[u8]) -> bool {
+        if self.bytes.len() + RECORD_LENGTH + data.len() + OPT_LENGTH > self.limit {
+            self.bytes[2] |= TRUNCATED;
+            return false;
+        }
+        self.record(kind, ttl, data);
+        self.count(ANSWERS);
+        true
     }
 
     /// An SOA of the name itself, so that the agent's side remembers the absence for `ttl` seconds
@@ -178,9 +214,9 @@ impl Message {
         self.data(data);
     }
 
-    /// Record data behind its length. The longest is an explanation.
+    /// Record data behind its length. The longest is a record of another type, which `chain` bounds.
     fn data(&mut self, data: &[u8]) {
-        self.u16(u16::try_from(data.len()).expect("record data is a few hundred octets at most"));
+        self.u16(u16::try_from(data.len()).expect("record data is a few thousand octets at most"));
         self.bytes.extend_from_slice(data);
     }
 
@@ -188,7 +224,7 @@ impl Message {
         self.bytes.extend_from_slice(&word.to_be_bytes());
     }
 
-    /// Adds one to the header's count at `offset`. At most 4 KiB of records: it cannot overflow.
+    /// Adds one to the header's count at `offset`. At most 64 KiB of records: it cannot overflow.
     fn count(&mut self, offset: usize) {
         let count = u16::from_be_bytes([self.bytes[offset], self.bytes[offset + 1]]) + 1;
         self.bytes[offset..offset + 2].copy_from_slice(&count.to_be_bytes());
@@ -244,6 +280,21 @@ mod tests {
         let answer = Answer::Addresses { addresses: v4(90), ttl: Duration::ZERO };
         let parsed = Parsed::from_vec(&answer.write(&echo(None), Transport::Tcp)).unwrap();
         assert_eq!((parsed.answers.len(), parsed.truncation), (90, false));
+    }
+
+    #[test]
+    fn records_of_other_types_stand_under_the_name_that_was_asked_for() {
+        let records = |count: u8| Answer::Records {
+            kind: RecordType::Mx,
+            data: (0..count).map(|last| vec![0, last, 2, b'm', b'x', 4, b't', b'e', b's', b't', 0]).collect(),
+            ttl: Duration::from_secs(60),
+        };
+        let parsed = Parsed::from_vec(&records(2).write(&echo(None), Transport::Udp)).unwrap();
+        assert_eq!(parsed.answers[1].to_string(), "oK.TeSt. 60 IN MX 1 mx.test.");
+        let cut = records(200).write(&echo(Some(1232)), Transport::Udp);
+        assert!(cut.len() <= 1232 && Parsed::from_vec(&cut).unwrap().truncation);
+        let whole = Parsed::from_vec(&records(64).write(&echo(None), Transport::Tcp)).unwrap();
+        assert_eq!((whole.answers.len(), whole.truncation), (64, false));
     }
 
     #[test]

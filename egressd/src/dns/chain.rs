@@ -1,9 +1,11 @@
 //! Reading an upstream's answer: from a name over its aliases to its addresses.
 
 use super::query::Family;
+use crate::policy::RecordType;
 use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{DNSClass, Name, RData, Record},
+    serialize::binary::{BinEncodable, BinEncoder, NameEncoding},
 };
 use std::{net::IpAddr, time::Duration};
 
@@ -13,6 +15,24 @@ pub enum Found {
     /// Never empty. The TTL is the lowest on the way.
     Addresses {
         addresses: Vec<IpAddr>,
+        ttl: Duration,
+    },
+    NoData {
+        ttl: Duration,
+    },
+    NoName {
+        ttl: Duration,
+    },
+}
+
+/// What an upstream knows of a name, of another type than addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundRecords {
+    /// The data of each record, names in it written out. Never empty, at most [`MAX_OTHER_RECORDS`]
+    /// and [`MAX_OTHER_OCTETS`]. The TTL is the lowest on the way.
+    Records {
+        kind: RecordType,
+        data: Vec<Vec<u8>>,
         ttl: Duration,
     },
     NoData {
@@ -34,17 +54,17 @@ impl Found {
 
 /// Where one response leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    Found(Found),
+pub enum Step<T> {
+    Found(T),
     /// The chain goes on at this name, which has to be asked for next.
     Alias(Name),
 }
 
 /// A chain of aliases, across as many responses as it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chain {
+pub struct Chain<W = Family> {
     name: Name,
-    family: Family,
+    wanted: W,
     links: usize,
     ttl: u32,
 }
@@ -56,13 +76,18 @@ pub const MAX_LINKS: usize = 16;
 /// attempt to fill memory.
 pub const MAX_RECORDS: usize = 256;
 
+/// The most records of another type that are read of one answer, and octets of their data: what a
+/// domain that lives by its TXT records has, and no more.
+pub const MAX_OTHER_RECORDS: usize = 64;
+pub const MAX_OTHER_OCTETS: usize = 4096;
+
 /// How long an absence is remembered whose zone does not say.
 pub const NEGATIVE_TTL: Duration = Duration::from_secs(60);
 
-impl Chain {
+impl Chain<Family> {
     #[must_use]
     pub fn new(name: Name, family: Family) -> Self {
-        Self { name, family, links: 0, ttl: u32::MAX }
+        Self { name, wanted: family, links: 0, ttl: u32::MAX }
     }
 
     /// Follows `response`, which answers a question for this chain's current name.
@@ -72,17 +97,65 @@ impl Chain {
     ///
     /// # Errors
     /// The chain is too long, as one that closes in on itself is, or its end is too large.
-    pub fn follow(&mut self, response: &Message) -> Result<Step, ChainError> {
+    pub fn follow(&mut self, response: &Message) -> Result<Step<Found>, ChainError> {
+        let family = self.wanted;
+        let end = self.walk(response, |record| address(record, family).is_some())?;
+        Ok(match end {
+            End::Alias(name) => Step::Alias(name),
+            End::NoData(ttl) => Step::Found(Found::NoData { ttl }),
+            End::NoName(ttl) => Step::Found(Found::NoName { ttl }),
+            End::Records(records, ttl) if records.len() <= MAX_RECORDS => {
+                let addresses = records.iter().filter_map(|record| address(record, family)).collect();
+                Step::Found(Found::Addresses { addresses, ttl })
+            }
+            End::Records(records, _) => return Err(ChainError::Records(records.len())),
+        })
+    }
+}
+
+impl Chain<RecordType> {
+    #[must_use]
+    pub fn of_records(name: Name, kind: RecordType) -> Self {
+        Self { name, wanted: kind, links: 0, ttl: u32::MAX }
+    }
+
+    /// The same as [`Chain::follow`], to records of another type.
+    ///
+    /// # Errors
+    /// The chain is too long, or what stands at its end is too much or cannot be written again.
+    pub fn follow_records(&mut self, response: &Message) -> Result<Step<FoundRecords>, ChainError> {
+        let kind = self.wanted;
+        let end = self.walk(response, |record| u16::from(record.record_type()) == kind.number())?;
+        Ok(match end {
+            End::Alias(name) => Step::Alias(name),
+            End::NoData(ttl) => Step::Found(FoundRecords::NoData { ttl }),
+            End::NoName(ttl) => Step::Found(FoundRecords::NoName { ttl }),
+            End::Records(records, ttl) => {
+                Step::Found(FoundRecords::Records { kind, data: written_out(&records)?, ttl })
+            }
+        })
+    }
+}
+
+impl<W> Chain<W> {
+    /// The name to ask for next.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    fn walk<'a>(
+        &mut self,
+        response: &'a Message,
+        is_wanted: impl Fn(&Record) -> bool,
+    ) -> Result<End<'a>, ChainError> {
         let asked = self.name.clone();
         loop {
             let here: Vec<&Record> = response.answers.iter().filter(|record| self.is_here(record)).collect();
-            let addresses: Vec<&Record> =
-                here.iter().copied().filter(|r| self.address(r).is_some()).collect();
-            if addresses.len() > MAX_RECORDS {
-                return Err(ChainError::Records(addresses.len()));
-            }
-            if !addresses.is_empty() {
-                return Ok(Step::Found(self.found(&addresses)));
+            let wanted: Vec<&Record> = here.iter().copied().filter(|record| is_wanted(record)).collect();
+            if !wanted.is_empty() {
+                let ttl = wanted.iter().map(|record| record.ttl).fold(self.ttl, u32::min);
+                return Ok(End::Records(wanted, Duration::from_secs(u64::from(ttl))));
             }
             let Some((target, ttl)) = here.iter().find_map(|record| alias(record)) else {
                 return Ok(self.end(&asked, response));
@@ -100,30 +173,58 @@ impl Chain {
         record.dns_class == DNSClass::IN && record.name == self.name
     }
 
-    fn address(&self, record: &Record) -> Option<IpAddr> {
-        let address = record.data.ip_addr()?;
-        (address.is_ipv4() == (self.family == Family::V4)).then_some(address)
-    }
-
-    fn found(&self, records: &[&Record]) -> Found {
-        let ttl = records.iter().map(|record| record.ttl).fold(self.ttl, u32::min);
-        let addresses = records.iter().filter_map(|record| self.address(record)).collect();
-        Found::Addresses { addresses, ttl: Duration::from_secs(u64::from(ttl)) }
-    }
-
-    /// The response has nothing more: the name does not exist, has no address, or has to be asked
-    /// for by itself. An SOA says that the absence is the answer (RFC 2308, section 2.2).
-    fn end(&self, asked: &Name, response: &Message) -> Step {
+    /// The response has nothing more: the name does not exist, has no such record, or has to be
+    /// asked for by itself. An SOA says that the absence is the answer (RFC 2308, section 2.2).
+    fn end(&self, asked: &Name, response: &Message) -> End<'static> {
         let soa = response.authorities.iter().find_map(absence);
         let ttl = negative_ttl(soa);
         if response.metadata.response_code == ResponseCode::NXDomain {
-            Step::Found(Found::NoName { ttl })
+            End::NoName(ttl)
         } else if soa.is_some() || *asked == self.name {
-            Step::Found(Found::NoData { ttl })
+            End::NoData(ttl)
         } else {
-            Step::Alias(self.name.clone())
+            End::Alias(self.name.clone())
         }
     }
+}
+
+/// What one response says of a chain.
+enum End<'a> {
+    Records(Vec<&'a Record>, Duration),
+    NoData(Duration),
+    NoName(Duration),
+    Alias(Name),
+}
+
+fn address(record: &Record, family: Family) -> Option<IpAddr> {
+    let address = record.data.ip_addr()?;
+    (address.is_ipv4() == (family == Family::V4)).then_some(address)
+}
+
+/// The data of each record as it stands alone, its names not pointing into any message.
+fn written_out(records: &[&Record]) -> Result<Vec<Vec<u8>>, ChainError> {
+    if records.len() > MAX_OTHER_RECORDS {
+        return Err(ChainError::OtherRecords(records.len()));
+    }
+    let mut octets = 0;
+    let mut written = Vec::with_capacity(records.len());
+    for record in records {
+        let data = alone(&record.data).ok_or(ChainError::Data)?;
+        octets += data.len();
+        if octets > MAX_OTHER_OCTETS {
+            return Err(ChainError::Octets);
+        }
+        written.push(data);
+    }
+    Ok(written)
+}
+
+fn alone(data: &RData) -> Option<Vec<u8>> {
+    let mut octets = Vec::new();
+    let mut encoder = BinEncoder::new(&mut octets);
+    encoder.set_name_encoding(NameEncoding::Uncompressed);
+    data.emit(&mut encoder).ok()?;
+    Some(octets)
 }
 
 fn alias(record: &Record) -> Option<(&Name, u32)> {
@@ -147,6 +248,12 @@ pub enum ChainError {
     Links,
     #[error("name has {0} addresses, at most {MAX_RECORDS} are read")]
     Records(usize),
+    #[error("name has {0} records, at most {MAX_OTHER_RECORDS} are read")]
+    OtherRecords(usize),
+    #[error("name's records take more than {MAX_OTHER_OCTETS} octets")]
+    Octets,
+    #[error("name has a record that cannot be written again")]
+    Data,
 }
 
 #[cfg(test)]
@@ -233,7 +340,7 @@ mod tests {
         assert_eq!(follow(&answers(257), &[]), Err(ChainError::Records(257)));
     }
 
-    fn follow(answers: &[Record], authorities: &[Record]) -> Result<Step, ChainError> {
+    fn follow(answers: &[Record], authorities: &[Record]) -> Result<Step<Found>, ChainError> {
         Chain::new(name("ok.test"), Family::V4).follow(&response(answers, authorities))
     }
 

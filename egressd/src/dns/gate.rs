@@ -214,8 +214,7 @@ impl Gate {
 
     /// Looks `name` up and grants its addresses. Whoever asks holds a permit of [`Self::admit`].
     async fn look_up(&self, agent: &Agent, name: &HostName, family: Family) -> Result<Granted, Refusal> {
-        let found = self.warm(agent, name)?.find(family).await;
-        let found = found.map_err(|error| Refusal::because(Reason::UpstreamFailed, error.to_string()))?;
+        let found = self.warm(agent, name)?.find(family).await?;
         // The policy may have been replaced while upstream took its time.
         let policy = agent.policy();
         let leave = policy.lookup(name)?;
@@ -253,6 +252,11 @@ impl Gate {
 
     fn raise(&self, agent: &Agent, alerts: impl IntoIterator<Item = Alert>) {
         alerts.into_iter().for_each(|alert| self.watch.raised(agent, alert));
+        self.with_ledger(agent, |ledger, _| {
+            if ledger.is_quarantined() && !agent.is_quarantined() {
+                self.watch.quarantine(agent, ledger);
+            }
+        });
     }
 
     async fn grant(&self, agent: &Agent, grants: &[Grant]) -> Result<(), Refusal> {
@@ -372,7 +376,7 @@ const CANARY_DETAIL: &str = "canary of DNS over HTTPS: told that it does not exi
 
 fn refused_by_ledger(reason: Reason, wildcard: &Wildcard, alerts: &[Alert]) -> Refusal {
     let detail = alerts.first().map(|alert| format!("{}: {}", alert.flag, alert.evidence));
-    Refusal { denial: Denial::by(reason, &wildcard.source), detail }
+    Refusal { detail, ..Denial::by(reason, &wildcard.source).into() }
 }
 
 fn source(policy: &Policy, leave: &Leave) -> Option<Source> {

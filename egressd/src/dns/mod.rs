@@ -26,11 +26,13 @@ mod warm;
 mod watch;
 pub mod workers;
 
-pub use chain::Found;
+pub use chain::{Found, FoundRecords};
 pub use gate::Gate;
 pub use query::Family;
 pub use report::Asker;
 pub use serve::{Sockets, serve};
-pub use upstream::{Ask, LookupError, Upstream, UpstreamError};
+pub use upstream::{
+    Ask, Carriage, LookupError, Server, Signatures, Terms, Upstream, UpstreamError, host_servers,
+};
 pub use watch::Watch;
 pub use workers::Workers;

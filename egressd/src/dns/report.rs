@@ -3,6 +3,7 @@
 use super::{
     answer::{Answer, Code, Explanation, Info},
     query::{QueryError, Unreadable},
+    upstream::LookupError,
 };
 use crate::{
     audit::{Event, Gate, Spoken, Verdict},
@@ -18,19 +19,22 @@ use std::{
 pub struct Refusal {
     pub denial: Denial,
     pub detail: Option<String>,
+    /// What it is called in DNS, where that is more than its reason.
+    pub info: Option<Info>,
 }
 
 impl Refusal {
     /// A refusal that no rule stands behind.
     #[must_use]
     pub fn because(reason: Reason, detail: impl Into<Option<String>>) -> Self {
-        Self { denial: Denial::because(reason), detail: detail.into() }
+        Self { denial: Denial::because(reason), detail: detail.into(), info: None }
     }
 
     /// What the agent is told.
     #[must_use]
     pub fn answer(&self, name: Option<&HostName>) -> Answer {
         let (code, info) = codes(self.denial.reason);
+        let info = self.info.unwrap_or(info);
         Answer::Error { code, explanation: Explanation { info, text: self.text(name) } }
     }
 
@@ -49,7 +53,15 @@ impl Refusal {
 
 impl From<Denial> for Refusal {
     fn from(denial: Denial) -> Self {
-        Self { denial, detail: None }
+        Self { denial, detail: None, info: None }
+    }
+}
+
+impl From<LookupError> for Refusal {
+    /// A failed lookup is never leave: whatever went wrong, the agent gets no address.
+    fn from(error: LookupError) -> Self {
+        let info = matches!(error, LookupError::Bogus(_)).then_some(Info::DnssecBogus);
+        Self { info, ..Self::because(Reason::UpstreamFailed, error.to_string()) }
     }
 }
 

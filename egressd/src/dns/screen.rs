@@ -21,7 +21,7 @@ pub fn screen(policy: &Policy, leave: &Leave, addresses: &[IpAddr]) -> Result<()
             return Err(Refusal::because(Reason::AddressSpecialPurpose, address.to_string()));
         }
         if let Some(denial) = policy.denies_address(*address, leave) {
-            return Err(Refusal { denial, detail: Some(address.to_string()) });
+            return Err(Refusal { detail: Some(address.to_string()), ..denial.into() });
         }
     }
     Ok(())

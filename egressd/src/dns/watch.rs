@@ -12,6 +12,9 @@ pub trait Watch: Send + Sync {
     /// Remembers `ledger`, which has just been charged. What it was charged for leaves only after this.
     fn charged(&self, agent: &Agent, ledger: &Ledger);
 
-    /// Hears of a flag. An alert whose action is quarantine has the wildcards of `agent` closed.
+    /// Hears of a flag.
     fn raised(&self, agent: &Agent, alert: Alert);
+
+    /// Closes the wildcards of `agent`, and cuts what they opened. `ledger` refuses them already.
+    fn quarantine(&self, agent: &Agent, ledger: &Ledger);
 }

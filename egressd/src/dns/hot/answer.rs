@@ -53,14 +53,15 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// None for what is no answer but an error.
+    /// None for what is no answer but an error, and for records of other types.
     #[must_use]
     pub fn new(kept: Kept) -> Option<Self> {
         let Kept { question, answer, basis, event } = kept;
         let (ttl, is_absence) = match &answer {
             Answer::Addresses { ttl, .. } => (*ttl, false),
             Answer::NoData { ttl } | Answer::NoName { ttl } => (*ttl, true),
-            Answer::Error { .. } => return None,
+            // Of many lengths, and rarely asked for.
+            Answer::Records { .. } | Answer::Error { .. } => return None,
         };
         let key = Arc::from(Key::of(&question).as_octets());
         let start = HEADER + question.len();
