@@ -6,6 +6,7 @@ mod bounds;
 mod denied;
 mod faults;
 mod granted;
+mod kept;
 mod kernel;
 mod lab;
 mod records;

@@ -2,13 +2,14 @@
 
 use super::{
     answer::Answer,
-    chain::{Found, NEGATIVE_TTL},
+    chain::{Found, FoundRecords, NEGATIVE_TTL},
     grid::Grid,
     hot::{Basis, Kept},
     ledger::{Alert, Ledger},
+    local,
     lookups::{Lookups, Refused},
     pinned::{MAX_AT_ONCE, Pinned},
-    query::{Family, Kind, Question, parse},
+    query::{Family, Kind, QueryError, Question, parse},
     report::{Asker, Refusal, unreadable},
     screen::{MAX_ADDRESSES, grants, screen},
     upstream::Ask,
@@ -19,7 +20,7 @@ use crate::{
     audit::Recorder,
     policy::{
         Agent, AgentId, Denial, Grant, GrantError, GrantSink, HostName, Leave, Moment, Policy, Reason,
-        Resolve, Source, Wildcard,
+        RecordType, Resolve, Source, Wildcard,
     },
 };
 use std::{
@@ -68,7 +69,11 @@ impl Gate {
 
     /// Keeps the names that the policy of `agent` spells out warm. To be called whenever it gets one.
     pub fn keep_warm(&self, agent: &Agent) {
-        self.pinned.hold(agent.id(), agent.policy().exact_names());
+        let policy = agent.policy();
+        let types =
+            |name: &HostName| policy.lookup(name).map(|leave| record_types(&leave)).unwrap_or_default();
+        let names = policy.exact_names().into_iter().map(|name| (types(&name), name));
+        self.pinned.hold(agent.id(), names.map(|(types, name)| (name, types)).collect());
     }
 
     /// Does with the ledger of `agent` what `act` says.
@@ -99,6 +104,9 @@ impl Gate {
             Err(bad) => {
                 let (refusal, answer) = unreadable(&bad);
                 self.recorder.record(asker.denied(&refusal, bad.error.name()));
+                if let QueryError::Name { text, .. } = &bad.error {
+                    self.note_denied(&asker.agent, text, Kind::Address(Family::V4).number());
+                }
                 let reply = bad.echo.zip(answer);
                 return reply.map_or(Judgement::Silence, |(echo, answer)| {
                     Judgement::Reply(answer.write(&echo, asker.transport))
@@ -107,27 +115,33 @@ impl Gate {
         };
         match self.judge_question(asker, &question) {
             Ok(Ruling::Answer(answer)) => Judgement::Reply(answer.write(&question.echo, asker.transport)),
-            Ok(Ruling::LookUp(family, ticket)) => Judgement::LookUp(Lookup { question, family, ticket }),
+            Ok(Ruling::LookUp(wanted, ticket)) => Judgement::LookUp(Lookup { question, wanted, ticket }),
             Err(refusal) => Judgement::Reply(self.refuse(asker, &question, &refusal)),
         }
     }
 
     /// Resolves what was judged, and returns the reply once its grants are in the kernel.
     pub(super) async fn answer(&self, asker: &Asker, lookup: Lookup) -> Answered {
-        let Lookup { question, family, ticket } = lookup;
+        let Lookup { question, wanted, ticket } = lookup;
         let basis = Basis { generation: asker.agent.generation(), moment: (self.clock)() };
-        let granted = self.look_up(&asker.agent, &question.name, family).await;
+        let (agent, name) = (&asker.agent, &question.name);
+        let outcome = match wanted {
+            Wanted::Addresses(family) => self.look_up(agent, name, family).await.map(|granted| {
+                let event = asker.allowed(name, first_address(&granted.found), granted.rule);
+                (Answer::from(granted.found), event)
+            }),
+            Wanted::Records(kind) => self
+                .look_up_records(agent, name, kind)
+                .await
+                .map(|(found, rule)| (Answer::from(found), asker.allowed(name, None, rule))),
+        };
         drop(ticket);
-        match granted {
-            Ok(Granted { found, rule }) => {
-                let event = asker.allowed(&question.name, first_address(&found), rule);
+        match outcome {
+            Ok((answer, event)) => {
                 self.recorder.record(event.clone());
-                let answer = Answer::from(found);
                 let reply = answer.write(&question.echo, asker.transport);
-                Answered {
-                    reply,
-                    kept: Some(Kept { question: question.echo.question, answer, basis, event }),
-                }
+                let kept = Kept { question: question.echo.question, answer, basis, event };
+                Answered { reply, kept: matches!(wanted, Wanted::Addresses(_)).then_some(kept) }
             }
             Err(refusal) => Answered { reply: self.refuse(asker, &question, &refusal), kept: None },
         }
@@ -155,51 +169,52 @@ impl Gate {
 
     fn judge_question(&self, asker: &Asker, question: &Question) -> Result<Ruling, Refusal> {
         let name = &question.name;
-        if name.as_str() == CANARY {
-            let refusal = Refusal::because(Reason::HostNotAllowed, CANARY_DETAIL.to_owned());
+        if let Some((answer, refusal)) = local::answer(&asker.agent, name) {
             self.recorder.record(asker.denied(&refusal, Some(name)));
-            return Ok(Ruling::Answer(Answer::NoName { ttl: NEGATIVE_TTL }));
+            return Ok(Ruling::Answer(answer));
         }
         let leave = asker.agent.lookup(name);
-        let family = match question.kind {
-            Kind::Address(family) => Some(family),
-            Kind::Service => None,
-            Kind::Other(number) => return Err(self.refuse_type(asker, name, number, leave.ok())),
-        };
-        if let Err(denial) = leave {
-            self.note_denied(asker, name, question.kind.number());
-            return Err(denial.into());
-        }
-        let Some(family) = family else {
-            return Ok(Ruling::Answer(Answer::NoData { ttl: NEGATIVE_TTL }));
+        let wanted = match (question.kind, &leave) {
+            (Kind::Address(family), Ok(_)) => Wanted::Addresses(family),
+            (Kind::Service, Ok(_)) => return Ok(Ruling::Answer(Answer::NoData { ttl: NEGATIVE_TTL })),
+            (Kind::Other(number), Ok(leave)) => match RecordType::of(number) {
+                Some(kind) if leave.has_type(number) => Wanted::Records(kind),
+                Some(_) | None => return Err(self.refuse_type(asker, leave, number)),
+            },
+            (kind, Err(denial)) => {
+                self.note_denied(&asker.agent, name.as_str(), kind.number());
+                return Err(match kind {
+                    Kind::Other(number) => unusual(number),
+                    Kind::Address(_) | Kind::Service => denial.clone().into(),
+                });
+            }
         };
         let ticket = self.admit(&asker.agent)?;
-        Ok(Ruling::LookUp(family, ticket))
+        Ok(Ruling::LookUp(wanted, ticket))
     }
 
-    fn refuse_type(&self, asker: &Asker, name: &HostName, number: u16, leave: Option<Leave>) -> Refusal {
-        let what = format!("type {number}");
+    fn refuse_type(&self, asker: &Asker, leave: &Leave, number: u16) -> Refusal {
+        let refusal = unusual(number);
         let agent = &asker.agent;
-        match leave.as_ref().and_then(Leave::wildcard) {
+        match leave.wildcard() {
             Some(wildcard) => {
-                let policy = agent.policy();
-                let unusual =
-                    |ledger: &mut Ledger, now| ledger.unusual(policy.leaks(), wildcard, name, &what, now);
-                let alerts = self.with_ledger(agent, unusual);
+                let (policy, what) = (agent.policy(), format!("type {number}"));
+                let note = |ledger: &mut Ledger, now| {
+                    ledger.unusual(policy.leaks(), wildcard, leave.name(), &what, now)
+                };
+                let alerts = self.with_ledger(agent, note);
                 self.raise(agent, alerts);
             }
-            None if leave.is_none() => self.note_denied(asker, name, number),
             None => {}
         }
-        Refusal::because(Reason::QueryTypeNotAllowed, what)
+        refusal
     }
 
     /// Nothing of it leaves, but it says something of the agent.
-    fn note_denied(&self, asker: &Asker, name: &HostName, number: u16) {
-        let policy = asker.agent.policy();
-        let denied = |ledger: &mut Ledger, now| ledger.denied(policy.leaks(), name.as_str(), number, now);
-        let alerts = self.with_ledger(&asker.agent, denied);
-        self.raise(&asker.agent, alerts);
+    fn note_denied(&self, agent: &Agent, name: &str, number: u16) {
+        let policy = agent.policy();
+        let alerts = self.with_ledger(agent, |ledger, now| ledger.denied(policy.leaks(), name, number, now));
+        self.raise(agent, alerts);
     }
 
     fn refuse(&self, asker: &Asker, question: &Question, refusal: &Refusal) -> Vec<u8> {
@@ -231,13 +246,32 @@ impl Gate {
         Ok(Granted { found: Found::Addresses { addresses, ttl }, rule })
     }
 
+    /// Looks up records of another type, which open nothing.
+    async fn look_up_records(
+        &self,
+        agent: &Agent,
+        name: &HostName,
+        kind: RecordType,
+    ) -> Result<(FoundRecords, Option<Source>), Refusal> {
+        let found = self.warm(agent, name)?.find_records(kind).await?;
+        let policy = agent.policy();
+        let leave = policy.lookup(name)?;
+        if !leave.has_type(kind.number()) {
+            return Err(unusual(kind.number()));
+        }
+        Ok((found, source(&policy, &leave)))
+    }
+
     /// The name, kept warm: one that a rule spells out always is, others from their first use on.
     fn warm(&self, agent: &Agent, name: &HostName) -> Result<Arc<Warm>, Refusal> {
         let policy = agent.policy();
         let leave = policy.lookup(name)?;
-        let Some(wildcard) = leave.wildcard() else { return Ok(self.pinned.find(agent.id(), name)) };
+        let types = record_types(&leave);
+        let Some(wildcard) = leave.wildcard() else {
+            return Ok(self.pinned.find(agent.id(), name, types));
+        };
         let note = |ledger: &Ledger| self.watch.charged(agent, ledger);
-        match self.lookups(agent).find(policy.leaks(), wildcard, name, note) {
+        match self.lookups(agent).find(policy.leaks(), wildcard, name, types, note) {
             Ok((warm, alerts)) => {
                 self.raise(agent, alerts);
                 Ok(warm)
@@ -331,13 +365,20 @@ pub(super) struct Answered {
 /// A question whose name may be looked up.
 pub(super) struct Lookup {
     question: Question,
-    family: Family,
+    wanted: Wanted,
     ticket: OwnedSemaphorePermit,
 }
 
 enum Ruling {
     Answer(Answer),
-    LookUp(Family, OwnedSemaphorePermit),
+    LookUp(Wanted, OwnedSemaphorePermit),
+}
+
+/// What of a name is looked up.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Addresses(Family),
+    Records(RecordType),
 }
 
 /// What was found, with every address granted.
@@ -369,10 +410,14 @@ impl From<Found> for Answer {
 /// last moment gets through.
 pub const GRACE: Duration = Duration::from_secs(30);
 
-/// Browsers ask for this name before they turn to DNS over HTTPS of their own; that it does not
-/// exist tells them not to (Mozilla, "Canary domain").
-const CANARY: &str = "use-application-dns.net";
-const CANARY_DETAIL: &str = "canary of DNS over HTTPS: told that it does not exist";
+fn unusual(number: u16) -> Refusal {
+    Refusal::because(Reason::QueryTypeNotAllowed, format!("type {number}"))
+}
+
+/// The types beside addresses that may be asked for.
+fn record_types(leave: &Leave) -> Vec<RecordType> {
+    RecordType::ALL.iter().copied().filter(|kind| leave.has_type(kind.number())).collect()
+}
 
 fn refused_by_ledger(reason: Reason, wildcard: &Wildcard, alerts: &[Alert]) -> Refusal {
     let detail = alerts.first().map(|alert| format!("{}: {}", alert.flag, alert.evidence));

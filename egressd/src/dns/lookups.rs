@@ -9,7 +9,7 @@ use super::{
     ledger::{Alert, Ledger},
     warm::{Hearth, Warm},
 };
-use crate::policy::{AgentId, HostName, LeakTerms, Moment, Reason, Wildcard};
+use crate::policy::{AgentId, HostName, LeakTerms, Moment, Reason, RecordType, Wildcard};
 use std::{
     collections::HashMap,
     sync::{
@@ -86,6 +86,7 @@ impl Lookups {
         terms: &LeakTerms,
         wildcard: &Wildcard,
         name: &HostName,
+        types: Vec<RecordType>,
         note: impl FnOnce(&Ledger),
     ) -> Result<(Arc<Warm>, Vec<Alert>), Refused> {
         let now = (self.hearth.clock)();
@@ -103,7 +104,7 @@ impl Lookups {
         if slots.len() >= MAX_KEPT {
             make_room(slots);
         }
-        let slot = self.kindle(name, now);
+        let slot = self.kindle(name, types, now);
         let warm = Arc::clone(&slot.warm);
         slots.insert(name.clone(), slot);
         Ok((warm, charge.alerts))
@@ -127,12 +128,12 @@ impl Lookups {
         act(&mut self.books().ledger, (self.hearth.clock)())
     }
 
-    fn kindle(&self, name: &HostName, now: Moment) -> Slot {
+    fn kindle(&self, name: &HostName, types: Vec<RecordType>, now: Moment) -> Slot {
         let last_used = Arc::new(AtomicU64::new(now.0));
         let used = Arc::clone(&last_used);
         let is_wanted = move |now: Moment| now.since(Moment(used.load(Ordering::Relaxed))) < KEEP;
         let leave = Arc::clone(&self.grid).tick(self.agent, name.clone());
-        let warm = Arc::new(Warm::new(self.hearth.clone(), name.clone(), leave, is_wanted));
+        let warm = Arc::new(Warm::new(self.hearth.clone(), name.clone(), types, leave, is_wanted));
         Slot { warm, last_used, is_absent: false }
     }
 

@@ -14,6 +14,7 @@ mod hot;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
 pub mod ledger;
+mod local;
 mod lookups;
 mod pinned;
 mod query;

@@ -2,9 +2,9 @@
 //! for all agents together, so that no use of one causes a question upstream.
 
 use super::warm::{Hearth, Warm};
-use crate::policy::{AgentId, HostName};
+use crate::policy::{AgentId, HostName, RecordType};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     future::ready,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -26,6 +26,8 @@ struct State {
 
 struct Pin {
     warm: Arc<Warm>,
+    /// That some holder may ask for, beside addresses.
+    types: BTreeSet<RecordType>,
     holders: usize,
 }
 
@@ -35,27 +37,28 @@ impl Pinned {
         Self { hearth, state: Mutex::default() }
     }
 
-    /// Has `agent` hold `names`, and none of those that it held before and that are not among them.
-    pub fn hold(&self, agent: AgentId, names: BTreeSet<HostName>) {
+    /// Has `agent` hold `names`, with the types beside addresses that may be asked for, and none of those that
+    /// it held before and that are not among them.
+    pub fn hold(&self, agent: AgentId, names: BTreeMap<HostName, Vec<RecordType>>) {
         let mut state = self.state();
-        for name in &names {
-            state.take(agent, name, &self.hearth);
+        for (name, types) in &names {
+            state.take(agent, name, types, &self.hearth);
         }
         let before = state.held.get(&agent).into_iter().flatten();
-        let gone: Vec<HostName> = before.filter(|name| !names.contains(*name)).cloned().collect();
+        let gone: Vec<HostName> = before.filter(|name| !names.contains_key(*name)).cloned().collect();
         gone.iter().for_each(|name| state.leave(agent, name));
     }
 
     /// Has `agent` hold nothing.
     pub fn release(&self, agent: AgentId) {
-        self.hold(agent, BTreeSet::new());
+        self.hold(agent, BTreeMap::new());
         self.state().held.remove(&agent);
     }
 
     /// The name, which `agent` holds from then on if it did not.
     #[must_use]
-    pub fn find(&self, agent: AgentId, name: &HostName) -> Arc<Warm> {
-        self.state().take(agent, name, &self.hearth)
+    pub fn find(&self, agent: AgentId, name: &HostName, types: Vec<RecordType>) -> Arc<Warm> {
+        self.state().take(agent, name, &types, &self.hearth)
     }
 
     // Counted whole: a name is held, or it is not.
@@ -65,13 +68,21 @@ impl Pinned {
 }
 
 impl State {
-    fn take(&mut self, agent: AgentId, name: &HostName, hearth: &Hearth) -> Arc<Warm> {
+    fn take(&mut self, agent: AgentId, name: &HostName, types: &[RecordType], hearth: &Hearth) -> Arc<Warm> {
         let is_new = self.held.entry(agent).or_default().insert(name.clone());
+        let kindle = |types: &BTreeSet<RecordType>| {
+            let types = types.iter().copied().collect();
+            Arc::new(Warm::new(hearth.clone(), name.clone(), types, ready(()), |_| true))
+        };
         let pin = self.names.entry(name.clone()).or_insert_with(|| {
-            let warm = Warm::new(hearth.clone(), name.clone(), ready(()), |_| true);
-            Pin { warm: Arc::new(warm), holders: 0 }
+            let types = types.iter().copied().collect();
+            Pin { warm: kindle(&types), types, holders: 0 }
         });
         pin.holders += usize::from(is_new);
+        if types.iter().any(|kind| !pin.types.contains(kind)) {
+            pin.types.extend(types);
+            pin.warm = kindle(&pin.types);
+        }
         Arc::clone(&pin.warm)
     }
 

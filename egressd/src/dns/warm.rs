@@ -2,12 +2,13 @@
 //! expire, whether anybody uses the name or not. Upstream sees a schedule, not an agent.
 
 use super::{
-    chain::Found,
+    chain::{Found, FoundRecords},
     grid::TICK,
     query::Family,
     upstream::{Ask, DEADLINE, LookupError},
 };
-use crate::policy::{HostName, Moment};
+use crate::policy::{HostName, Moment, RecordType};
+use futures_util::future::join_all;
 use std::{future::Future, ops::RangeInclusive, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, Semaphore, watch},
@@ -39,14 +40,16 @@ pub struct Warm {
     task: AbortHandle,
 }
 
-/// The outcome of asking for both families.
+/// The outcome of asking for everything that may be asked of the name.
 struct Round {
-    v4: Outcome,
-    v6: Outcome,
+    v4: Outcome<Found>,
+    v6: Outcome<Found>,
+    /// Of the types that a rule allows.
+    others: Vec<(RecordType, Outcome<FoundRecords>)>,
 }
 
-struct Outcome {
-    found: Result<Found, LookupError>,
+struct Outcome<T> {
+    found: Result<T, LookupError>,
     fresh_until: Moment,
 }
 
@@ -56,6 +59,7 @@ impl Warm {
     pub fn new(
         hearth: Hearth,
         name: HostName,
+        types: Vec<RecordType>,
         leave: impl Future<Output = ()> + Send + 'static,
         is_wanted: impl Fn(Moment) -> bool + Send + 'static,
     ) -> Self {
@@ -71,7 +75,7 @@ impl Warm {
                 if let Some(leave) = leave.take() {
                     leave.await;
                 }
-                let fetched = hearth.fetch(&name).await;
+                let fetched = hearth.fetch(&name, &types).await;
                 drop(turn);
                 failures = if fetched.has_failed() { failures + 1 } else { 0 };
                 let next = fetched.next((hearth.clock)(), failures);
@@ -93,12 +97,35 @@ impl Warm {
     /// # Errors
     /// Upstream brought nothing.
     pub async fn find(&self, family: Family) -> Result<Found, LookupError> {
+        self.tell(|round, now| match family {
+            Family::V4 => round.v4.tell(now),
+            Family::V6 => round.v6.tell(now),
+        })
+        .await
+    }
+
+    /// The records of another type that the name has, with the rest of their TTL in whole seconds.
+    ///
+    /// # Errors
+    /// Upstream brought nothing, or was not asked for this type.
+    pub async fn find_records(&self, kind: RecordType) -> Result<FoundRecords, LookupError> {
+        self.tell(|round, now| {
+            let found = round.others.iter().find(|(held, _)| *held == kind);
+            found.map_or(Some(Err(LookupError::Deadline)), |(_, outcome)| outcome.tell(now))
+        })
+        .await
+    }
+
+    /// What `read` finds in the first round that is fresh.
+    async fn tell<T>(
+        &self,
+        read: impl Fn(&Round, Moment) -> Option<Result<T, LookupError>>,
+    ) -> Result<T, LookupError> {
         let mut round = self.round.clone();
         let wait = async {
             loop {
-                if let Some(found) =
-                    round.borrow_and_update().as_ref().and_then(|r| r.tell(family, self.now()))
-                {
+                let found = round.borrow_and_update().as_ref().and_then(|round| read(round, self.now()));
+                if let Some(found) = found {
                     return found;
                 }
                 self.late.notify_waiters();
@@ -129,23 +156,48 @@ impl Drop for Warm {
 }
 
 impl Hearth {
-    async fn fetch(&self, name: &HostName) -> Round {
-        let (v4, v6) = tokio::join!(self.upstream.ask(name, Family::V4), self.upstream.ask(name, Family::V6));
+    async fn fetch(&self, name: &HostName, types: &[RecordType]) -> Round {
+        let others = join_all(types.iter().map(|kind| self.upstream.ask_records(name, *kind)));
+        let (v4, v6, others) =
+            tokio::join!(self.upstream.ask(name, Family::V4), self.upstream.ask(name, Family::V6), others);
         let now = (self.clock)();
-        Round { v4: Outcome::of(v4, now), v6: Outcome::of(v6, now) }
+        let others = types.iter().copied().zip(others.into_iter().map(|found| Outcome::of(found, now)));
+        Round { v4: Outcome::of(v4, now), v6: Outcome::of(v6, now), others: others.collect() }
     }
 }
 
 impl Round {
+    fn is_fresh(&self, now: Moment) -> bool {
+        self.v4.is_fresh(now)
+            && self.v6.is_fresh(now)
+            && self.others.iter().all(|(_, other)| other.is_fresh(now))
+    }
+
+    fn has_failed(&self) -> bool {
+        let others = self.others.iter().map(|(_, outcome)| outcome.found.is_err());
+        others.chain([self.v4.found.is_err(), self.v6.found.is_err()]).any(|has_failed| has_failed)
+    }
+
+    /// When to ask again: before the first answer expires, or when a failure may have passed.
+    fn next(&self, now: Moment, failures: u32) -> Duration {
+        let retry = (*RETRY.start() * (1 << failures.saturating_sub(1).min(5))).min(*RETRY.end());
+        let others = self.others.iter().map(|(_, outcome)| outcome.next(now, retry));
+        others.fold(self.v4.next(now, retry).min(self.v6.next(now, retry)), Duration::min)
+    }
+}
+
+impl<T: Lasting> Outcome<T> {
+    fn of(found: Result<T, LookupError>, now: Moment) -> Self {
+        let lasts =
+            found.as_ref().map_or(*RETRY.start(), |found| found.ttl().clamp(*TTL.start(), *TTL.end()));
+        Self { found, fresh_until: now.after(lasts) }
+    }
+
     /// None where what is known has expired: then another round is on its way.
-    fn tell(&self, family: Family, now: Moment) -> Option<Result<Found, LookupError>> {
-        let Outcome { found, fresh_until } = match family {
-            Family::V4 => &self.v4,
-            Family::V6 => &self.v6,
-        };
-        match found {
-            Ok(found) if *fresh_until > now => {
-                Some(Ok(with_ttl(found.clone(), whole_seconds(fresh_until.since(now)))))
+    fn tell(&self, now: Moment) -> Option<Result<T, LookupError>> {
+        match &self.found {
+            Ok(found) if self.fresh_until > now => {
+                Some(Ok(found.clone().lasting(whole_seconds(self.fresh_until.since(now)))))
             }
             Ok(_) => None,
             // Until it was tried again, which nobody's asking hastens.
@@ -154,38 +206,49 @@ impl Round {
     }
 
     fn is_fresh(&self, now: Moment) -> bool {
-        [&self.v4, &self.v6].into_iter().all(|outcome| outcome.found.is_ok() && outcome.fresh_until > now)
+        self.found.is_ok() && self.fresh_until > now
     }
 
-    fn has_failed(&self) -> bool {
-        self.v4.found.is_err() || self.v6.found.is_err()
-    }
-
-    /// When to ask again: before the first answer expires, or when a failure may have passed.
-    fn next(&self, now: Moment, failures: u32) -> Duration {
-        let retry = (*RETRY.start() * (1 << failures.saturating_sub(1).min(5))).min(*RETRY.end());
-        let due = |outcome: &Outcome| match &outcome.found {
-            Ok(_) => outcome.fresh_until.since(now) * 9 / 10,
+    fn next(&self, now: Moment, retry: Duration) -> Duration {
+        match &self.found {
+            Ok(_) => self.fresh_until.since(now) * 9 / 10,
             Err(_) => retry,
-        };
-        due(&self.v4).min(due(&self.v6))
+        }
     }
 }
 
-impl Outcome {
-    fn of(found: Result<Found, LookupError>, now: Moment) -> Self {
-        let lasts =
-            found.as_ref().map_or(*RETRY.start(), |found| found.ttl().clamp(*TTL.start(), *TTL.end()));
-        Self { found, fresh_until: now.after(lasts) }
+/// What is found for a time.
+trait Lasting: Clone {
+    fn ttl(&self) -> Duration;
+
+    fn lasting(self, ttl: Duration) -> Self;
+}
+
+impl Lasting for Found {
+    fn ttl(&self) -> Duration {
+        Self::ttl(self)
+    }
+
+    fn lasting(mut self, rest: Duration) -> Self {
+        let (Self::Addresses { ttl, .. } | Self::NoData { ttl } | Self::NoName { ttl }) = &mut self;
+        *ttl = rest;
+        self
+    }
+}
+
+impl Lasting for FoundRecords {
+    fn ttl(&self) -> Duration {
+        let (Self::Records { ttl, .. } | Self::NoData { ttl } | Self::NoName { ttl }) = self;
+        *ttl
+    }
+
+    fn lasting(mut self, rest: Duration) -> Self {
+        let (Self::Records { ttl, .. } | Self::NoData { ttl } | Self::NoName { ttl }) = &mut self;
+        *ttl = rest;
+        self
     }
 }
 
 fn whole_seconds(rest: Duration) -> Duration {
     Duration::from_secs(rest.as_secs() + u64::from(rest.subsec_nanos() > 0))
-}
-
-fn with_ttl(mut found: Found, rest: Duration) -> Found {
-    let (Found::Addresses { ttl, .. } | Found::NoData { ttl } | Found::NoName { ttl }) = &mut found;
-    *ttl = rest;
-    found
 }

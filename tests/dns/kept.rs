@@ -1,0 +1,202 @@
+//! What upstream sees of an agent: of names that rules spell out nothing, of others as little as can be.
+//!
+//! Time stands still in these tests, and jumps to whatever comes next.
+
+use crate::{
+    kernel::{Kernel, OneProcess, Watcher},
+    lab::{agent, allow, allow_usual, public, question},
+};
+use egressd::{
+    audit::{Event, Recorder},
+    dns::{Ask, Asker, Family, Found, Gate, LookupError},
+    policy::{Agent, HostName, Moment, Policy, Reason, Transport},
+};
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::RecordType,
+};
+use std::{
+    cell::Cell,
+    future::{Future, ready},
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{sync::mpsc::Receiver, time::Instant};
+
+#[tokio::test(start_paused = true)]
+async fn a_use_of_a_name_that_a_rule_spells_out_is_not_seen_upstream() {
+    let desk = Desk::open(allow(&["ok.test"]), 60);
+    desk.gate.keep_warm(&desk.agent);
+    desk.pass(1).await;
+    let before = desk.zone.asked();
+    assert_eq!(sorted(before.clone()), ["0 ok.test V4", "0 ok.test V6"]);
+    for _ in 0..50 {
+        assert_eq!(desk.code("ok.test", RecordType::A).await, ResponseCode::NoError);
+        assert_eq!(desk.code("ok.test", RecordType::AAAA).await, ResponseCode::NoError);
+    }
+    assert_eq!(desk.zone.asked(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_a_rule_spells_out_is_asked_for_on_a_schedule_whoever_uses_it() {
+    let (idle, busy) = (Desk::open(allow(&["ok.test"]), 60), Desk::open(allow(&["ok.test"]), 60));
+    idle.gate.keep_warm(&idle.agent);
+    busy.gate.keep_warm(&busy.agent);
+    for _ in 0..300 {
+        busy.code("ok.test", RecordType::A).await;
+        busy.pass(1000).await;
+    }
+    idle.pass(1000).await;
+    let rounds = idle.zone.asked().len() / 2;
+    assert_eq!(rounds, 1 + 300 / 54, "every 54 seconds, before a TTL of 60 ends");
+    assert_eq!(idle.zone.asked(), busy.zone.asked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_nobody_spells_out_any_more_is_not_asked_for() {
+    let desk = Desk::open(allow(&["ok.test"]), 60);
+    desk.gate.keep_warm(&desk.agent);
+    desk.pass(1).await;
+    desk.agent.replace_policy(Arc::new(Policy::default()));
+    desk.gate.keep_warm(&desk.agent);
+    desk.pass(3_600_000).await;
+    assert_eq!(desk.zone.asked().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_of_a_wildcard_leave_at_the_next_tenth_of_a_second_in_their_own_order() {
+    let desk = Desk::open(allow(&["*.ok.test"]), 60);
+    desk.pass(33).await;
+    let asked = ["c", "a", "b"].map(|label| format!("{label}.ok.test"));
+    let [c, a, b] = &asked;
+    tokio::join!(desk.code(c, RecordType::A), desk.code(a, RecordType::AAAA), desk.code(b, RecordType::A));
+    let left =
+        ["a", "b", "c"].map(|label| [format!("100 {label}.ok.test V4"), format!("100 {label}.ok.test V6")]);
+    assert_eq!(desk.zone.asked(), left.concat(), "and both families, whichever was asked for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_of_a_wildcard_is_kept_warm_for_an_hour_after_its_last_use() {
+    let desk = Desk::open(allow(&["*.ok.test"]), 300);
+    desk.code("a.ok.test", RecordType::A).await;
+    for _ in 0..8 {
+        desk.pass(3_500_000).await;
+        desk.code("a.ok.test", RecordType::A).await;
+    }
+    let used = desk.zone.asked().len();
+    assert_eq!(desk.known_names(), 1);
+    desk.pass(5 * 3_600_000).await;
+    let kept = desk.zone.asked().len() - used;
+    assert!((2 * 12..=2 * 15).contains(&kept), "{kept} questions in the hour after its last use");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_of_a_wildcard_that_is_refused_does_not_leave() {
+    let mut desk = Desk::open(allow_usual(&["**.ok.test"]), 60);
+    let long = |number: u32| format!("{number:0>60}.{number:0>60}.{number:0>60}.ok.test");
+    assert_eq!(desk.code(&long(1), RecordType::A).await, ResponseCode::Refused, "it looks like a leak");
+    assert_eq!(desk.zone.asked(), [""; 0]);
+    let event = desk.events.recv().await.unwrap();
+    assert_eq!(event.reason, Some(Reason::NamesFrozen));
+    assert_eq!(event.rule.unwrap().to_string(), "policy.yaml:3");
+    assert!(event.detail.unwrap().starts_with("long-name: "), "the record says why");
+    assert_eq!(desk.watcher.alerts().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_upstream_is_tried_again_on_a_schedule_and_never_an_allow() {
+    let desk = Desk::open(allow(&["down.test"]), 60);
+    desk.gate.keep_warm(&desk.agent);
+    for _ in 0..120 {
+        assert_eq!(desk.code("down.test", RecordType::A).await, ResponseCode::ServFail);
+        desk.pass(1000).await;
+    }
+    let rounds = desk.zone.asked().len() / 2;
+    assert_eq!(rounds, 8, "after 1, 2, 4, 8, 16, 30, 30 seconds");
+}
+
+/// An agent and its resolver, without sockets.
+struct Desk {
+    gate: Arc<Gate>,
+    agent: Arc<Agent>,
+    zone: Arc<Zone>,
+    watcher: Arc<Watcher>,
+    events: Receiver<Event>,
+}
+
+impl Desk {
+    /// Whatever is asked for has an address, for so many seconds.
+    fn open(policy: Policy, ttl: u64) -> Self {
+        START.set(Some(Instant::now()));
+        let zone = Arc::new(Zone { ttl: Duration::from_secs(ttl), asked: Mutex::default() });
+        let watcher = Arc::new(Watcher::default());
+        let (recorder, events) = Recorder::new(4096);
+        let gate = Gate::new(zone.clone(), Arc::new(Kernel::willing()), watcher.clone(), recorder, clock);
+        Self { gate, agent: agent(1, policy), zone, watcher, events }
+    }
+
+    async fn code(&self, name: &str, kind: RecordType) -> ResponseCode {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 4000));
+        let asker = Asker {
+            agent: Arc::clone(&self.agent),
+            transport: Transport::Udp,
+            peer,
+            origins: Arc::new(OneProcess),
+        };
+        let reply = self.gate.reply(&asker, &question(name, kind).to_vec().unwrap()).await;
+        Message::from_vec(&reply.expect("there is a reply")).unwrap().response_code
+    }
+
+    /// Lets so many milliseconds pass.
+    async fn pass(&self, milliseconds: u64) {
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+    }
+
+    fn known_names(&self) -> u32 {
+        let report = self.gate.with_ledger(&self.agent, |ledger, now| ledger.report(now));
+        report.accounts.iter().map(|account| account.known_names).sum()
+    }
+}
+
+/// Knows every name but `down.test`, and remembers what it was asked, after how many milliseconds.
+struct Zone {
+    ttl: Duration,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Zone {
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+impl Ask for Zone {
+    fn ask<'a>(
+        &'a self,
+        name: &'a HostName,
+        family: Family,
+    ) -> Pin<Box<dyn Future<Output = Result<Found, LookupError>> + Send + 'a>> {
+        let after = clock().since(Moment(1)).as_millis();
+        self.asked.lock().unwrap().push(format!("{after} {name} {family:?}"));
+        Box::pin(ready(match (name.as_str(), family) {
+            ("down.test", _) => Err(LookupError::Deadline),
+            (_, Family::V4) => Ok(Found::Addresses { addresses: vec![public(1)], ttl: self.ttl }),
+            (_, Family::V6) => Ok(Found::NoData { ttl: self.ttl }),
+        }))
+    }
+}
+
+thread_local! {
+    static START: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+fn clock() -> Moment {
+    Moment(1).after(START.get().map_or(Duration::ZERO, |start| start.elapsed()))
+}
+
+fn sorted(mut texts: Vec<String>) -> Vec<String> {
+    texts.sort();
+    texts
+}
