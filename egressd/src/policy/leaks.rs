@@ -126,11 +126,11 @@ macro_rules! flags {
 flags! {
     /// A name or a type that no client needs was asked for under a wildcard.
     UnusualQuery = "E1" "unusual-query" Refuse,
-    /// One name costs more than 320 bits.
+    /// The labels of one name that look random cost more than 320 bits, or the name costs 640.
     LongName = "E2" "long-name" Freeze,
-    /// Five names in an hour look encoded.
+    /// Five names in an hour look encoded, or fewer that cost 320 bits.
     EncodedNames = "E3" "encoded-names" Freeze,
-    /// 32 names in an hour were never asked for before.
+    /// 64 names in an hour were never asked for before.
     ManyNames = "E4" "many-names" Freeze,
     /// 96 names in a day were never asked for before.
     ManyNamesADay = "E5" "many-names-a-day" Flag,
@@ -138,9 +138,9 @@ flags! {
     AbsentNames = "E6" "absent-names" Freeze,
     /// Half of the budget is spent.
     HalfSpent = "E7" "half-spent" Flag,
-    /// Eight names in an hour were looked up, and hardly one was connected to.
+    /// Of the last eight names that were looked up in a day, hardly one was connected to.
     NeverConnected = "E8" "never-connected" Freeze,
-    /// Twelve names in a day look random.
+    /// 24 names in a day look random, or fewer that cost 860 bits.
     SlowDrip = "E9" "slow-drip" Flag,
     /// A name holds a part of a registered secret.
     Secret = "E10" "secret" Quarantine,

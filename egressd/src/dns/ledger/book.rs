@@ -3,8 +3,9 @@
 use super::{
     account::Account,
     bucket::Bucket,
-    limits::{MAX_ACCOUNTS, MAX_MEMORIES},
+    limits::{Limits, MAX_ACCOUNTS, MAX_MEMORIES},
     report::AccountLevel,
+    standing::Standing,
 };
 use crate::policy::{HostName, LeakBudget, Moment};
 
@@ -14,15 +15,17 @@ use crate::policy::{HostName, LeakBudget, Moment};
 pub struct Book {
     accounts: Vec<Account>,
     uses: u64,
+    /// When the first was opened.
+    since: Option<Moment>,
 }
 
 impl Book {
     /// The place of the account of `zone`, which has a memory then. Places change with the next that is opened.
-    pub fn open(&mut self, zone: &HostName, budget: LeakBudget, now: Moment) -> usize {
-        let at = self.find(zone).unwrap_or_else(|| self.add(zone, budget, now));
+    pub fn open(&mut self, zone: &HostName, budget: LeakBudget, agent: &Standing, now: Moment) -> usize {
+        let at = self.find(zone).unwrap_or_else(|| self.add(zone, budget, agent, now));
         self.remember(at);
         let account = &mut self.accounts[at];
-        if account.is_shared && account.zone != *zone {
+        if account.standing.is_shared() && account.zone != *zone {
             account.zone = zone.clone();
         }
         at
@@ -36,9 +39,15 @@ impl Book {
         self.accounts.len()
     }
 
+    /// The place of the account that was opened last.
+    pub fn last_used(&self) -> Option<usize> {
+        let used = self.accounts.iter().enumerate().max_by_key(|(_, account)| account.used);
+        used.map(|(at, _)| at)
+    }
+
     /// The account that holds what `zone` has learnt.
     pub fn get_mut(&mut self, zone: &HostName) -> Option<&mut Account> {
-        let at = self.find(zone).or_else(|| self.accounts.iter().position(|account| account.is_shared))?;
+        let at = self.find(zone).or_else(|| self.accounts.iter().position(is_shared))?;
         self.accounts.get_mut(at)
     }
 
@@ -54,11 +63,11 @@ impl Book {
     pub fn restore(levels: Vec<AccountLevel>, now: Moment) -> Self {
         let mut book = Self::default();
         for mut level in levels {
-            let is_full = book.accounts.iter().filter(|held| !held.is_shared).count() >= MAX_ACCOUNTS;
+            let is_full = book.accounts.iter().filter(|held| !is_shared(held)).count() >= MAX_ACCOUNTS;
             level.is_shared |= is_full;
             let restored = Account::restore(level, now);
-            match book.accounts.iter_mut().find(|held| held.is_shared && restored.is_shared) {
-                Some(shared) => shared.join(restored, now),
+            match book.accounts.iter_mut().find(|held| is_shared(held) && is_shared(&restored)) {
+                Some(shared) => shared.standing.join(&restored.standing, now),
                 None => book.accounts.push(restored),
             }
         }
@@ -66,26 +75,30 @@ impl Book {
     }
 
     fn find(&self, zone: &HostName) -> Option<usize> {
-        self.accounts.iter().position(|account| !account.is_shared && account.zone == *zone)
+        self.accounts.iter().position(|account| !is_shared(account) && account.zone == *zone)
     }
 
     /// An account for a zone that has none.
-    fn add(&mut self, zone: &HostName, budget: LeakBudget, now: Moment) -> usize {
+    fn add(&mut self, zone: &HostName, budget: LeakBudget, agent: &Standing, now: Moment) -> usize {
         // It may be one that the shared account was charged for.
-        let shared = self.accounts.iter().position(|account| account.is_shared);
-        let level = shared.map_or(0, |at| self.accounts[at].level(budget, now));
-        let own = Account::new(zone.clone(), Bucket::filled(level, budget, now));
+        let shared = self.accounts.iter().position(is_shared);
+        let level = shared.map_or(0, |at| self.accounts[at].standing.level(budget, now));
+        let since = *self.since.get_or_insert(now);
+        let mut standing = Standing::new(&Limits::ZONE, Bucket::filled(level, budget, now), since);
+        // What is held against all zones is held against further ones.
+        standing.hold_as(agent);
+        let account = |standing| Account::new(zone.clone(), standing);
         if self.accounts.len() - usize::from(shared.is_some()) < MAX_ACCOUNTS {
-            self.accounts.push(own);
+            self.accounts.push(account(standing));
             return self.accounts.len() - 1;
         }
-        let idle = |account: &Account| !account.is_shared && account.is_idle(now);
+        let idle = |account: &Account| !is_shared(account) && account.standing.is_idle(now);
         if let Some(at) = self.accounts.iter().position(idle) {
-            self.accounts[at] = own;
+            self.accounts[at] = account(standing);
             return at;
         }
         shared.unwrap_or_else(|| {
-            self.accounts.push(own.shared());
+            self.accounts.push(account(standing.shared()));
             self.accounts.len() - 1
         })
     }
@@ -105,4 +118,8 @@ impl Book {
         }
         self.accounts[at].memory();
     }
+}
+
+fn is_shared(account: &Account) -> bool {
+    account.standing.is_shared()
 }

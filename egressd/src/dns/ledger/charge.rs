@@ -2,11 +2,11 @@
 
 use super::{
     Alert, Charge, Ledger, Paid,
-    account::Newcomer,
-    bucket::{Pace, bits, capacity},
+    bucket::{bits, capacity},
     cost,
-    evidence::{Evidence, Short, Sign},
-    limits::{DAY, HOUR},
+    evidence::{Short, Sign},
+    limits,
+    standing::Newcomer,
     trigrams,
 };
 use crate::policy::{HostName, LeakAction, LeakTerms, Moment, Reason, Wildcard};
@@ -20,12 +20,20 @@ struct Case<'a> {
     fingerprint: u64,
     /// The place of its account.
     at: usize,
-    is_known: bool,
+    /// None where its zone knows it.
+    newcomer: Option<Newcomer<'a>>,
     /// Raises no flag.
     is_approved: bool,
-    /// Of the name alone, in 1/256 bit.
-    name_cost: u64,
+    /// Of the name and of all that goes with it, in 1/256 bit.
+    cost: u64,
     now: Moment,
+}
+
+/// Whose sign it is.
+#[derive(Clone, Copy)]
+enum Whose {
+    Zone,
+    Agent,
 }
 
 impl Ledger {
@@ -39,12 +47,29 @@ impl Ledger {
         let account = self.accounts.at(case.at);
         match verdict {
             Ok(_) => {}
-            Err(Reason::NamesFrozen | Reason::NameSuspicious) if !case.is_known => {
+            Err(Reason::NamesFrozen | Reason::NameSuspicious) if case.newcomer.is_some() => {
                 account.refuse_newcomer(case.fingerprint, now);
             }
             Err(_) => account.refuse(),
         }
         Charge { verdict, alerts }
+    }
+
+    /// Charges that an answer which left under `wildcard` is kept fresh for another period, because it was
+    /// used in the last one; false where it must not be. To be asked at the end of each period, which is
+    /// counted from the charge; that nobody used an answer is paid for by the charge itself.
+    pub fn renew(&mut self, terms: &LeakTerms, wildcard: &Wildcard, now: Moment) -> bool {
+        let now = self.advance(now);
+        let at = self.open(wildcard, now);
+        let standing = &mut self.accounts.at(at).standing;
+        let fits = standing.fits(wildcard.budget, cost::RENEWAL, now)
+            && self.agent.fits(terms.budget, cost::RENEWAL, now);
+        let is_renewed = fits && !self.is_quarantined;
+        if is_renewed {
+            standing.add(wildcard.budget, cost::RENEWAL, now);
+            self.agent.add(terms.budget, cost::RENEWAL, now);
+        }
+        is_renewed
     }
 
     fn case<'a>(
@@ -56,12 +81,19 @@ impl Ledger {
     ) -> Case<'a> {
         let prefix = wildcard.prefix(name);
         let fingerprint = cost::fingerprint(self.key, name.as_str());
-        let at = self.accounts.open(&wildcard.zone, wildcard.budget, now);
-        let memory = self.accounts.at(at).memory();
-        let is_known = memory.seen.holds(fingerprint);
-        let name_cost = if is_known { cost::known(memory.seen.len()) } else { cost::new(prefix) };
+        let at = self.open(wildcard, now);
+        let account = self.accounts.at(at);
+        let silence = account.standing.silence(now);
+        let memory = account.memory();
+        let newcomer = (!memory.seen.holds(fingerprint)).then(|| Newcomer {
+            prefix,
+            cost: cost::new(prefix),
+            look: trigrams::look(prefix),
+        });
+        let name = newcomer.map_or_else(|| cost::known(memory.seen.len()), |newcomer| newcomer.cost);
+        let cost = name + cost::FIXED + silence;
         let is_approved = memory.is_approved(fingerprint);
-        Case { terms, wildcard, prefix, fingerprint, at, is_known, is_approved, name_cost, now }
+        Case { terms, wildcard, prefix, fingerprint, at, newcomer, is_approved, cost, now }
     }
 
     /// First what is in force, then what fits, then what the name itself brings to light, then its price.
@@ -70,77 +102,37 @@ impl Ledger {
             return Err(Reason::AgentQuarantined);
         }
         self.look_for_secrets(case, alerts)?;
-        let is_new = !case.is_known && !case.is_approved;
-        if is_new && self.accounts.at(case.at).is_frozen(case.now) {
+        let is_held = case.newcomer.is_some() && !case.is_approved;
+        if is_held && self.accounts.at(case.at).standing.is_frozen(case.now) {
             return Err(Reason::NamesFrozen);
         }
-        let cost = case.name_cost + cost::FIXED;
-        self.look_for_room(case, cost, alerts)?;
-        self.look_for_signs(case, cost, is_new, alerts)?;
-        Ok(self.pay(case, cost))
+        self.look_for_room(case, alerts)?;
+        if !case.is_approved {
+            self.look_for_signs(case, alerts)?;
+        }
+        Ok(self.pay(case))
     }
 
     fn look_for_secrets(&mut self, case: &Case<'_>, alerts: &mut Vec<Alert>) -> Result<(), Reason> {
         let memory = self.accounts.at(case.at).memory();
         let Some(secret) = memory.secret_in(&case.terms.secrets, case.prefix) else { return Ok(()) };
-        let action = self.raise(case, Sign::Secret { secret: Short::new(secret) }, alerts);
-        refusal(action, !case.is_known)
+        let action = self.raise(case, Whose::Zone, Sign::Secret { secret: Short::new(secret) }, alerts);
+        refusal(action, case.newcomer.is_some())
     }
 
-    fn look_for_room(&mut self, case: &Case<'_>, cost: u64, alerts: &mut Vec<Alert>) -> Result<(), Reason> {
-        let Case { terms, wildcard, now, .. } = case;
-        if !self.accounts.at(case.at).fits(wildcard.budget, cost, *now) {
+    fn look_for_room(&mut self, case: &Case<'_>, alerts: &mut Vec<Alert>) -> Result<(), Reason> {
+        let Case { terms, wildcard, cost, now, .. } = *case;
+        if !self.accounts.at(case.at).standing.fits(wildcard.budget, cost, now) {
             self.note_spent(case, alerts);
             return Err(Reason::LeakBudgetSpent);
         }
-        let pace = Pace { budget: terms.budget, slow_until: Moment::default() };
-        let fits = self.total.level_at(pace, *now).saturating_add(cost) <= capacity(terms.budget);
-        if fits { Ok(()) } else { Err(Reason::LeakBudgetSpent) }
-    }
-
-    fn look_for_signs(
-        &mut self,
-        case: &Case<'_>,
-        cost: u64,
-        is_new: bool,
-        alerts: &mut Vec<Alert>,
-    ) -> Result<(), Reason> {
-        let Case { wildcard, prefix, name_cost, now, .. } = *case;
-        let account = self.accounts.at(case.at);
-        let mut signs = Vec::new();
-        if is_new {
-            signs.extend(account.settle(now));
-            let newcomer = Newcomer { prefix, cost: name_cost, look: trigrams::look(prefix) };
-            account.signs(newcomer, now, |sign| signs.push(sign));
-        }
-        let level = account.level(wildcard.budget, now) + cost;
-        if !case.is_approved && level > capacity(wildcard.budget) / 2 {
-            signs.push(Sign::HalfSpent { used: bits(level) });
-        }
-        let hardest = signs.into_iter().map(|sign| self.raise(case, sign, alerts)).max();
-        self.tell_of_total(case, cost, alerts);
-        hardest.map_or(Ok(()), |action| refusal(action, is_new))
-    }
-
-    fn pay(&mut self, case: &Case<'_>, cost: u64) -> Paid {
-        let Case { terms, wildcard, prefix, name_cost, now, .. } = *case;
-        let pace = Pace { budget: terms.budget, slow_until: Moment::default() };
-        self.total.add(pace, cost, now);
-        let account = self.accounts.at(case.at);
-        account.add(wildcard.budget, cost, now);
-        if !case.is_known {
-            let newcomer = Newcomer { prefix, cost: name_cost, look: trigrams::look(prefix) };
-            account.welcome(newcomer, case.fingerprint, now);
-            account.memory().left(prefix);
-        }
-        account.memory().seen.touch(case.fingerprint);
-        Paid(cost)
+        if self.agent.fits(terms.budget, cost, now) { Ok(()) } else { Err(Reason::LeakBudgetSpent) }
     }
 
     /// Two zones whose budget is spent are one agent that means it.
     fn note_spent(&mut self, case: &Case<'_>, alerts: &mut Vec<Alert>) {
         let zone = &case.wildcard.zone;
-        let day = Duration::from_secs(DAY.into());
+        let day = Duration::from_secs(limits::DAY.into());
         let before = self.spent.replace((zone.clone(), case.now));
         let Some((other, at)) = before.filter(|(other, _)| other != zone) else { return };
         if case.now.since(at) < day {
@@ -149,26 +141,59 @@ impl Ledger {
         }
     }
 
-    fn tell_of_total(&mut self, case: &Case<'_>, cost: u64, alerts: &mut Vec<Alert>) {
-        let Case { terms, now, .. } = case;
-        let pace = Pace { budget: terms.budget, slow_until: Moment::default() };
-        let level = self.total.level_at(pace, *now) + cost;
-        let hour = Duration::from_secs(HOUR.into());
-        let is_told = self.total_told.is_some_and(|told| now.since(told) < hour);
-        if level <= capacity(terms.budget) / 2 || is_told {
-            return;
+    fn look_for_signs(&mut self, case: &Case<'_>, alerts: &mut Vec<Alert>) -> Result<(), Reason> {
+        let (mut of_zone, mut of_agent) = (Vec::new(), Vec::new());
+        let both = [
+            (&mut self.accounts.at(case.at).standing, case.wildcard.budget, &mut of_zone),
+            (&mut self.agent, case.terms.budget, &mut of_agent),
+        ];
+        for (standing, budget, signs) in both {
+            if let Some(newcomer) = case.newcomer {
+                signs.extend(standing.settle(case.now));
+                standing.signs(newcomer, case.now, signs);
+            }
+            let used = standing.level(budget, case.now) + case.cost;
+            if used > capacity(budget) / 2 {
+                signs.push(Sign::HalfSpent { used: bits(used) });
+            }
         }
-        self.total_told = Some(*now);
-        let (sign, used, capacity) = (Sign::AgentHalfSpent, bits(level), terms.budget.capacity());
-        let evidence = Evidence { sign, used, capacity, looked_up: 0, connected: 0 };
-        let (flag, zone) = (sign.flag(), case.wildcard.zone.clone());
-        alerts.push(Alert { flag, action: terms.actions.at(flag), zone, evidence: evidence.to_string() });
+        let of_name = case.newcomer.filter(Newcomer::is_long);
+        of_zone.extend(
+            of_name.map(|name| Sign::LongName { bits: bits(name.cost), name: Short::new(name.prefix) }),
+        );
+        let of_zone = of_zone.into_iter().map(|sign| (Whose::Zone, sign));
+        let of_agent = of_agent.into_iter().map(|sign| (Whose::Agent, sign));
+        let signs: Vec<_> = of_zone.chain(of_agent).collect();
+        let hardest = signs.into_iter().map(|(whose, sign)| self.raise(case, whose, sign, alerts)).max();
+        hardest.map_or(Ok(()), |action| refusal(action, case.newcomer.is_some()))
+    }
+
+    fn pay(&mut self, case: &Case<'_>) -> Paid {
+        let Case { terms, wildcard, prefix, fingerprint, cost, now, .. } = *case;
+        let account = self.accounts.at(case.at);
+        self.agent.add(terms.budget, cost, now);
+        account.standing.add(wildcard.budget, cost, now);
+        if let Some(newcomer) = case.newcomer {
+            // What is about one zone is for its own account to say.
+            if account.standing.names(now).0 < limits::SPREAD {
+                self.agent.await_connection(fingerprint, now);
+            }
+            self.agent.welcome(newcomer, now);
+            account.standing.await_connection(fingerprint, now);
+            account.standing.welcome(newcomer, now);
+            account.memory().left(prefix);
+        }
+        account.memory().seen.touch(fingerprint);
+        Paid(cost)
     }
 
     /// Does what the policy says at `sign`, and returns it.
-    fn raise(&mut self, case: &Case<'_>, sign: Sign, alerts: &mut Vec<Alert>) -> LeakAction {
+    fn raise(&mut self, case: &Case<'_>, whose: Whose, sign: Sign, alerts: &mut Vec<Alert>) -> LeakAction {
         let action = case.terms.actions.at(sign.flag());
-        alerts.extend(self.raise_at(case.at, sign, action, case.now));
+        alerts.extend(match whose {
+            Whose::Zone => self.raise_at(case.at, sign, action, case.now),
+            Whose::Agent => self.raise_over_all(case.at, sign, action, case.now),
+        });
         action
     }
 }

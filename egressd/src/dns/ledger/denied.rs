@@ -45,7 +45,7 @@ impl Denied {
     ) -> Option<(HostName, String)> {
         let zone = registered(asked)?;
         let prefix = asked.strip_suffix(zone.as_str())?.trim_end_matches('.').to_owned();
-        let at = self.row(zone);
+        let at = self.row(zone, now);
         let row = self.rows.get_mut(at)?;
         let sign = row.note(&prefix, kind, fingerprint, now)?;
         if row.flagged.is_some_and(|flagged| seconds(now).saturating_sub(flagged) < HOUR) {
@@ -80,18 +80,18 @@ impl Denied {
         rows
     }
 
-    fn row(&mut self, zone: HostName) -> usize {
+    fn row(&mut self, zone: HostName, now: Moment) -> usize {
         if let Some(at) = self.rows.iter().position(|row| row.zone == zone) {
             return at;
         }
         if self.rows.len() < MAX_DENIED {
             self.rows.reserve_exact(MAX_DENIED - self.rows.len());
-            self.rows.push(Row::new(zone, 0));
+            self.rows.push(Row::new(zone, 0, now));
             return self.rows.len() - 1;
         }
         let fewest = self.rows.iter().enumerate().min_by_key(|(_, row)| row.names);
         let (at, names) = fewest.map_or((0, 0), |(at, row)| (at, row.names));
-        self.rows[at] = Row::new(zone, names);
+        self.rows[at] = Row::new(zone, names, now);
         at
     }
 
@@ -103,8 +103,8 @@ impl Denied {
 }
 
 impl Row {
-    fn new(zone: HostName, names: u64) -> Self {
-        Self { zone, names, kinds: 0, random: 0, last_random: 0, since: 0, flagged: None }
+    fn new(zone: HostName, names: u64, now: Moment) -> Self {
+        Self { zone, names, kinds: 0, random: 0, last_random: 0, since: seconds(now), flagged: None }
     }
 
     fn note(&mut self, prefix: &str, kind: u16, fingerprint: u64, now: Moment) -> Option<String> {

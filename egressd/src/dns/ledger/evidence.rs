@@ -13,6 +13,8 @@ pub struct Evidence {
     pub capacity: u32,
     pub looked_up: u8,
     pub connected: u8,
+    /// Of all zones together.
+    pub is_over_all: bool,
 }
 
 /// What was seen. One variant a flag, but for what each flag of denied names can be.
@@ -20,12 +22,11 @@ pub struct Evidence {
 pub enum Sign {
     Unusual { what: Short, name: Short },
     LongName { bits: u32, name: Short },
-    EncodedNames { names: u32, seconds: u32, label: Short, per_character: u32 },
+    EncodedNames { names: u32, bits: u32, seconds: u32, label: Short, per_character: u32 },
     ManyNames { names: u32 },
     ManyNamesADay { names: u32 },
     AbsentNames { names: u32, seconds: u32, name: Short },
     HalfSpent { used: u32 },
-    AgentHalfSpent,
     BothSpent { other: Short },
     NeverConnected,
     SlowDrip { names: u32, bits: u32, label: Short, per_character: u32 },
@@ -42,7 +43,7 @@ impl Sign {
             Self::ManyNames { .. } => LeakFlag::ManyNames,
             Self::ManyNamesADay { .. } => LeakFlag::ManyNamesADay,
             Self::AbsentNames { .. } => LeakFlag::AbsentNames,
-            Self::HalfSpent { .. } | Self::AgentHalfSpent | Self::BothSpent { .. } => LeakFlag::HalfSpent,
+            Self::HalfSpent { .. } | Self::BothSpent { .. } => LeakFlag::HalfSpent,
             Self::NeverConnected => LeakFlag::NeverConnected,
             Self::SlowDrip { .. } => LeakFlag::SlowDrip,
             Self::Secret { .. } => LeakFlag::Secret,
@@ -54,9 +55,10 @@ impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; {} of {} bits used", self.sign, self.used, self.capacity)?;
         match self.looked_up {
-            0 => Ok(()),
-            looked_up => write!(f, "; {} of {looked_up} names connected", self.connected),
+            0 => {}
+            looked_up => write!(f, "; {} of {looked_up} names connected", self.connected)?,
         }
+        f.write_str(if self.is_over_all { "; over all zones" } else { "" })
     }
 }
 
@@ -65,9 +67,9 @@ impl fmt::Display for Sign {
         match self {
             Self::Unusual { what, name } => write!(f, "{what} was asked for at `{name}`"),
             Self::LongName { bits, name } => write!(f, "one name costs {bits} bits (`{name}`)"),
-            Self::EncodedNames { names, seconds, label, per_character } => write!(
+            Self::EncodedNames { names, bits, seconds, label, per_character } => write!(
                 f,
-                "{names} new encoded-looking labels in {} (e.g. `{label}`, {} bits/char)",
+                "{names} new encoded-looking labels in {}, {bits} bits of them (e.g. `{label}`, {} bits/char)",
                 Span(*seconds),
                 Tenths(*per_character)
             ),
@@ -77,7 +79,6 @@ impl fmt::Display for Sign {
                 write!(f, "{names} names in {} do not exist (e.g. `{name}`)", Span(*seconds))
             }
             Self::HalfSpent { .. } => f.write_str("half of the budget is spent"),
-            Self::AgentHalfSpent => f.write_str("half of the agent's budget over all zones is spent"),
             Self::BothSpent { other } => write!(f, "this budget is spent, and that of `{other}` is too"),
             Self::NeverConnected => f.write_str("names are looked up and hardly one is connected to"),
             Self::SlowDrip { names, bits, label, per_character } => write!(

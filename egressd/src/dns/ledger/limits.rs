@@ -5,38 +5,72 @@
 
 use super::bucket::UNIT;
 
-/// E2: what the name alone may cost, in 1/256 bit.
-pub const LONG_NAME: u64 = 320 * UNIT;
+/// What raises the flags of one zone, or of an agent over all zones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// E3: new names in an hour that look encoded, and the bits that they may cost before there are as many.
+    pub encoded_names: usize,
+    pub encoded_bits: u32,
+    /// E4: new names in an hour.
+    pub names_an_hour: u32,
+    /// E5: new names in a day.
+    pub names_a_day: u32,
+    /// E6: names in an hour that do not exist.
+    pub absent_names: usize,
+    /// E9: new names in a day that look random, and the bits that they may cost before there are as many.
+    pub random_names: usize,
+    pub random_bits: u32,
+    /// Of an agent over all zones.
+    pub is_over_all: bool,
+}
 
-/// E3: new names in an hour that look encoded, and the bits that they may cost before there are as many.
-pub const ENCODED_NAMES: usize = 5;
-pub const ENCODED_BITS: u32 = 640;
-/// What makes a label look encoded: its characters, and what one costs by the trigrams, in 1/16 bit.
-pub const ENCODED_LENGTH: usize = 8;
-pub const ENCODED_COST: u32 = 7 * 16;
+impl Limits {
+    pub const ZONE: Self = Self {
+        encoded_names: 5,
+        encoded_bits: 320,
+        names_an_hour: 64,
+        names_a_day: 96,
+        absent_names: 4,
+        random_names: 24,
+        random_bits: 860,
+        is_over_all: false,
+    };
 
-/// E4: new names in an hour.
-pub const NAMES_AN_HOUR: u32 = 32;
+    /// For what is spread thinly over many zones. Twice as much, as the budget is, but for what fits into a
+    /// hundred octets.
+    pub const AGENT: Self = Self {
+        encoded_names: 10,
+        encoded_bits: 800,
+        names_an_hour: 128,
+        names_a_day: 192,
+        absent_names: 8,
+        random_names: 32,
+        random_bits: 860,
+        is_over_all: true,
+    };
+}
 
-/// E5: new names in a day.
-pub const NAMES_A_DAY: u32 = 96;
+/// E2: what the labels that look random may cost in one name, and the name as a whole, in 1/256 bit.
+pub const LONG_LABELS: u64 = 320 * UNIT;
+pub const LONG_NAME: u64 = 640 * UNIT;
 
-/// E6: names in an hour that do not exist.
-pub const ABSENT_NAMES: usize = 4;
-
-/// E8: names in an hour that were looked up, and the share of them, one in so many, that is followed by a
+/// E8: names in a day that were looked up, and the share of them, one in so many, that is followed by a
 /// connection at least.
 pub const LOOKED_UP: usize = 8;
 pub const CONNECTED_ONE_IN: usize = 5;
-/// Seconds that a connection has to follow.
-pub const CONNECTS_WITHIN: u32 = 30;
+/// Of each zone, so many names in an hour are watched for the agent over all zones.
+pub const SPREAD: u32 = 2;
+/// Seconds that a connection has to follow within.
+pub const CONNECTS_WITHIN: u32 = 20;
 
-/// E9: new names in a day that look random, and the bits that they may cost before there are as many.
-pub const RANDOM_NAMES: usize = 12;
-pub const RANDOM_BITS: u32 = 860;
-/// What makes a label look random, as above.
+/// What makes a label look encoded, and what random: its characters, and what one costs by the trigrams, in
+/// 1/16 bit.
+pub const ENCODED_LENGTH: usize = 8;
+pub const ENCODED_COST: u32 = 7 * 16;
 pub const RANDOM_LENGTH: usize = 6;
 pub const RANDOM_COST: u32 = 7 * 16;
+/// The least characters of labels that look so only when they are joined.
+pub const JOINED_LENGTH: usize = 12;
 
 /// E11: what one denied name may cost, in 1/256 bit, and how many of them in an hour may look random or be
 /// different below one registered domain.

@@ -17,6 +17,7 @@ mod limits;
 mod memory;
 mod report;
 mod seen;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod trigrams;
@@ -25,10 +26,12 @@ mod window;
 use crate::policy::{HostName, LeakAction, LeakBudget, LeakFlag, LeakTerms, Moment, Reason, Wildcard};
 use account::Account;
 use book::Book;
-use bucket::{Bucket, Pace};
+use bucket::Bucket;
 use denied::Denied;
 use evidence::{Short, Sign};
+use limits::Limits;
 pub use report::{AccountLevel, AccountReport, DeniedReport, Level, Levels, Raised, Report};
+use standing::Standing;
 
 /// The ledger of one agent.
 #[derive(Debug)]
@@ -36,9 +39,8 @@ pub struct Ledger {
     key: Key,
     /// The latest moment that it was handed: a clock that goes back gives nothing back twice.
     clock: Moment,
-    /// Over all rules.
-    total: Bucket,
-    total_told: Option<Moment>,
+    /// Over all zones.
+    agent: Standing,
     accounts: Book,
     denied: Denied,
     is_quarantined: bool,
@@ -82,11 +84,11 @@ impl Ledger {
     #[must_use]
     pub fn restore(levels: Levels, key: Key, now: Moment) -> Self {
         let Levels { total, quarantined, accounts } = levels;
+        let bucket = Bucket::filled(total, LeakBudget::AGENT, now);
         Self {
             key,
             clock: now,
-            total: Bucket::filled(total, LeakBudget::AGENT, now),
-            total_told: None,
+            agent: Standing::new(&Limits::AGENT, bucket, now),
             accounts: Book::restore(accounts, now),
             denied: Denied::default(),
             is_quarantined: quarantined,
@@ -103,9 +105,8 @@ impl Ledger {
     /// What has to be kept over a restart.
     #[must_use]
     pub fn levels(&self) -> Levels {
-        let pace = Pace { budget: self.total.budget(), slow_until: Moment::default() };
         Levels {
-            total: self.total.level_at(pace, self.clock),
+            total: self.agent.last_level(self.clock),
             quarantined: self.is_quarantined,
             accounts: self.accounts.iter().map(|account| account.to_level(self.clock)).collect(),
         }
@@ -118,31 +119,40 @@ impl Ledger {
         wildcard: &Wildcard,
         name: &HostName,
         now: Moment,
-    ) -> Option<Alert> {
+    ) -> Vec<Alert> {
         let now = self.advance(now);
-        let fingerprint = cost::fingerprint(self.key, name.as_str());
-        let at = self.accounts.open(&wildcard.zone, wildcard.budget, now);
-        let sign = self.accounts.at(at).absent(wildcard.prefix(name), fingerprint, now)?;
-        self.raise_at(at, sign, terms.actions.at(sign.flag()), now)
+        let (fingerprint, prefix) = (cost::fingerprint(self.key, name.as_str()), wildcard.prefix(name));
+        let action = terms.actions.at(LeakFlag::AbsentNames);
+        let at = self.open(wildcard, now);
+        let of_zone = self.accounts.at(at).standing.absent(prefix, fingerprint, now);
+        let of_agent = self.agent.absent(prefix, fingerprint, now);
+        let of_zone = of_zone.and_then(|sign| self.raise_at(at, sign, action, now));
+        let of_agent = of_agent.and_then(|sign| self.raise_over_all(at, sign, action, now));
+        of_zone.into_iter().chain(of_agent).collect()
     }
 
     /// Notes that the agent connected to `name`.
     pub fn connected(&mut self, name: &HostName, now: Moment) {
         let now = self.advance(now);
         let fingerprint = cost::fingerprint(self.key, name.as_str());
-        self.accounts.iter_mut().for_each(|account| account.connected(fingerprint, now));
+        self.agent.connected(fingerprint, now);
+        self.accounts.iter_mut().for_each(|account| account.standing.connected(fingerprint, now));
     }
 
     /// Stops waiting for connections that did not follow. To be called every few seconds.
     pub fn settle(&mut self, terms: &LeakTerms, now: Moment) -> Vec<Alert> {
         let now = self.advance(now);
         let action = terms.actions.at(LeakFlag::NeverConnected);
-        (0..self.accounts.len())
-            .filter_map(|at| {
-                let sign = self.accounts.at(at).settle(now)?;
-                self.raise_at(at, sign, action, now)
-            })
-            .collect()
+        let mut alerts = Vec::new();
+        for at in 0..self.accounts.len() {
+            let sign = self.accounts.at(at).standing.settle(now);
+            alerts.extend(sign.and_then(|sign| self.raise_at(at, sign, action, now)));
+        }
+        let last = self.accounts.last_used();
+        if let Some((at, sign)) = last.zip(self.agent.settle(now)) {
+            alerts.extend(self.raise_over_all(at, sign, action, now));
+        }
+        alerts
     }
 
     /// Notes that something was asked for at `name` that no client needs, and says what. It has been refused.
@@ -153,28 +163,31 @@ impl Ledger {
         name: &HostName,
         what: &str,
         now: Moment,
-    ) -> Option<Alert> {
+    ) -> Vec<Alert> {
         let now = self.advance(now);
-        let at = self.accounts.open(&wildcard.zone, wildcard.budget, now);
+        let at = self.open(wildcard, now);
         self.accounts.at(at).refuse();
         let sign = Sign::Unusual { what: Short::new(what), name: Short::new(wildcard.prefix(name)) };
         // To refuse it is to refuse the query, which is all there is: its zone learnt nothing.
-        match terms.actions.at(sign.flag()) {
+        let alert = match terms.actions.at(sign.flag()) {
             LeakAction::Refuse => self.tell(at, sign, LeakAction::Refuse, now),
             action => self.raise_at(at, sign, action, now),
-        }
+        };
+        Vec::from_iter(alert)
     }
 
     /// Notes that `asked`, a name in any spelling, was denied.
-    pub fn denied(&mut self, terms: &LeakTerms, asked: &str, kind: u16, now: Moment) -> Option<Alert> {
+    pub fn denied(&mut self, terms: &LeakTerms, asked: &str, kind: u16, now: Moment) -> Vec<Alert> {
         let now = self.advance(now);
         let asked = asked.to_ascii_lowercase();
         let fingerprint = cost::fingerprint(self.key, &asked);
-        let (zone, evidence) = self.denied.note(&asked, kind, fingerprint, now)?;
+        let Some((zone, evidence)) = self.denied.note(&asked, kind, fingerprint, now) else {
+            return Vec::new();
+        };
         let flag = LeakFlag::DeniedTunnel;
         let action = terms.actions.at(flag);
         self.is_quarantined |= action >= LeakAction::Quarantine;
-        Some(Alert { flag, action, zone, evidence })
+        vec![Alert { flag, action, zone, evidence }]
     }
 
     /// Lifts what is held against names below `zone`, or, without one, against all, and the quarantine.
@@ -188,6 +201,7 @@ impl Ledger {
                 self.spent = None;
             }
         }
+        self.agent.approve();
         self.denied.approve(zone);
     }
 
@@ -199,7 +213,7 @@ impl Ledger {
             self.accounts.iter().map(|account| account.report(now)).collect();
         accounts.sort_by(|a, b| a.zone.cmp(&b.zone));
         Report {
-            total: self.total.report(Moment::default(), now),
+            total: self.agent.report(now),
             quarantined: self.is_quarantined,
             accounts,
             denied: self.denied.report(),
@@ -211,10 +225,14 @@ impl Ledger {
         self.clock
     }
 
-    /// Puts `action` in force, and says so if it was not said in the last hour.
+    fn open(&mut self, wildcard: &Wildcard, now: Moment) -> usize {
+        self.accounts.open(&wildcard.zone, wildcard.budget, &self.agent, now)
+    }
+
+    /// Puts `action` in force at one zone, and says so if it was not said in the last hour.
     fn raise_at(&mut self, at: usize, sign: Sign, action: LeakAction, now: Moment) -> Option<Alert> {
         self.is_quarantined |= action >= LeakAction::Quarantine;
-        self.accounts.at(at).hold(action, now);
+        self.accounts.at(at).standing.hold(action, now);
         self.tell(at, sign, action, now)
     }
 
@@ -222,5 +240,16 @@ impl Ledger {
         let account = self.accounts.at(at);
         let evidence = account.tell(sign, action, now)?.to_string();
         Some(Alert { flag: sign.flag(), action, zone: account.zone.clone(), evidence })
+    }
+
+    /// The same at all zones, those that are still to come included.
+    fn raise_over_all(&mut self, at: usize, sign: Sign, action: LeakAction, now: Moment) -> Option<Alert> {
+        self.is_quarantined |= action >= LeakAction::Quarantine;
+        self.agent.hold(action, now);
+        self.accounts.iter_mut().for_each(|account| account.standing.hold(action, now));
+        let evidence = self.agent.tell(sign, now)?;
+        let account = self.accounts.at(at);
+        account.keep(evidence, action, now);
+        Some(Alert { flag: sign.flag(), action, zone: account.zone.clone(), evidence: evidence.to_string() })
     }
 }

@@ -9,16 +9,14 @@ pub struct Recent<const N: usize> {
     /// Its second, from 1: zero is none.
     at: [u32; N],
     figure: [u32; N],
-    next: u8,
 }
 
 impl<const N: usize> Recent<N> {
     /// Puts an event in the place of the oldest.
     pub fn push(&mut self, figure: u32, now: Moment) {
-        let at = usize::from(self.next);
-        self.at[at] = seconds(now).saturating_add(1);
-        self.figure[at] = figure;
-        self.next = u8::try_from((at + 1) % N).unwrap_or_default();
+        let oldest = (0..N).min_by_key(|index| self.at[*index]).unwrap_or_default();
+        self.at[oldest] = seconds(now).saturating_add(1);
+        self.figure[oldest] = figure;
     }
 
     /// The figures of the last `span` seconds, in no order.
@@ -44,7 +42,7 @@ impl<const N: usize> Recent<N> {
 
     /// Whether an event would push out no other.
     pub fn has_room(&self) -> bool {
-        self.at[usize::from(self.next)] == 0
+        self.at.contains(&0)
     }
 
     fn ages(&self, now: Moment) -> impl Iterator<Item = (usize, u32)> + '_ {
@@ -59,8 +57,7 @@ impl<const N: usize> Recent<N> {
 
 impl<const N: usize> Default for Recent<N> {
     fn default() -> Self {
-        const { assert!(N <= 255) };
-        Self { at: [0; N], figure: [0; N], next: 0 }
+        Self { at: [0; N], figure: [0; N] }
     }
 }
 

@@ -52,12 +52,12 @@ impl Subject {
         self.ledger.charge(&self.terms, &wildcard, &name(prefix, zone), self.now)
     }
 
-    fn absent(&mut self, prefix: &str) -> Option<Alert> {
+    fn absent(&mut self, prefix: &str) -> Vec<Alert> {
         let wildcard = wildcard("cdn.example", self.budget);
         self.ledger.absent(&self.terms, &wildcard, &name(prefix, "cdn.example"), self.now)
     }
 
-    fn unusual(&mut self, prefix: &str, what: &str) -> Option<Alert> {
+    fn unusual(&mut self, prefix: &str, what: &str) -> Vec<Alert> {
         let wildcard = wildcard("cdn.example", self.budget);
         self.ledger.unusual(&self.terms, &wildcard, &name(prefix, "cdn.example"), what, self.now)
     }
@@ -70,7 +70,7 @@ impl Subject {
         self.ledger.settle(&self.terms, self.now)
     }
 
-    fn denied(&mut self, asked: &str, kind: u16) -> Option<Alert> {
+    fn denied(&mut self, asked: &str, kind: u16) -> Vec<Alert> {
         self.ledger.denied(&self.terms, asked, kind, self.now)
     }
 
