@@ -5,7 +5,9 @@ use egressd::{
         Watch,
         ledger::{Alert, Ledger},
     },
-    policy::{Agent, AgentId, Grant, GrantError, GrantSink, Origin, OriginLookup, Process, Transport},
+    policy::{
+        Agent, AgentId, AgentName, Grant, GrantError, GrantSink, Origin, OriginLookup, Process, Transport,
+    },
 };
 use std::{future::Future, net::SocketAddr, pin::Pin, sync::Mutex};
 use tokio::sync::Semaphore;
@@ -77,7 +79,7 @@ impl Watch for Watcher {
         Ledger::new([1, 2])
     }
 
-    fn charged(&self, _: &Agent, _: &Ledger) {}
+    fn charged(&self, _: &AgentName, _: &Ledger) {}
 
     fn raised(&self, _: &Agent, alert: Alert) {
         self.alerts.lock().unwrap().push(alert);

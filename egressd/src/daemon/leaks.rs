@@ -80,9 +80,9 @@ impl dns::Watch for Leaks {
         }
     }
 
-    fn charged(&self, agent: &Agent, ledger: &Ledger) {
-        if let Err(error) = self.write(agent.name(), &Kept::of(&ledger.levels())) {
-            tracing::error!(agent = %agent.name(), %error, "ledger is not remembered");
+    fn charged(&self, agent: &AgentName, ledger: &Ledger) {
+        if let Err(error) = self.write(agent, &Kept::of(&ledger.levels())) {
+            tracing::error!(%agent, %error, "ledger is not remembered");
         }
     }
 
@@ -100,7 +100,7 @@ impl dns::Watch for Leaks {
 
     fn quarantine(&self, agent: &Agent, ledger: &Ledger) {
         agent.quarantine(true);
-        self.charged(agent, ledger);
+        self.charged(agent.name(), ledger);
         if let Err(error) = self.quarantined.try_send(agent.id()) {
             tracing::error!(agent = %agent.name(), %error, "flows of wildcards are not cut");
         }
@@ -206,7 +206,7 @@ impl Daemon {
         let running = self.agents.all().into_iter().find(|running| named(running)).ok_or_else(unknown)?;
         self.names.with_ledger(&running.agent, |ledger, _| {
             ledger.approve(zone);
-            dns::Watch::charged(&*self.leaks, &running.agent, ledger);
+            dns::Watch::charged(&*self.leaks, running.agent.name(), ledger);
             running.agent.quarantine(ledger.is_quarantined());
         });
         tokio::task::block_in_place(|| self.apply(&running))

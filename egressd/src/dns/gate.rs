@@ -270,8 +270,7 @@ impl Gate {
         let Some(wildcard) = leave.wildcard() else {
             return Ok(self.pinned.find(agent.id(), name, types));
         };
-        let note = |ledger: &Ledger| self.watch.charged(agent, ledger);
-        match self.lookups(agent).find(policy.leaks(), wildcard, name, types, note) {
+        match self.lookups(agent).find(&policy, wildcard, name, types) {
             Ok((warm, alerts)) => {
                 self.raise(agent, alerts);
                 Ok(warm)
@@ -322,8 +321,8 @@ impl Gate {
 
     fn lookups(&self, agent: &Agent) -> Arc<Lookups> {
         let new = || {
-            let ledger = self.watch.open(agent);
-            Arc::new(Lookups::new(agent.id(), self.hearth.clone(), Arc::clone(&self.grid), ledger))
+            let (grid, watch) = (Arc::clone(&self.grid), Arc::clone(&self.watch));
+            Arc::new(Lookups::new(agent, self.hearth.clone(), grid, watch))
         };
         Arc::clone(self.kept().entry(agent.id()).or_insert_with(new))
     }

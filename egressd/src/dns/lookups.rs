@@ -8,13 +8,16 @@ use super::{
     grid::Grid,
     ledger::{Alert, Ledger},
     warm::{Hearth, Warm},
+    watch::Watch,
 };
-use crate::policy::{AgentId, HostName, LeakTerms, Moment, Reason, RecordType, Wildcard};
+use crate::policy::{
+    Agent, AgentId, AgentName, HostName, LeakTerms, Moment, Policy, Reason, RecordType, Wildcard,
+};
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -28,13 +31,15 @@ pub const MAX_IN_FLIGHT: usize = 256;
 /// [`super::chain::MAX_RECORDS`] lets it be.
 pub const MAX_KEPT: usize = 1024;
 
-/// For how long after its last use a name is kept warm. Its end is what a zone can see of an agent, and
-/// is charged when the name is used again.
-pub const KEEP: Duration = Duration::from_secs(3600);
+/// The period for which a name is kept warm, from the moment when it was charged. At its end it is kept for
+/// another if it was used meanwhile, which is charged too: when within a period it was used does not show.
+pub const PERIOD: Duration = Duration::from_secs(3600);
 
 /// What is kept of one agent.
 pub struct Lookups {
     agent: AgentId,
+    name: AgentName,
+    watch: Arc<dyn Watch>,
     hearth: Hearth,
     grid: Arc<Grid>,
     quota: Arc<Semaphore>,
@@ -49,10 +54,17 @@ struct Books {
 
 struct Slot {
     warm: Arc<Warm>,
-    /// A [`Moment`].
-    last_used: Arc<AtomicU64>,
+    usage: Arc<Usage>,
     /// That the name does not exist was told to the ledger.
     is_absent: bool,
+}
+
+/// When a name was used.
+struct Usage {
+    /// A [`Moment`].
+    last: AtomicU64,
+    /// That it was, in this period.
+    in_period: AtomicBool,
 }
 
 /// A name that may not leave.
@@ -63,10 +75,11 @@ pub struct Refused {
 
 impl Lookups {
     #[must_use]
-    pub fn new(agent: AgentId, hearth: Hearth, grid: Arc<Grid>, ledger: Ledger) -> Self {
+    pub fn new(agent: &Agent, hearth: Hearth, grid: Arc<Grid>, watch: Arc<dyn Watch>) -> Self {
         let hearth = Hearth { turns: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), ..hearth };
-        let books = Mutex::new(Books { ledger, slots: HashMap::new() });
-        Self { agent, hearth, grid, quota: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), books }
+        let books = Mutex::new(Books { ledger: watch.open(agent), slots: HashMap::new() });
+        let (agent, name) = (agent.id(), agent.name().clone());
+        Self { agent, name, watch, hearth, grid, quota: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), books }
     }
 
     /// Leave to start a lookup, to be held until its answer is sent. None beyond
@@ -76,42 +89,45 @@ impl Lookups {
         Arc::clone(&self.quota).try_acquire_owned().ok()
     }
 
-    /// The name, which is used from this moment on. Where it has to leave, it is charged before, and
-    /// `note` hears of that.
+    /// The name, which is used from this moment on. Where it has to leave, it is charged before, which is
+    /// remembered.
     ///
     /// # Errors
     /// The ledger refuses.
     pub fn find(
-        &self,
-        terms: &LeakTerms,
+        self: &Arc<Self>,
+        policy: &Arc<Policy>,
         wildcard: &Wildcard,
         name: &HostName,
         types: Vec<RecordType>,
-        note: impl FnOnce(&Ledger),
     ) -> Result<(Arc<Warm>, Vec<Alert>), Refused> {
         let now = (self.hearth.clock)();
         let mut books = self.books();
         let Books { ledger, slots } = &mut *books;
         if let Some(slot) = slots.get(name).filter(|slot| slot.warm.is_kept() && !ledger.is_quarantined()) {
-            slot.last_used.store(now.0, Ordering::Relaxed);
+            slot.usage.note(now);
             return Ok((Arc::clone(&slot.warm), Vec::new()));
         }
-        let charge = ledger.charge(terms, wildcard, name, now);
-        note(ledger);
+        let charge = ledger.charge(policy.leaks(), wildcard, name, now);
+        self.watch.charged(&self.name, ledger);
         if let Err(reason) = charge.verdict {
             return Err(Refused { reason, alerts: charge.alerts });
         }
         if slots.len() >= MAX_KEPT {
             make_room(slots);
         }
-        let slot = self.kindle(name, types, now);
-        let warm = Arc::clone(&slot.warm);
-        slots.insert(name.clone(), slot);
+        let usage = Arc::new(Usage { last: AtomicU64::new(now.0), in_period: AtomicBool::new(false) });
+        let lease =
+            Lease { policy: Arc::clone(policy), wildcard: wildcard.clone(), usage: Arc::clone(&usage) };
+        let leave = Arc::clone(&self.grid).tick(self.agent, name.clone());
+        let is_wanted = lease.held(Arc::downgrade(self), now.after(PERIOD));
+        let warm = Arc::new(Warm::new(self.hearth.clone(), name.clone(), types, leave, is_wanted));
+        slots.insert(name.clone(), Slot { warm: Arc::clone(&warm), usage, is_absent: false });
         Ok((warm, charge.alerts))
     }
 
     /// Notes that `name` turned out not to exist.
-    pub fn absent(&self, terms: &LeakTerms, wildcard: &Wildcard, name: &HostName) -> Option<Alert> {
+    pub fn absent(&self, terms: &LeakTerms, wildcard: &Wildcard, name: &HostName) -> Vec<Alert> {
         let mut books = self.books();
         let Books { ledger, slots } = &mut *books;
         match slots.get_mut(name) {
@@ -119,7 +135,7 @@ impl Lookups {
                 slot.is_absent = true;
                 ledger.absent(terms, wildcard, name, (self.hearth.clock)())
             }
-            Some(_) | None => None,
+            Some(_) | None => Vec::new(),
         }
     }
 
@@ -128,18 +144,46 @@ impl Lookups {
         act(&mut self.books().ledger, (self.hearth.clock)())
     }
 
-    fn kindle(&self, name: &HostName, types: Vec<RecordType>, now: Moment) -> Slot {
-        let last_used = Arc::new(AtomicU64::new(now.0));
-        let used = Arc::clone(&last_used);
-        let is_wanted = move |now: Moment| now.since(Moment(used.load(Ordering::Relaxed))) < KEEP;
-        let leave = Arc::clone(&self.grid).tick(self.agent, name.clone());
-        let warm = Arc::new(Warm::new(self.hearth.clone(), name.clone(), types, leave, is_wanted));
-        Slot { warm, last_used, is_absent: false }
+    /// Whether a name is kept warm for another period.
+    fn renew(&self, policy: &Policy, wildcard: &Wildcard) -> bool {
+        let mut books = self.books();
+        let is_renewed = books.ledger.renew(policy.leaks(), wildcard, (self.hearth.clock)());
+        self.watch.charged(&self.name, &books.ledger);
+        is_renewed
     }
 
     // A name is charged before its slot is there: a panic in between costs the agent, not us.
     fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Usage {
+    fn note(&self, now: Moment) {
+        self.last.store(now.0, Ordering::Relaxed);
+        self.in_period.store(true, Ordering::Relaxed);
+    }
+}
+
+/// On what terms a name is kept warm.
+struct Lease {
+    policy: Arc<Policy>,
+    wildcard: Wildcard,
+    usage: Arc<Usage>,
+}
+
+impl Lease {
+    /// Whether the name is still to be kept, at whatever moment that is asked; `end` is that of the first
+    /// period. Not the asker decides when: answers run out when they do.
+    fn held(self, lookups: Weak<Lookups>, mut end: Moment) -> impl FnMut(Moment) -> bool + Send + 'static {
+        move |now| {
+            if now < end {
+                return true;
+            }
+            end = end.after(PERIOD).max(now);
+            let was_used = self.usage.in_period.swap(false, Ordering::Relaxed);
+            was_used && lookups.upgrade().is_some_and(|lookups| lookups.renew(&self.policy, &self.wildcard))
+        }
     }
 }
 
@@ -149,7 +193,7 @@ fn make_room(slots: &mut HashMap<HostName, Slot>) {
     if slots.len() < MAX_KEPT {
         return;
     }
-    let oldest = slots.iter().min_by_key(|(_, slot)| slot.last_used.load(Ordering::Relaxed));
+    let oldest = slots.iter().min_by_key(|(_, slot)| slot.usage.last.load(Ordering::Relaxed));
     if let Some(name) = oldest.map(|(name, _)| name.clone()) {
         slots.remove(&name);
     }

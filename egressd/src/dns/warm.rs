@@ -61,7 +61,7 @@ impl Warm {
         name: HostName,
         types: Vec<RecordType>,
         leave: impl Future<Output = ()> + Send + 'static,
-        is_wanted: impl Fn(Moment) -> bool + Send + 'static,
+        mut is_wanted: impl FnMut(Moment) -> bool + Send + 'static,
     ) -> Self {
         let (sender, round) = watch::channel(None);
         let late = Arc::new(Notify::new());

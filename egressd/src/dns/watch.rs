@@ -1,7 +1,7 @@
 //! Who hears of what names let out, and remembers it beyond this process.
 
 use super::ledger::{Alert, Ledger};
-use crate::policy::Agent;
+use crate::policy::{Agent, AgentName};
 
 /// What the resolver tells of its ledgers. Implemented by the daemon.
 pub trait Watch: Send + Sync {
@@ -9,8 +9,9 @@ pub trait Watch: Send + Sync {
     /// remembered cannot be read, one that is full.
     fn open(&self, agent: &Agent) -> Ledger;
 
-    /// Remembers `ledger`, which has just been charged. What it was charged for leaves only after this.
-    fn charged(&self, agent: &Agent, ledger: &Ledger);
+    /// Remembers `ledger` of `agent`, which has just been charged. What it was charged for leaves only after
+    /// this.
+    fn charged(&self, agent: &AgentName, ledger: &Ledger);
 
     /// Hears of a flag.
     fn raised(&self, agent: &Agent, alert: Alert);
