@@ -165,7 +165,7 @@ fn leaks_shows_each_ledger_as_a_bar_and_what_to_do_next() {
 const LEAKS: &str = "\
 build  QUARANTINED: only names that rules spell out are looked up
   cdn.example     [#####-----]  4096 of 8192 bits   1024/h back  5 names this hour, 40 today  \
-FROZEN to 36 known names, 3 refused
+FROZEN to 36 names seen before, 3 refused
     E3 encoded-names at WHEN, freeze: Five names in an hour look encoded.
       5 names in 41 s, such as `nbswy3dp`\\u{1b}[2J
   s3.example.com  [#---------]  101 of 8192 bits    1024/h back  0 names this hour, 1 today

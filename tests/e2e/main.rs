@@ -38,6 +38,7 @@ mod host;
 mod inbound;
 mod keys;
 mod launch;
+mod leaks;
 mod lsm;
 mod names;
 mod options;

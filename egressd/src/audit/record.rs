@@ -16,7 +16,6 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// One line of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-#[expect(clippy::large_enum_variant, reason = "nearly every line is a record")]
 pub enum Line {
     Record(Record),
     Gap(Gap),

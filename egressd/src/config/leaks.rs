@@ -117,8 +117,8 @@ fn named(
     if held.iter().any(|(held, _)| held == text) {
         return Err(document.error(name.referenced, format!("`{text}` is the name of a secret already")));
     }
-    if held.len() >= MAX_SECRETS {
-        let title = format!("at most {MAX_SECRETS} secrets and honeytokens are looked for");
+    if held.len() >= Secrets::MAX {
+        let title = format!("at most {} secrets and honeytokens are looked for", Secrets::MAX);
         return Err(document.error(name.referenced, title));
     }
     Ok((text.clone(), octets))
@@ -136,7 +136,7 @@ fn from_file(
             .label("this policy was handed in as a text")
             .help("put the policy into the daemon's `policy_dir`, or plant a honeytoken with a `value`"));
     };
-    let read = read_octets(&folder.join(&file.value), MAX_SECRET as u64 + NEWLINE);
+    let read = read_octets(&folder.join(&file.value), Secrets::MAX_LENGTH as u64 + NEWLINE);
     let mut octets = match read {
         Ok(octets) => octets,
         Err(ReadError::TooLarge(..)) => return Err(too_long(document, file, name)),
@@ -162,10 +162,14 @@ fn checked(
     octets: Vec<u8>,
 ) -> Result<Vec<u8>, Diagnostic> {
     match octets.len() {
-        0..MIN_SECRET => Err(document
-            .error(place.referenced, format!("secret `{name}` is too short"))
-            .label(format!("it has {} bytes; fewer than {MIN_SECRET} are found by accident", octets.len()))),
-        MIN_SECRET..=MAX_SECRET => Ok(octets),
+        0..Secrets::MIN_LENGTH => {
+            Err(document.error(place.referenced, format!("secret `{name}` is too short")).label(format!(
+                "it has {} bytes; fewer than {} are found by accident",
+                octets.len(),
+                Secrets::MIN_LENGTH
+            )))
+        }
+        Secrets::MIN_LENGTH..=Secrets::MAX_LENGTH => Ok(octets),
         _ => Err(too_long(document, place, name)),
     }
 }
@@ -173,17 +177,11 @@ fn checked(
 fn too_long(document: &Document, place: &Spanned<String>, name: &str) -> Diagnostic {
     document
         .error(place.referenced, format!("secret `{name}` is too long"))
-        .label(format!("at most {MAX_SECRET} bytes are looked for"))
+        .label(format!("at most {} bytes are looked for", Secrets::MAX_LENGTH))
         .help("name a file that holds the secret and nothing else")
 }
 
-/// Bytes of a secret at the least: as many in a row as are no accident in a name.
-const MIN_SECRET: usize = 8;
-/// Bytes of a secret at the most: an RSA key of 4,096 bits in PEM has 3,300.
-const MAX_SECRET: usize = 4096;
 /// Octets of the name of a secret at the most: it is shown in a line.
 const MAX_NAME: usize = 48;
-/// Secrets of one agent at the most: each is looked for in every name.
-const MAX_SECRETS: usize = 64;
 /// Octets of the longest end of a line, which is no part of a secret.
 const NEWLINE: u64 = 2;

@@ -85,6 +85,7 @@ impl control::Daemon for Answers {
         Box::pin(finish(async move {
             let zone = request.zone.as_deref().map(HostName::parse).transpose();
             let zone = zone.map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
+            daemon.has_ledger_of(&request.agent, zone.as_ref())?;
             daemon.approve(&request.agent, zone.as_ref()).await
         }))
     }
@@ -134,6 +135,15 @@ impl Daemon {
                 control::explain(&policy, name.as_str(), &asked)
             }
         })
+    }
+
+    /// Whether there is anything to approve: nobody is to think that a zone with a slip in it was.
+    fn has_ledger_of(&self, agent: &str, zone: Option<&HostName>) -> Result<(), Refusal> {
+        let Some(zone) = zone else { return Ok(()) };
+        let mut reports = self.leaks(Some(agent)).into_iter();
+        let is_kept = reports.any(|(_, report)| report.accounts.iter().any(|held| held.zone == *zone));
+        let message = || format!("no name below `{zone}` was looked up by an agent `{agent}`");
+        if is_kept { Ok(()) } else { Err(Refusal::new(RefusalKind::Unknown, message())) }
     }
 
     fn agent_status(&self, running: &Running) -> AgentStatus {

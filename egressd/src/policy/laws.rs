@@ -51,6 +51,8 @@ pub fn policy(bytes: &[u8]) {
         let is_named = is_in(if is_resolver { &exact } else { &allow });
         let is_allowed = is_named && !is_in(&deny);
         assert_eq!(policy.lookup(&name).is_ok(), is_allowed, "{name}");
+        let is_spelt_out = is_allowed && exact.iter().any(|pattern| pattern.matches(&name));
+        expansion(&policy, &name, is_spelt_out);
         for (port, protocol) in [(443, Protocol::Tls), (444, Protocol::Tls), (443, Protocol::Http)] {
             let flow = Flow { destination: Destination::Name(name.clone()), port, protocol, address: None };
             let permit = policy.decide(&flow, &Grants::default(), Moment::default());
@@ -60,6 +62,15 @@ pub fn policy(bytes: &[u8]) {
             let permit = policy.decide(&at, &Grants::default(), Moment::default());
             assert!(permit.is_err(), "nothing was granted: {at:?}");
         }
+    }
+}
+
+/// What a name is an expansion of stands in front of it, and is allowed.
+fn expansion(policy: &Policy, name: &HostName, is_spelt_out: bool) {
+    if let Some(of) = policy.expansion_of(name, &[]) {
+        let suffix = name.as_str().strip_prefix(of.as_str());
+        assert!(suffix.is_some_and(|suffix| suffix.len() > 1 && suffix.starts_with('.')), "{name}");
+        assert!(policy.lookup(&of).is_ok() && !is_spelt_out, "{name}");
     }
 }
 

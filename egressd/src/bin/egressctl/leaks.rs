@@ -107,7 +107,7 @@ fn print(out: &mut impl Write, colour: Colour, leaks: &AgentLeaks) -> io::Result
     for denied in &leaks.denied {
         let zone = sanitise(&denied.zone);
         let looks = if denied.flagged { colour.warned(": they look like a tunnel") } else { String::new() };
-        writeln!(out, "  denied, so that nothing left: {} names of {zone}{looks}", denied.names)?;
+        writeln!(out, "  denied, so that nothing left: {} of {zone}{looks}", names(denied.names))?;
     }
     print_advice(out, colour, leaks)
 }
@@ -142,7 +142,8 @@ fn print_advice(out: &mut impl Write, colour: Colour, leaks: &AgentLeaks) -> io:
 
 fn row(account: &ZoneLeaks, colour: Colour) -> [Cell; 6] {
     let ZoneLeaks { names_this_hour, names_today, .. } = account;
-    let names = Cell::plain(&format!("{names_this_hour} names this hour, {names_today} today"));
+    let this_hour = names(u64::from(*names_this_hour));
+    let names = Cell::plain(&format!("{this_hour} this hour, {names_today} today"));
     level_cells(&account.zone, account.level, colour, names, state(account, colour))
 }
 
@@ -163,15 +164,16 @@ fn level_cells(name: &str, level: LeakLevel, colour: Colour, names: Cell, state:
 }
 
 fn state(account: &ZoneLeaks, colour: Colour) -> Cell {
-    let refused = match account.refused {
-        0 => None,
-        1 => Some("1 refused".to_owned()),
-        more => Some(format!("{more} refused")),
-    };
-    let frozen = account.frozen.then(|| format!("FROZEN to {} known names", account.known_names));
+    let refused = (account.refused > 0).then(|| format!("{} refused", account.refused));
+    let known = names(u64::from(account.known_names));
+    let frozen = account.frozen.then(|| format!("FROZEN to {known} seen before"));
     let limited = account.rate_limited.then(|| "RATE LIMITED".to_owned());
     let words: Vec<String> = [frozen, limited, refused].into_iter().flatten().collect();
     Cell::painted(&words.join(", "), |text| colour.denied(text))
+}
+
+fn names(number: u64) -> String {
+    if number == 1 { "1 name".to_owned() } else { format!("{number} names") }
 }
 
 /// What is used up, as a bar: the first mark stands for anything at all, the last for all of it.
