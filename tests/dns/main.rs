@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod bounds;
+mod canonical;
+mod carried;
 mod denied;
 mod faults;
 mod granted;
 mod kernel;
 mod lab;
+mod program;
 mod records;
+mod signed;
 mod upstream;
 mod wire;
