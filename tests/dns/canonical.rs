@@ -55,9 +55,10 @@ async fn one_question(udp: &UdpSocket, name: &str) -> u16 {
 
 fn answer(query: &[u8]) -> Vec<u8> {
     let query = Message::from_vec(query).unwrap();
-    let data = match query.queries[0].query_type() {
-        RecordType::A => RData::A(A::new(9, 9, 9, 1)),
-        _ => RData::AAAA(AAAA::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 9)),
+    let data = if query.queries[0].query_type() == RecordType::A {
+        RData::A(A::new(9, 9, 9, 1))
+    } else {
+        RData::AAAA(AAAA::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 9))
     };
     let mut message = query.clone().into_response();
     message.answers = vec![Record::from_rdata(query.queries[0].name().clone(), 60, data)];

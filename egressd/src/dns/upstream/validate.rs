@@ -86,10 +86,8 @@ fn own_records(mut response: DnsResponse, question: &Query) -> Option<DnsRespons
 /// How many labels the name had that was signed: fewer than it has where a wildcard stands for it
 /// (RFC 4035, section 5.3.4).
 fn signed_labels(record: &Record) -> Option<u8> {
-    match &record.data {
-        RData::DNSSEC(DNSSECRData::RRSIG(signature)) => Some(signature.input().num_labels),
-        _ => None,
-    }
+    let RData::DNSSEC(DNSSECRData::RRSIG(signature)) = &record.data else { return None };
+    Some(signature.input().num_labels)
 }
 
 /// Whether it is proven that nothing exists between a wildcard below `labels` labels and `name`: a
