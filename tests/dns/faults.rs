@@ -190,7 +190,7 @@ async fn answers_over_one_connection_may_come_in_any_order_and_octet_by_octet() 
     let serve = async {
         let (mut stream, _) = tcp.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut queries = vec![read(&mut stream).await.unwrap(), read(&mut stream).await.unwrap()];
+        let mut queries = [read(&mut stream).await.unwrap(), read(&mut stream).await.unwrap()];
         queries.sort_by_key(|query| query.queries[0].name().clone());
         for (last, query) in [(2, &queries[1]), (1, &queries[0])] {
             let message = answer(query, last);

@@ -3,12 +3,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod bounds;
+mod canonical;
+mod carried;
 mod denied;
 mod faults;
 mod granted;
 mod kept;
 mod kernel;
 mod lab;
+mod program;
 mod records;
+mod signed;
 mod upstream;
 mod wire;

@@ -2,11 +2,11 @@
 
 use super::{
     answer::{Answer, MAX_UDP},
-    chain::{Chain, Found, MAX_LINKS, MAX_RECORDS, Step},
+    chain::{Chain, Found, FoundRecords, MAX_LINKS, MAX_OTHER_OCTETS, MAX_OTHER_RECORDS, MAX_RECORDS, Step},
     query::{self, Echo, Edns, Family, HEADER, Kind, Question},
     report::unreadable,
 };
-use crate::policy::{HostName, Transport};
+use crate::policy::{HostName, RecordType, Transport};
 use hickory_proto::{
     op::Message,
     rr::{DNSClass, Name},
@@ -39,8 +39,13 @@ pub fn query(message: &[u8]) {
 }
 
 /// Whatever an upstream sends, what is handed on stands in its answer section, under the names of
-/// the chain; a chain ends, and so do its addresses.
+/// the chain; a chain ends, and so do its addresses and records.
 pub fn answer(bytes: &[u8]) {
+    addresses(bytes);
+    records(bytes);
+}
+
+fn addresses(bytes: &[u8]) {
     let Some((first, bytes)) = bytes.split_first() else { return };
     let Ok(response) = Message::from_vec(bytes) else { return };
     let family = if first & 1 == 0 { Family::V4 } else { Family::V6 };
@@ -54,6 +59,39 @@ pub fn answer(bytes: &[u8]) {
         }
     }
     panic!("the chain of {response} does not end");
+}
+
+/// What is handed on is bounded, stands alone, and can be read again under the name that was asked
+/// for.
+fn records(bytes: &[u8]) {
+    let Some((first, bytes)) = bytes.split_first() else { return };
+    let Ok(response) = Message::from_vec(bytes) else { return };
+    let kind = RecordType::ALL[usize::from(*first) % RecordType::ALL.len()];
+    let asked = response.queries.first().map_or_else(Name::root, |query| query.name().clone());
+    let mut chain = Chain::of_records(asked, kind);
+    for _ in 0..=MAX_LINKS {
+        match chain.follow_records(&response) {
+            Ok(Step::Alias(_)) => {}
+            Ok(Step::Found(found)) => return stand_alone(found),
+            Err(_) => return,
+        }
+    }
+    panic!("the chain of {response} does not end");
+}
+
+fn stand_alone(found: FoundRecords) {
+    let FoundRecords::Records { kind, data, .. } = &found else { return };
+    assert!((1..=MAX_OTHER_RECORDS).contains(&data.len()));
+    assert!(data.iter().map(Vec::len).sum::<usize>() <= MAX_OTHER_OCTETS);
+    let (kind, count) = (kind.number(), data.len());
+    let question = [&b"\x02ok\x04test\0"[..], &kind.to_be_bytes(), &[0, 1]].concat();
+    let echo = Echo { id: 0, flags: 0, question, edns: None };
+    let bytes = Answer::from(found).write(&echo, Transport::Tcp);
+    // What the other reader wrote, it may still refuse to read.
+    if let Ok(parsed) = Message::from_vec(&bytes) {
+        assert_eq!(parsed.answers.len(), count);
+        assert!(parsed.answers.iter().all(|record| u16::from(record.record_type()) == kind));
+    }
 }
 
 /// The name that `message` asks for, if it can be read.

@@ -164,10 +164,13 @@ fn judge(response: &DnsResponse, question: &Query) -> Answer {
     if !matches!(&response.queries[..], [asked] if asks_the_same(asked, question)) {
         return Answer::Wrong("it answered another question".to_owned());
     }
-    match response.metadata.response_code {
-        ResponseCode::NoError | ResponseCode::NXDomain => Answer::Usable,
-        ResponseCode::ServFail => Answer::Unhelpful,
-        code => Answer::Wrong(format!("it answered {code}")),
+    let code = response.metadata.response_code;
+    if code == ResponseCode::NoError || code == ResponseCode::NXDomain {
+        Answer::Usable
+    } else if code == ResponseCode::ServFail {
+        Answer::Unhelpful
+    } else {
+        Answer::Wrong(format!("it answered {code}"))
     }
 }
 
