@@ -241,7 +241,10 @@ fn launch(lab: &Lab, programs: &Programs, policy: &Path, flags: &[&str]) -> Prog
     command.args(flags).arg("--policy").arg(policy);
     command.arg("--run-dir").arg(lab.folder().join("run"));
     command.arg("--audit-log").arg(lab.folder().join(AUDIT_LOG));
-    command.args(["--upstream", &places::DNS.v4.to_string(), "--instance", lab.name()]);
+    if !flags.contains(&"--upstream") {
+        command.args(["--upstream", &places::DNS.v4.to_string()]);
+    }
+    command.args(["--instance", lab.name()]);
     Program::start(command)
 }
 

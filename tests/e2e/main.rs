@@ -4,7 +4,9 @@
 //! knows how a trick is judged. `bypass` is the catalogue of ways out. The other files are
 //! scenarios, by subject.
 
+mod arrivals;
 mod attack;
+mod authority;
 mod bpf;
 mod dns_server;
 mod fence;
@@ -34,6 +36,7 @@ mod doctor;
 mod explicit_proxy;
 mod fetch;
 mod full_map;
+mod grants;
 mod host;
 mod inbound;
 mod keys;
@@ -67,6 +70,11 @@ fn fence_in(lab: lab::Lab, policy: &str) -> Fence {
 /// The same, with flags of the daemon's own.
 fn fence_with(policy: &str, flags: &'static [&'static str]) -> Fence {
     Fence::start_with(lab::Lab::new(), programs(), policy, flags)
+}
+
+/// Both.
+fn fence_in_with(lab: lab::Lab, policy: &str, flags: &'static [&'static str]) -> Fence {
+    Fence::start_with(lab, programs(), policy, flags)
 }
 
 /// Those of this build.

@@ -159,8 +159,11 @@ fn a_name_with_very_many_addresses_takes_a_bounded_share() {
 
 #[test]
 fn an_agent_that_fills_its_grants_is_denied_and_leaves_others_untouched() {
-    let fence =
-        fence(&policies::with(&["{host: '*.flood.test', private: true}", "{host: ok.test, private: true}"]));
+    let mut rules: Vec<_> =
+        (1..=100).map(|number| format!("{{host: {number}.flood.test, private: true}}")).collect();
+    rules.push("{host: ok.test, private: true}".to_owned());
+    let rules: Vec<_> = rules.iter().map(String::as_str).collect();
+    let fence = fence(&policies::with(&rules));
     // Sixty addresses each: 4,096 grants are full before the hundredth name.
     let flood = "dig +short +time=5 +tries=1 $(seq -f %g.flood.test 1 100) | grep -c ^10.99.2";
     let flooded = fence.agent("flooder").run(flood);

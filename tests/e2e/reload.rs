@@ -173,14 +173,14 @@ fn a_signal_reloads_as_the_command_does() {
     poll("the rule that was added", || (talker.tell("fetch https://alt.test/") == "ok").then_some(()));
 }
 
-fn reload(fence: &Fence, policy: &str) {
+pub fn reload(fence: &Fence, policy: &str) {
     let outcome = fence.reload(policy);
     assert!(outcome.succeeded(), "the policy should be taken: {outcome:#?}");
 }
 
 /// Fails unless the flow that the talker keeps is cut within a second; a trick that gets no
 /// answer takes two seconds to say so.
-fn cut(talker: &mut Talker, say: &str) {
+pub fn cut(talker: &mut Talker, say: &str) {
     let cut = poll_for(Duration::from_secs(1), || (talker.tell(say) != "ok").then_some(()));
     assert!(cut.is_some(), "the flow lives on without its rule");
 }

@@ -42,6 +42,12 @@ impl Talker {
         self.program.pid()
     }
 
+    /// Has it end, and waits for that.
+    pub fn end(mut self) {
+        self.program.close_stdin();
+        self.ends();
+    }
+
     /// Waits for its end.
     pub fn ends(&mut self) {
         program::poll("the end of the talker", || self.program.has_ended().then_some(()));

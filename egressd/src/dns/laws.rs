@@ -3,10 +3,15 @@
 use super::{
     answer::{Answer, MAX_UDP},
     chain::{Chain, Found, FoundRecords, MAX_LINKS, MAX_OTHER_OCTETS, MAX_OTHER_RECORDS, MAX_RECORDS, Step},
+    hot::{Basis, Hot, Kept},
     query::{self, Echo, Edns, Family, HEADER, Kind, Question},
     report::unreadable,
+    warm::TTL,
 };
-use crate::policy::{HostName, RecordType, Transport};
+use crate::{
+    audit::{Event, Gate, Recorder, Spoken},
+    policy::{AgentName, Denial, HostName, Moment, Reason, RecordType, Transport},
+};
 use hickory_proto::{
     op::Message,
     rr::{DNSClass, Name},
@@ -19,6 +24,7 @@ pub fn query(message: &[u8]) {
     match query::parse(message) {
         Ok(question) => {
             reads_alike(message, &question);
+            is_told_alike(message, &question.echo);
             stands_alone(message);
             let ttl = Duration::from_secs(u64::from(question.echo.id));
             let addresses =
@@ -30,6 +36,7 @@ pub fn query(message: &[u8]) {
             }
         }
         Err(bad) => {
+            is_told_nothing(message);
             let (_, answer) = unreadable(&bad);
             if let Some((answer, echo)) = answer.zip(bad.echo) {
                 can_be_sent(&answer, &echo);
@@ -122,6 +129,45 @@ fn reads_alike(message: &[u8], question: &Question) {
         };
         assert!(kind.contains(&u16::from(other.query_type())));
     }
+}
+
+/// What was answered once is told again as it would be answered.
+fn is_told_alike(message: &[u8], echo: &Echo) {
+    let ttl = Duration::from_secs(u64::from(echo.id).clamp(TTL.start().as_secs(), TTL.end().as_secs()));
+    let addresses = (0..=echo.id as u8).map(|last| IpAddr::from([198, 51, 100, last])).collect();
+    for answer in [Answer::NoData { ttl }, Answer::NoName { ttl }, Answer::Addresses { addresses, ttl }] {
+        if let Some(told) = told(&echo.question, answer.clone(), message) {
+            assert_eq!(told, answer.write(echo, Transport::Udp));
+        }
+    }
+}
+
+/// A message that is refused is not told what one with the same question was.
+fn is_told_nothing(message: &[u8]) {
+    let Some(body) = message.get(HEADER..) else { return };
+    let plain = |length: usize| [&[0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], &body[..length]].concat();
+    let mut root = 0;
+    while let Some(length @ 1..) = body.get(root).copied().map(usize::from) {
+        root += 1 + length;
+    }
+    if body.len() >= root + 5 && query::parse(&plain(root + 5)).is_ok() {
+        let answer = Answer::NoData { ttl: *TTL.start() };
+        assert_eq!(told(&body[..root + 5], answer, message), None);
+    }
+}
+
+/// What an agent is told from memory that asked `question` before, was given `answer`, and sends
+/// `message`.
+fn told(question: &[u8], answer: Answer, message: &[u8]) -> Option<Vec<u8>> {
+    let (recorder, _records) = Recorder::new(1);
+    let hot = Hot::new(1, &recorder, || Moment(0));
+    let denial = Denial::because(Reason::QueryMalformed);
+    let event = Event::denied(&AgentName::unknown(), Gate::Name, Spoken::Dns, &denial);
+    let basis = Basis { generation: 1, moment: Moment(0) };
+    hot.keep(Kept { question: question.to_vec(), answer, basis, event });
+    let mut out = [0; MAX_UDP as usize];
+    let length = hot.shard(0)?.answer(message, 1, Moment(0), &mut out)?;
+    Some(out[..length].to_vec())
 }
 
 fn stands_alone(message: &[u8]) {
