@@ -6,6 +6,7 @@ mod bounds;
 mod denied;
 mod faults;
 mod granted;
+mod hot;
 mod kept;
 mod kernel;
 mod lab;
