@@ -79,13 +79,13 @@ const CASES: &[Case] = &[
     Case {
         name: "5,000 a second, one thread",
         threads: 1,
-        load: &["--cpu", "1", "--rate", "5000"],
+        load: &["--cpu", "1", "--rate", "5000", "--sockets", "1"],
         metrics: &[("p50", "us"), ("p99", "us")],
     },
     Case {
         name: "50,000 a second, one thread",
         threads: 1,
-        load: &["--cpu", "1", "--rate", "50000"],
+        load: &["--cpu", "1", "--rate", "50000", "--sockets", "1"],
         metrics: &[("p50", "us"), ("p99", "us")],
     },
     Case {
@@ -107,7 +107,7 @@ impl Case {
                 command.args(&arguments[1..]);
                 command
             }
-            Place::Agent(fence) => fence.agent("bench").command(&arguments),
+            Place::Agent(fence, mode) => fence.agent("bench").with(mode).command(&arguments),
         });
         let took = time_on_processors(subject.pid) - before;
         for (metric, unit) in self.metrics {
@@ -128,7 +128,7 @@ struct Subject<'a> {
 
 enum Place<'a> {
     Host(&'a Lab),
-    Agent(&'a Fence),
+    Agent(&'a Fence, &'static [&'static str]),
 }
 
 /// All servers, on the same processors.
@@ -149,7 +149,7 @@ impl Stage {
         let fence = Fence::start(Lab::new(), programs(), POLICY);
         let peers = peers::start(fence.lab(), threads);
         let before = ports(&fence);
-        let idler = fence.agent("idle").spawn(&["sleep", "infinity"]);
+        let idler = fence.agent("idle").with(CGROUP).spawn(&["sleep", "infinity"]);
         let new = || ports(&fence).into_iter().find(|port| !before.contains(port));
         let port = program::poll("the resolver of an agent", new);
         sched_setaffinity(me, &all).expect("a thread may choose its processors");
@@ -165,12 +165,10 @@ impl Stage {
             place: Place::Host(lab),
         };
         let mut subjects: Vec<_> = self.peers.iter().map(peer).collect();
-        subjects.push(Subject {
-            name: "egressd",
-            server: SERVER,
-            pid: daemon,
-            place: Place::Agent(&self.fence),
-        });
+        for (name, mode) in [("egressd, agent in cgroup", CGROUP), ("egressd, sealed agent", SEALED)] {
+            let place = Place::Agent(&self.fence, mode);
+            subjects.push(Subject { name, server: SERVER, pid: daemon, place });
+        }
         subjects.push(Subject {
             name: "egressd, asked around its fence",
             server: self.idle,
@@ -229,6 +227,8 @@ fn number(outcome: &Value, what: &str) -> f64 {
 /// Any: an agent's port 53 is its own resolver.
 const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(crate::places::DNS.v4), 53);
 const NAME: &str = "ok.test";
+const CGROUP: &[&str] = &["--mode", "cgroup"];
+const SEALED: &[&str] = &["--mode", "sealed"];
 /// See `daemon/listeners.rs`.
 const NOBODY: &str = "4294967093";
 const POLICY: &str = "

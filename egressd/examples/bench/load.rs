@@ -3,7 +3,7 @@
 
 use clap::Parser;
 use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, ppoll},
+    poll::{PollFd, PollFlags, ppoll},
     sched::{CpuSet, sched_setaffinity},
     sys::{
         socket::{
@@ -203,11 +203,10 @@ impl Line<'_> {
                 } else {
                     next + every
                 };
-                continue;
             }
             let mut is_idle = true;
             for socket in &self.sockets {
-                while let Some((id, code, came_at)) = receive(socket) {
+                if let Some((id, code, came_at)) = receive(socket) {
                     is_idle = false;
                     self.tally.answered += 1;
                     self.tally.refused += u64::from(code != 0);

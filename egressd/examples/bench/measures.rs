@@ -47,12 +47,6 @@ impl Measures {
         fs::create_dir_all(folder)?;
         fs::write(folder.join(name).with_extension("json"), format!("{:#}\n", self.to_json()))
     }
-
-    /// The first subject of a case and metric is what the others are compared with.
-    fn first_of(&self, row: &Row) -> f64 {
-        let is_alike = |other: &&Row| (&other.case, other.metric) == (&row.case, row.metric);
-        self.rows.iter().find(is_alike).map_or(f64::NAN, |first| first.part(0.5))
-    }
 }
 
 impl Row {
@@ -74,16 +68,20 @@ impl Row {
 impl fmt::Display for Measures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.title)?;
-        let mut heading = (String::new(), "");
+        let mut headings: Vec<(&str, &str)> = Vec::new();
         for row in &self.rows {
-            if (heading.0.as_str(), heading.1) != (row.case.as_str(), row.metric) {
-                heading = (row.case.clone(), row.metric);
-                writeln!(f, "\n{}: {} ({})", row.case, row.metric, row.unit)?;
+            let heading = (row.case.as_str(), row.metric);
+            if headings.contains(&heading) {
+                continue;
             }
-            let (median, low, high) = (row.part(0.5), row.part(0.25), row.part(0.75));
-            let ratio = median / self.first_of(row);
-            let spread = format!("{low:.2} to {high:.2}");
-            writeln!(f, "  {:<32}{median:>12.2}{spread:>28}{ratio:>8.2}", row.subject)?;
+            headings.push(heading);
+            writeln!(f, "\n{}: {} ({})", row.case, row.metric, row.unit)?;
+            let first = row.part(0.5);
+            for row in self.rows.iter().filter(|row| (row.case.as_str(), row.metric) == heading) {
+                let (median, low, high) = (row.part(0.5), row.part(0.25), row.part(0.75));
+                let spread = format!("{low:.2} to {high:.2}");
+                writeln!(f, "  {:<32}{median:>12.2}{spread:>28}{:>8.2}", row.subject, median / first)?;
+            }
         }
         Ok(())
     }

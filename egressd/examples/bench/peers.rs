@@ -31,7 +31,7 @@ fn unbound(lab: &Lab, threads: usize) -> Peer {
     let text = format!(
         "server:\n  interface: {}@{}\n  num-threads: {threads}\n  so-reuseport: yes\n  do-daemonize: no\n  \
          chroot: \"\"\n  username: \"\"\n  pidfile: \"\"\n  use-syslog: no\n  verbosity: 0\n  \
-         module-config: \"iterator\"\n  do-not-query-localhost: no\n  access-control: 127.0.0.0/8 allow\n\
+         module-config: \"iterator\"\n  do-not-query-localhost: no\n  access-control: 127.0.0.0/8 allow\n  local-zone: \"test.\" nodefault\n\
          forward-zone:\n  name: \".\"\n  forward-addr: {}\nremote-control:\n  control-enable: no\n",
         address.ip(),
         address.port(),

@@ -231,11 +231,12 @@ mod tests {
     #[test]
     fn no_more_is_taken_than_there_is_room_for() {
         let (server, client, mut batch) = (bind("127.0.0.1:0"), bind("127.0.0.1:0"), Batch::new());
-        for _ in 0..MAX_MESSAGES + 8 {
-            client.send_to(&[7; MAX_QUERY + 1], server.local_addr().unwrap()).unwrap();
+        for number in 0..MAX_MESSAGES + 8 {
+            let message: &[u8] = if number == 2 { &[7; MAX_QUERY + 1] } else { b"ask" };
+            client.send_to(message, server.local_addr().unwrap()).unwrap();
         }
         assert_eq!(batch.receive(&server, 3).unwrap(), 3);
-        assert_eq!(batch.message(2).0, [7; HEADER]);
+        assert_eq!((batch.message(1).0, batch.message(2).0), (&b"ask"[..], &[7; HEADER][..]));
         assert_eq!(batch.receive(&server, usize::MAX).unwrap(), MAX_MESSAGES);
         assert_eq!(batch.receive(&server, usize::MAX).unwrap(), 5);
         assert_eq!(batch.receive(&server, 1).unwrap_err().kind(), io::ErrorKind::WouldBlock);
