@@ -6,7 +6,6 @@ use crate::{
     dns::{
         answer::{Answer, CD, OPT_LENGTH, RD, TRUNCATED, limit},
         query::{Echo, Edns, HEADER},
-        warm::TTL,
     },
     policy::{Moment, Transport},
 };

@@ -217,7 +217,7 @@ fn addresses(count: u8) -> Answer {
 fn with_ttl(mut answer: Answer, rest: Duration) -> Answer {
     match &mut answer {
         Answer::Addresses { ttl, .. } | Answer::NoData { ttl } | Answer::NoName { ttl } => *ttl = rest,
-        Answer::Error { .. } => {}
+        Answer::Records { .. } | Answer::Error { .. } => {}
     }
     answer
 }
