@@ -136,7 +136,9 @@ impl Line<'_> {
     fn as_fast_as_answered(&mut self) -> Tally {
         let window = (self.load.outstanding / self.sockets.len()).clamp(1, BATCH);
         let mut on_their_way = vec![0; self.sockets.len()];
-        let mut batch = Batch::new();
+        let (mut answers_in, mut queries_out) = (Batch::new(), Batch::new());
+        let is_numbered = self.load.name.contains("{}");
+        queries_out.write(|query| write_query(query, &self.load.name, 0));
         let start = Instant::now();
         let measured_from = Duration::from_secs_f64(self.load.warm_up);
         let end = measured_from + Duration::from_secs_f64(self.load.seconds);
@@ -148,7 +150,7 @@ impl Line<'_> {
             }
             let mut has_moved = false;
             for (index, on_their_way) in on_their_way.iter_mut().enumerate() {
-                let (answers, refused) = batch.receive(&self.sockets[index]);
+                let (answers, refused) = answers_in.receive(&self.sockets[index]);
                 *on_their_way -= answers.min(*on_their_way);
                 self.tally.answered += answers as u64;
                 self.tally.refused += refused as u64;
@@ -157,8 +159,15 @@ impl Line<'_> {
                 // In batches, for both sides' sake.
                 if missing * 2 > window {
                     let first = self.serial;
-                    let sent = batch.send(&self.sockets[index], missing, |place, query| {
-                        write_query(query, &self.load.name, first + place as u64)
+                    let sent = queries_out.send(&self.sockets[index], missing, |place, query| {
+                        let serial = first + place as u64;
+                        match is_numbered {
+                            true => Some(write_query(query, &self.load.name, serial)),
+                            false => {
+                                query[..2].copy_from_slice(&(serial as u16).to_be_bytes());
+                                None
+                            }
+                        }
                     });
                     self.serial += sent as u64;
                     self.tally.asked += sent as u64;
@@ -296,9 +305,15 @@ impl Batch {
         Self { headers, parts, buffers }
     }
 
+    /// Has `write` write every message, and say how long it is.
+    fn write(&mut self, write: impl Fn(&mut [u8]) -> usize) {
+        for (part, buffer) in self.parts.iter_mut().zip(&mut self.buffers) {
+            part.iov_len = write(buffer);
+        }
+    }
+
     /// How many answers came, and how many of them with a code.
     fn receive(&mut self, socket: &UdpSocket) -> (usize, usize) {
-        self.parts.iter_mut().for_each(|part| part.iov_len = 512);
         // SAFETY: the headers' pointers lead into vectors of this value.
         let count = unsafe {
             let headers = self.headers.as_mut_ptr();
@@ -314,9 +329,17 @@ impl Batch {
         (count, self.buffers[..count].iter().filter(|buffer| buffer[3] & 0xf != 0).count())
     }
 
-    fn send(&mut self, socket: &UdpSocket, count: usize, write: impl Fn(usize, &mut [u8]) -> usize) -> usize {
+    /// Sends `count` messages after `change` changed them, and said how long they are if that changed.
+    fn send(
+        &mut self,
+        socket: &UdpSocket,
+        count: usize,
+        change: impl Fn(usize, &mut [u8]) -> Option<usize>,
+    ) -> usize {
         for place in 0..count {
-            self.parts[place].iov_len = write(place, &mut self.buffers[place]);
+            if let Some(length) = change(place, &mut self.buffers[place]) {
+                self.parts[place].iov_len = length;
+            }
         }
         // SAFETY: as above.
         let sent = unsafe {
