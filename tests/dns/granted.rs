@@ -3,7 +3,10 @@
 use crate::{
     denied::explanation,
     kernel::{Kernel, Watcher},
-    lab::{Lab, addresses, agent, allow, host, now, public, question, receive, rule, serve},
+    lab::{
+        Lab, addresses, agent, allow, host, now, public, question, read_frame, receive, rule, serve,
+        write_frame,
+    },
     upstream::{Say, Upstream},
 };
 use egressd::{
@@ -250,7 +253,8 @@ async fn an_upstream_that_talks_nonsense_is_a_failure() {
     }
 }
 
-/// Time stands still but where everything waits; then it jumps.
+/// Time stands still but where everything waits; then it jumps. Over TCP, because the threads that read UDP
+/// are not among those who wait.
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_is_silent_is_a_failure_after_five_seconds() {
     let lab = Lab::start(allow(&["ok.test"]), says(Say::Nothing).await).await;

@@ -116,8 +116,10 @@ pub async fn serve(agent: &Arc<Agent>, gate: &Arc<Gate>) -> (SocketAddr, JoinHan
     (resolver, tokio::spawn(serving))
 }
 
+/// The threads that all agents of all tests share, as those of a daemon do.
 pub fn workers() -> Arc<Workers> {
-    Workers::start().unwrap()
+    static WORKERS: OnceLock<Arc<Workers>> = OnceLock::new();
+    Arc::clone(WORKERS.get_or_init(|| Workers::start().unwrap()))
 }
 
 pub fn now() -> Moment {

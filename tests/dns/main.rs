@@ -9,6 +9,7 @@ mod denied;
 mod faults;
 mod granted;
 mod hostile;
+mod hot;
 mod kept;
 mod kernel;
 mod lab;

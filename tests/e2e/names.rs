@@ -175,5 +175,43 @@ fn an_agent_that_fills_its_grants_is_denied_and_leaves_others_untouched() {
     assert_eq!(unfenced.stdout.trim(), "6000", "unfenced, every name is answered: {unfenced:#?}");
 }
 
+#[test]
+fn nobody_joins_the_sockets_of_an_agents_resolver() {
+    let fence = fence(COMMON);
+    let ask = format!("dig {DIG} ok.test | grep -x {}", OK.v4);
+    for mode in [&["--mode", "cgroup"], &["--mode", "sealed"]] {
+        let outcome = fence.agent(AGENT).with(mode).run(&format!("{ask}; python3 -c '{JOIN}'; {ask}"));
+        let lines: Vec<_> = outcome.stdout.lines().collect();
+        let ok = OK.v4.to_string();
+        assert!(
+            lines.starts_with(&[&ok, "joined my own"]) && lines.ends_with(&[&ok]),
+            "{mode:?}: {outcome:#?}"
+        );
+        assert!(outcome.says("denied ") && !outcome.says("joined another"), "{mode:?}: {outcome:#?}");
+    }
+}
+
+/// Tries to get a share of what comes to each UDP port of loopback; of one of its own, it does.
+const JOIN: &str = r#"
+import socket
+def join(port):
+    shared = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    shared.bind(("127.0.0.1", port))
+    return shared
+own = join(0)
+also = join(own.getsockname()[1])
+print("joined my own")
+ports = {line.split()[1] for line in open("/proc/net/udp")}
+for port in {int(port[9:], 16) for port in ports if port.startswith("0100007F:")}:
+    if port == own.getsockname()[1]:
+        continue
+    try:
+        join(port)
+        print("joined another")
+    except OSError as error:
+        print("denied", port, error)
+"#;
+
 /// Short answers, and no patience.
 const DIG: &str = "+short +time=2 +tries=1";

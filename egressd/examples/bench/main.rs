@@ -2,7 +2,11 @@
 //!
 //! One file a bench. A bench asserts nothing about time: it prints, and people compare.
 
+mod dns;
 mod kills;
+mod load;
+mod measures;
+mod peers;
 mod report;
 mod start;
 
@@ -36,7 +40,10 @@ mod traces;
 mod web_server;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use measures::Measures;
+use report::Report;
+use serde_json::Value;
+use std::{fmt, path::PathBuf};
 
 /// Measures what the firewall costs, and what it withstands
 #[derive(Debug, Parser)]
@@ -56,6 +63,19 @@ enum Bench {
         #[arg(short = 'n', long, default_value_t = 25)]
         rounds: usize,
     },
+    /// How fast names are answered that were answered before, beside unbound and dnsdist
+    Dns {
+        #[arg(short = 'n', long, default_value_t = 7)]
+        rounds: usize,
+        /// Of a round of one server
+        #[arg(long, default_value_t = 1.0)]
+        seconds: f64,
+        /// Instead, what one agent's flood does to another
+        #[arg(long)]
+        fairness: bool,
+    },
+    #[command(hide = true)]
+    Load(load::Load),
     /// What a flood finds, and what granted flows feel, while the daemon is killed at random moments
     Kills {
         #[arg(short = 'n', long, default_value_t = 1000)]
@@ -78,14 +98,34 @@ enum Output {
 
 fn main() {
     let Arguments { bench, output } = Arguments::parse();
-    let report = match bench {
-        Bench::Start { rounds } => start::bench(rounds),
-        Bench::Kills { kills, mode, programs_alone } => kills::bench(kills, &mode, programs_alone),
-    };
+    match bench {
+        Bench::Start { rounds } => tell(&start::bench(rounds), Report::to_json, output),
+        Bench::Kills { kills, mode, programs_alone } => {
+            tell(&kills::bench(kills, &mode, programs_alone), Report::to_json, output);
+        }
+        Bench::Dns { rounds, seconds, fairness } => {
+            let (name, measures) = match fairness {
+                true => ("dns-fairness", dns::fairness(rounds, seconds)),
+                false => ("dns", dns::bench(rounds, seconds)),
+            };
+            tell(&measures, Measures::to_json, output);
+            measures.write(&results(), name).expect("the results can be written");
+        }
+        Bench::Load(load) => println!("{}", load.run()),
+    }
+}
+
+fn tell<T: fmt::Display>(report: &T, to_json: impl Fn(&T) -> Value, output: Output) {
     match output {
         Output::Table => print!("{report}"),
-        Output::Json => println!("{}", report.to_json()),
+        Output::Json => println!("{}", to_json(report)),
     }
+}
+
+/// Where the results of benches are kept: `target/bench`.
+fn results() -> PathBuf {
+    let here = std::env::current_exe().expect("this program has a path");
+    here.ancestors().nth(3).expect("it lies in a folder of a folder of a folder").join("bench")
 }
 
 /// The programs beside this one, which lies in `examples/`.

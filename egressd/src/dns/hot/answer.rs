@@ -6,7 +6,6 @@ use crate::{
     dns::{
         answer::{Answer, CD, OPT_LENGTH, RD, TRUNCATED, limit},
         query::{Echo, Edns, HEADER},
-        warm::TTL,
     },
     policy::{Moment, Transport},
 };
@@ -84,8 +83,7 @@ impl Encoded {
 
     /// Whether it may be told at `now` to an agent of this generation.
     ///
-    /// Its grants outlive it by [`super::super::gate::GRACE`], which is more than the least TTL that
-    /// is ever told.
+    /// Its grants outlive it by [`super::super::gate::GRACE`].
     #[must_use]
     pub fn is_good(&self, generation: u64, now: Moment) -> bool {
         self.generation == generation && now < self.lasts_until
@@ -154,7 +152,6 @@ impl Encoded {
 
     fn ttl_at(&self, now: Moment) -> u32 {
         let rest = self.lasts_until.since(now).as_nanos().div_ceil(SECOND.as_nanos());
-        let rest = u64::try_from(rest).unwrap_or(u64::MAX).clamp(TTL.start().as_secs(), TTL.end().as_secs());
         u32::try_from(rest).unwrap_or(u32::MAX)
     }
 

@@ -176,3 +176,6 @@ impl Held {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -185,3 +185,71 @@ const fn stride(capacity: usize) -> usize {
 
 const HEADER: usize = crate::dns::query::HEADER;
 const ADDRESS_LENGTH: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_reply_that_cannot_be_sent_leaves_the_others_alone() {
+        let (server, mut batch) = (bind("127.0.0.1:0"), Batch::new());
+        let clients = [bind("127.0.0.1:0"), bind("127.0.0.1:0"), bind("127.0.0.1:0")];
+        for client in &clients {
+            client.send_to(b"ask", server.local_addr().unwrap()).unwrap();
+        }
+        assert_eq!(batch.receive(&server, MAX_MESSAGES).unwrap(), 3);
+        for index in 0..3 {
+            assert!(batch.reply(index, index, echo));
+        }
+        // SAFETY: an address of IPv4 was received there.
+        let address = unsafe { &mut *(&raw mut batch.received.addresses[1]).cast::<libc::sockaddr_in>() };
+        // The kernel sends nothing to port 0.
+        address.sin_port = 0;
+        batch.send(&server, 3);
+        for client in [&clients[0], &clients[2]] {
+            assert_eq!(client.recv(&mut [0; 8]).unwrap(), 3);
+        }
+        clients[1].set_nonblocking(true).unwrap();
+        assert!(clients[1].recv(&mut [0; 8]).is_err());
+    }
+
+    #[test]
+    fn addresses_of_both_families_are_told_whichever_came_before() {
+        let mut batch = Batch::new();
+        for address in ["127.0.0.1:0", "[::1]:0", "127.0.0.1:0", "[::1]:0"] {
+            let (server, client) = (bind(address), bind(address));
+            client.send_to(b"ask", server.local_addr().unwrap()).unwrap();
+            assert_eq!(batch.receive(&server, MAX_MESSAGES).unwrap(), 1);
+            assert_eq!(batch.message(0), (&b"ask"[..], Some(client.local_addr().unwrap())));
+            assert!(batch.reply(0, 0, echo));
+            batch.send(&server, 1);
+            assert_eq!(client.recv(&mut [0; 8]).unwrap(), 3);
+        }
+    }
+
+    #[test]
+    fn no_more_is_taken_than_there_is_room_for() {
+        let (server, client, mut batch) = (bind("127.0.0.1:0"), bind("127.0.0.1:0"), Batch::new());
+        for number in 0..MAX_MESSAGES + 8 {
+            let message: &[u8] = if number == 2 { &[7; MAX_QUERY + 1] } else { b"ask" };
+            client.send_to(message, server.local_addr().unwrap()).unwrap();
+        }
+        assert_eq!(batch.receive(&server, 3).unwrap(), 3);
+        assert_eq!((batch.message(1).0, batch.message(2).0), (&b"ask"[..], &[7; HEADER][..]));
+        assert_eq!(batch.receive(&server, usize::MAX).unwrap(), MAX_MESSAGES);
+        assert_eq!(batch.receive(&server, usize::MAX).unwrap(), 5);
+        assert_eq!(batch.receive(&server, 1).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    fn bind(address: &str) -> UdpSocket {
+        let socket = UdpSocket::bind(address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket
+    }
+
+    fn echo(message: &[u8], out: &mut [u8]) -> Option<usize> {
+        out.get_mut(..message.len())?.copy_from_slice(message);
+        Some(message.len())
+    }
+}

@@ -1,0 +1,88 @@
+//! Measures of several subjects in several cases: a table for people, a file for programs.
+
+use serde_json::{Value, json};
+use std::{fmt, fs, path::Path};
+
+/// Values by case, subject and metric, in the order in which they first came.
+#[derive(Default)]
+pub struct Measures {
+    pub title: String,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    case: String,
+    subject: String,
+    metric: &'static str,
+    unit: &'static str,
+    values: Vec<f64>,
+}
+
+impl Measures {
+    pub fn new(title: String) -> Self {
+        Self { title, rows: Vec::new() }
+    }
+
+    pub fn add(&mut self, case: &str, subject: &str, metric: &'static str, unit: &'static str, value: f64) {
+        let is_its =
+            |row: &&mut Row| (row.case.as_str(), row.subject.as_str(), row.metric) == (case, subject, metric);
+        match self.rows.iter_mut().find(is_its) {
+            Some(row) => row.values.push(value),
+            None => self.rows.push(Row {
+                case: case.to_owned(),
+                subject: subject.to_owned(),
+                metric,
+                unit,
+                values: vec![value],
+            }),
+        }
+    }
+
+    pub fn to_json(&self) -> Value {
+        self.rows.iter().map(Row::to_json).collect()
+    }
+
+    /// Writes `NAME.json` into `folder`.
+    pub fn write(&self, folder: &Path, name: &str) -> std::io::Result<()> {
+        fs::create_dir_all(folder)?;
+        fs::write(folder.join(name).with_extension("json"), format!("{:#}\n", self.to_json()))
+    }
+}
+
+impl Row {
+    fn part(&self, part: f64) -> f64 {
+        let mut values = self.values.clone();
+        values.sort_by(f64::total_cmp);
+        let last = values.len().saturating_sub(1);
+        values.get((last as f64 * part).round() as usize).copied().unwrap_or(f64::NAN)
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "case": self.case, "subject": self.subject, "metric": self.metric, "unit": self.unit,
+            "median": self.part(0.5), "p25": self.part(0.25), "p75": self.part(0.75), "rounds": self.values.len(),
+        })
+    }
+}
+
+impl fmt::Display for Measures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.title)?;
+        let mut headings: Vec<(&str, &str)> = Vec::new();
+        for row in &self.rows {
+            let heading = (row.case.as_str(), row.metric);
+            if headings.contains(&heading) {
+                continue;
+            }
+            headings.push(heading);
+            writeln!(f, "\n{}: {} ({})", row.case, row.metric, row.unit)?;
+            let first = row.part(0.5);
+            for row in self.rows.iter().filter(|row| (row.case.as_str(), row.metric) == heading) {
+                let (median, low, high) = (row.part(0.5), row.part(0.25), row.part(0.75));
+                let spread = format!("{low:.2} to {high:.2}");
+                writeln!(f, "  {:<32}{median:>12.2}{spread:>28}{:>8.2}", row.subject, median / first)?;
+            }
+        }
+        Ok(())
+    }
+}
