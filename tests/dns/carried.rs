@@ -135,7 +135,7 @@ remote-control:
         );
         let file = folder.path().join("unbound.conf");
         fs::write(&file, config).unwrap();
-        let program = Program::start(Command::new("unbound").arg("-d").arg("-c").arg(&file), https);
+        let program = Program::start(Command::new("unbound").arg("-d").arg("-c").arg(&file), plain);
         Self { plain, tls, https, authority, _program: program, _folder: folder }
     }
 

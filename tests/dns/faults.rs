@@ -20,6 +20,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -180,6 +181,18 @@ async fn a_connection_that_was_closed_meanwhile_is_made_again() {
         }
     };
     timeout(PATIENCE, async { tokio::join!(serve, ask) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_rested_is_not_trusted_to_be_there() {
+    let (resolver, server) = tcp_server(|query| vec![answer(query, 1)]).await;
+    for (rest, connections) in [(0, 1), (9, 1), (9, 1), (11, 2)] {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(rest)).await;
+        tokio::time::resume();
+        assert_eq!(addresses(resolver.ask(&name(), Family::V4).await), Ok(vec![public(1)]));
+        assert_eq!(server.connections(), connections);
+    }
 }
 
 #[tokio::test]

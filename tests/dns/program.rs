@@ -2,29 +2,36 @@
 
 use crate::lab::PATIENCE;
 use std::{
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpListener, UdpSocket},
     path::Path,
     process::{self, Child, Command, Stdio},
     sync::atomic::{AtomicU16, Ordering},
-    thread::yield_now,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// A server, for as long as this lives.
 pub struct Program(Child);
 
 impl Program {
-    /// Starts `command`, and waits until it listens at `address`.
+    /// Starts `command`, and waits until it answers questions at `address`.
     pub fn start(command: &mut Command, address: SocketAddr) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it is installed");
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it is installed");
+        let mut program = Self(child);
         let start = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            assert!(child.try_wait().unwrap().is_none(), "{command:?} ended");
-            assert!(start.elapsed() < PATIENCE, "{command:?} does not listen at {address}");
-            yield_now();
+        while !answers(address) {
+            assert!(program.0.try_wait().unwrap().is_none(), "{command:?} ended");
+            assert!(start.elapsed() < PATIENCE, "{command:?} does not answer at {address}");
         }
-        Self(child)
+        program
     }
+}
+
+/// Whether anything comes back for the root's SOA, soon.
+fn answers(address: SocketAddr) -> bool {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let query = [0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 1];
+    socket.send_to(&query, address).is_ok() && socket.recv(&mut [0; 512]).is_ok()
 }
 
 impl Drop for Program {

@@ -1,16 +1,20 @@
 //! Records of the types that a rule can allow beside addresses.
 
 use crate::{
-    lab::host,
+    lab::{Lab, host, public, rule},
     upstream::{Say, Upstream},
 };
 use egressd::{
+    audit::Verdict,
     dns::{self, Ask, FoundRecords, LookupError},
-    policy::RecordType,
+    policy::{NameTerms, Policy, Reason, RecordType, Rule},
 };
-use hickory_proto::rr::{
-    RData, RecordType as Kind,
-    rdata::{CAA, MX, SRV, TXT},
+use hickory_proto::{
+    op::ResponseCode,
+    rr::{
+        RData, RecordType as Kind,
+        rdata::{CAA, MX, SRV, TXT},
+    },
 };
 use std::time::Duration;
 
@@ -73,6 +77,36 @@ async fn records_without_end_are_not_read() {
             Err(LookupError::Chain(_)) => assert!(!is_read, "{count} of {length}"),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn an_agent_gets_the_types_that_its_rule_names_and_no_other() {
+    let txt = || RData::TXT(TXT::new(vec!["v=spf1 -all".into()]));
+    for (pattern, name) in [("mail.test", "mail.test"), ("*.wild.test", "any.wild.test")] {
+        let upstream = Upstream::start(move |asked, kind| match (asked == name, kind) {
+            (true, Kind::TXT) => Say::Records(vec![txt()]),
+            (true, Kind::A) => Say::Addresses(vec![public(1)]),
+            _ => Say::NoData,
+        })
+        .await;
+        let names = NameTerms { types: vec![RecordType::Txt.number()], ..NameTerms::default() };
+        let policy = Policy::new(vec![Rule { names, ..rule(pattern) }], Vec::new());
+        let mut lab = Lab::start(policy, upstream).await;
+        let answer = lab.ask(name, Kind::TXT).await;
+        assert_eq!(answer.answers.len(), 1, "{answer}");
+        assert_eq!(answer.answers[0].to_string(), format!("{name}. 60 IN TXT v=spf1 -all"));
+        assert_eq!(lab.event().await.verdict, Verdict::Allow);
+        for kind in [Kind::MX, Kind::NULL, Kind::ANY] {
+            assert_eq!(lab.ask(name, kind).await.response_code, ResponseCode::Refused, "{kind}");
+            assert_eq!(lab.event().await.reason, Some(Reason::QueryTypeNotAllowed), "{kind}");
+        }
+        let other = lab.ask("other.test", Kind::TXT).await;
+        assert_eq!(other.response_code, ResponseCode::Refused);
+        let mut asked = lab.upstream.asked();
+        asked.sort();
+        assert_eq!(asked, ["A", "AAAA", "TXT"].map(|kind| format!("{name} {kind}")), "all at once, and once");
+        assert!(lab.granted().is_empty(), "nobody asked for addresses");
     }
 }
 

@@ -14,7 +14,10 @@ use hickory_resolver::{
 };
 use rustls::{ClientConfig, pki_types::ServerName};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
 /// A resolver to ask, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +57,12 @@ pub(super) struct Line {
     /// What drives the connection: it ends with this.
     provider: TokioRuntimeProvider,
     /// Locked while it is made, so that a burst of questions opens one and not a hundred.
-    connection: Mutex<Option<Connection>>,
+    connection: Mutex<Option<Kept>>,
+}
+
+struct Kept {
+    connection: Connection,
+    last_used: Instant,
 }
 
 #[derive(Clone)]
@@ -121,17 +129,18 @@ impl Line {
     /// The connection that is kept, or one that is made now; and which of both.
     async fn connection(&self) -> Result<(Connection, bool), NetError> {
         let mut kept = self.connection.lock().await;
-        if let Some(connection) = &*kept {
-            return Ok((connection.clone(), true));
+        if let Some(kept) = kept.as_mut().filter(|kept| kept.last_used.elapsed() < IDLE) {
+            kept.last_used = Instant::now();
+            return Ok((kept.connection.clone(), true));
         }
         let connection = Connection { exchange: self.connect().await?, identity: Arc::default() };
-        *kept = Some(connection.clone());
+        *kept = Some(Kept { connection: connection.clone(), last_used: Instant::now() });
         Ok((connection, false))
     }
 
     async fn close(&self, broken: &Connection) {
         let mut kept = self.connection.lock().await;
-        if kept.as_ref().is_some_and(|held| Arc::ptr_eq(&held.identity, &broken.identity)) {
+        if kept.as_ref().is_some_and(|kept| Arc::ptr_eq(&kept.connection.identity, &broken.identity)) {
             *kept = None;
         }
     }
@@ -198,6 +207,10 @@ fn request(question: &Query, seal: Seal, respell: bool) -> DnsRequest {
 
 /// How long one server is waited for: less than a lookup may take, so that its failure is known.
 pub(super) const PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long a connection may rest and still be used: servers close one after some ten seconds, and
+/// what stands between forgets it without a word (RFC 7766, section 6.2.3).
+const IDLE: Duration = Duration::from_secs(10);
 
 /// How long a TCP connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(3);
