@@ -17,6 +17,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -43,6 +44,23 @@ impl Leaks {
     pub fn is_quarantined(&self, name: &AgentName) -> bool {
         // What cannot be read is the worst that can have been written.
         self.read(name).map_or(true, |kept| kept.is_some_and(|kept| kept.quarantined))
+    }
+
+    /// Forgets the ledgers that have run empty, of agents that came under ever other names.
+    pub fn tidy(&self) {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let age =
+                fs::metadata(&path).and_then(|found| found.modified()).ok().and_then(|at| at.elapsed().ok());
+            let is_held = || {
+                let kept = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok());
+                kept.is_none_or(|kept| kept.quarantined)
+            };
+            if age.is_some_and(|age| age > EMPTY) && !is_held() {
+                // Another time, else.
+                let _ = fs::remove_file(path);
+            }
+        }
     }
 
     fn read(&self, name: &AgentName) -> io::Result<Option<Kept>> {
@@ -106,6 +124,10 @@ impl dns::Watch for Leaks {
         }
     }
 }
+
+/// After this, any bucket that nothing was added to is empty, and no name is frozen: a bucket holds eight
+/// hours of what comes back, and an eighth of that comes back where the rate is limited.
+const EMPTY: Duration = Duration::from_secs(65 * 3600);
 
 /// In the unit of [`Levels`].
 const BIT: u64 = 256;

@@ -294,6 +294,7 @@ impl Daemon {
                     followed = tokio::task::block_in_place(|| self.follow_names(followed));
                 }
                 _ = sweep.tick() => {
+                    self.leaks.tidy();
                     self.agents.all().iter().for_each(|running| self.fence.sweep(&running.agent));
                 }
             }
