@@ -8,7 +8,7 @@ use super::{
     report::{AccountLevel, AccountReport, Raised},
     standing::Standing,
 };
-use crate::policy::{HostName, LeakAction, LeakBudget, Moment};
+use crate::policy::{HostName, LeakAction, Moment};
 
 #[derive(Debug)]
 pub struct Account {
@@ -103,7 +103,7 @@ impl Account {
 
     #[must_use]
     pub fn restore(level: AccountLevel, now: Moment) -> Self {
-        let bucket = Bucket::filled(level.level, LeakBudget::RULE, now);
+        let bucket = Bucket::restored(level.level, now);
         let mut standing = Standing::new(&Limits::ZONE, bucket, now);
         if level.is_shared {
             standing = standing.shared();
@@ -115,5 +115,12 @@ impl Account {
             standing.hold(LeakAction::Freeze, now);
         }
         Self::new(level.zone, standing)
+    }
+}
+
+#[cfg(test)]
+impl Account {
+    pub fn octets(&self) -> usize {
+        self.zone.as_str().len() + self.memory.as_ref().map_or(0, |memory| memory.octets())
     }
 }

@@ -25,6 +25,7 @@ impl Book {
         let at = self.find(zone).unwrap_or_else(|| self.add(zone, budget, agent, now));
         self.remember(at);
         let account = &mut self.accounts[at];
+        account.standing.know(budget, now);
         if account.standing.is_shared() && account.zone != *zone {
             account.zone = zone.clone();
         }
@@ -89,6 +90,7 @@ impl Book {
         standing.hold_as(agent);
         let account = |standing| Account::new(zone.clone(), standing);
         if self.accounts.len() - usize::from(shared.is_some()) < MAX_ACCOUNTS {
+            self.accounts.reserve_exact(MAX_ACCOUNTS + 1 - self.accounts.len());
             self.accounts.push(account(standing));
             return self.accounts.len() - 1;
         }
@@ -122,4 +124,12 @@ impl Book {
 
 fn is_shared(account: &Account) -> bool {
     account.standing.is_shared()
+}
+
+#[cfg(test)]
+impl Book {
+    pub fn octets(&self) -> usize {
+        self.accounts.capacity() * size_of::<Account>()
+            + self.accounts.iter().map(Account::octets).sum::<usize>()
+    }
 }

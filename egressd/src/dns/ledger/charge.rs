@@ -60,6 +60,7 @@ impl Ledger {
     /// counted from the charge; that nobody used an answer is paid for by the charge itself.
     pub fn renew(&mut self, terms: &LeakTerms, wildcard: &Wildcard, now: Moment) -> bool {
         let now = self.advance(now);
+        self.agent.know(terms.budget, now);
         let at = self.open(wildcard, now);
         let standing = &mut self.accounts.at(at).standing;
         let fits = standing.fits(wildcard.budget, cost::RENEWAL, now)
@@ -79,6 +80,7 @@ impl Ledger {
         name: &'a HostName,
         now: Moment,
     ) -> Case<'a> {
+        self.agent.know(terms.budget, now);
         let prefix = wildcard.prefix(name);
         let fingerprint = cost::fingerprint(self.key, name.as_str());
         let at = self.open(wildcard, now);

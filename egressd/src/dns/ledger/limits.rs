@@ -4,6 +4,7 @@
 //! what they were not chosen on.
 
 use super::bucket::UNIT;
+use crate::policy::LeakBudget;
 
 /// What raises the flags of one zone, or of an agent over all zones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Limits {
     pub random_bits: u32,
     /// Of an agent over all zones.
     pub is_over_all: bool,
+    /// Where nobody said.
+    pub budget: LeakBudget,
 }
 
 impl Limits {
@@ -34,6 +37,7 @@ impl Limits {
         random_names: 24,
         random_bits: 860,
         is_over_all: false,
+        budget: LeakBudget::RULE,
     };
 
     /// For what is spread thinly over many zones. Twice as much, as the budget is, but for what fits into a
@@ -47,6 +51,7 @@ impl Limits {
         random_names: 32,
         random_bits: 860,
         is_over_all: true,
+        budget: LeakBudget::AGENT,
     };
 }
 

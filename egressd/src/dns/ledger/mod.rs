@@ -23,7 +23,7 @@ mod tests;
 mod trigrams;
 mod window;
 
-use crate::policy::{HostName, LeakAction, LeakBudget, LeakFlag, LeakTerms, Moment, Reason, Wildcard};
+use crate::policy::{HostName, LeakAction, LeakFlag, LeakTerms, Moment, Reason, Wildcard};
 use account::Account;
 use book::Book;
 use bucket::Bucket;
@@ -84,7 +84,7 @@ impl Ledger {
     #[must_use]
     pub fn restore(levels: Levels, key: Key, now: Moment) -> Self {
         let Levels { total, quarantined, accounts } = levels;
-        let bucket = Bucket::filled(total, LeakBudget::AGENT, now);
+        let bucket = Bucket::restored(total, now);
         Self {
             key,
             clock: now,
@@ -142,6 +142,7 @@ impl Ledger {
     /// Stops waiting for connections that did not follow. To be called every few seconds.
     pub fn settle(&mut self, terms: &LeakTerms, now: Moment) -> Vec<Alert> {
         let now = self.advance(now);
+        self.agent.know(terms.budget, now);
         let action = terms.actions.at(LeakFlag::NeverConnected);
         let mut alerts = Vec::new();
         for at in 0..self.accounts.len() {

@@ -11,7 +11,7 @@ use super::{
     window::{Count, Recent, seconds},
 };
 use crate::policy::{LeakAction, LeakBudget, LeakFlag, Moment};
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 #[derive(Debug, Clone)]
 pub struct Standing {
@@ -22,7 +22,8 @@ pub struct Standing {
     /// When a name left last.
     left_at: Moment,
     frozen_until: Moment,
-    slow_until: Moment,
+    /// When budget comes back slowly.
+    slow: Range<Moment>,
     hour: Count<12, 300>,
     day: Count<24, 3600>,
     /// Bits of each name.
@@ -63,7 +64,7 @@ impl Standing {
             is_shared: false,
             left_at,
             frozen_until: Moment::default(),
-            slow_until: Moment::default(),
+            slow: Moment::default()..Moment::default(),
             hour: Count::default(),
             day: Count::default(),
             encoded: Recent::default(),
@@ -183,7 +184,9 @@ impl Standing {
     pub fn hold(&mut self, action: LeakAction, now: Moment) {
         let until = now.after(duration(limits::QUIET));
         if action >= LeakAction::RateLimit {
-            self.slow_until = self.slow_until.max(until);
+            // What it was slow for before is not given back.
+            let since = if self.slow.end > self.bucket.at() { self.slow.start } else { now };
+            self.slow = since..self.slow.end.max(until);
         }
         if action >= LeakAction::Freeze {
             self.frozen_until = self.frozen_until.max(until);
@@ -193,7 +196,9 @@ impl Standing {
     /// Puts in force what is in force at `other`.
     pub fn hold_as(&mut self, other: &Self) {
         self.frozen_until = self.frozen_until.max(other.frozen_until);
-        self.slow_until = self.slow_until.max(other.slow_until);
+        if other.slow.end > self.slow.end {
+            self.slow = other.slow.clone();
+        }
     }
 
     /// Lifts what is held against names, and counts them anew. The level stays.
@@ -209,14 +214,14 @@ impl Standing {
 
     #[must_use]
     pub fn is_slow(&self, now: Moment) -> bool {
-        self.slow_until > now
+        self.slow.end > now
     }
 
     /// Whether nothing is lost if it is forgotten.
     #[must_use]
     pub fn is_idle(&self, now: Moment) -> bool {
         let is_held = self.is_frozen(now) || self.is_slow(now);
-        !is_held && self.day.sum(now) == 0 && self.level(self.bucket.budget(), now) == 0
+        !is_held && self.day.sum(now) == 0 && self.last_level(now) == 0
     }
 
     #[must_use]
@@ -225,7 +230,7 @@ impl Standing {
     }
 
     pub fn add(&mut self, budget: LeakBudget, cost: u64, now: Moment) {
-        self.bucket.add(self.pace(budget), cost, now);
+        self.bucket.add(&self.pace(budget), cost, now);
         self.left_at = now;
     }
 
@@ -238,18 +243,28 @@ impl Standing {
     /// In 1/256 bit.
     #[must_use]
     pub fn level(&self, budget: LeakBudget, now: Moment) -> u64 {
-        self.bucket.level_at(self.pace(budget), now)
+        self.bucket.level_at(&self.pace(budget), now)
     }
 
     /// The same within the budget that it was last filled within.
     #[must_use]
     pub fn last_level(&self, now: Moment) -> u64 {
-        self.level(self.bucket.budget(), now)
+        self.level(self.last_budget(), now)
+    }
+
+    fn last_budget(&self) -> LeakBudget {
+        self.bucket.budget().unwrap_or(self.limits.budget)
+    }
+
+    /// From `now` on, what is left of the time before a restart comes back within `budget`.
+    pub fn know(&mut self, budget: LeakBudget, now: Moment) {
+        self.bucket.know(budget, now);
     }
 
     fn pace(&self, budget: LeakBudget) -> Pace {
-        let budget = if self.is_shared { budget.min(self.bucket.budget()) } else { budget };
-        Pace { budget, slow_until: self.slow_until }
+        let smallest = self.bucket.budget().filter(|_| self.is_shared);
+        let budget = smallest.map_or(budget, |smallest| smallest.min(budget));
+        Pace { budget, slow: self.slow.clone() }
     }
 
     /// The same, for all zones that find no room.
@@ -265,15 +280,14 @@ impl Standing {
 
     /// Takes over what `other` knows of further zones.
     pub fn join(&mut self, other: &Self, now: Moment) {
-        let budget = self.bucket.budget().min(other.bucket.budget());
-        let level = self.level(budget, now).max(other.level(budget, now));
-        self.bucket = Bucket::filled(level, budget, now);
+        let level = self.last_level(now).max(other.last_level(now));
+        self.bucket = Bucket::restored(level, now);
         self.hold_as(other);
     }
 
     #[must_use]
     pub fn report(&self, now: Moment) -> Level {
-        self.bucket.report(self.slow_until, now)
+        self.bucket.report(&self.pace(self.last_budget()), now)
     }
 
     /// New names that left in the last hour, and in the last day.

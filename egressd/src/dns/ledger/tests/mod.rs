@@ -6,7 +6,7 @@ mod memory;
 mod state;
 
 use super::*;
-use crate::policy::{RuleId, Source};
+use crate::policy::{LeakBudget, RuleId, Source};
 use std::time::Duration;
 
 /// An agent with a clock of its own.
