@@ -253,6 +253,22 @@ async fn a_server_that_is_slow_is_overtaken_by_the_next_one() {
 }
 
 #[tokio::test]
+async fn the_third_server_is_asked_when_two_are_silent() {
+    let silent = Upstream::start_held(|_, _| Say::Addresses(vec![public(66)])).await;
+    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let sound = Upstream::start(|_, _| Say::Addresses(vec![public(1)])).await;
+    let name = Some("dns.example".into());
+    let resolver = resolver(vec![
+        Server::from(silent.address),
+        Server { address: deaf.local_addr().unwrap(), carriage: Carriage::Tls { name } },
+        Server::from(sound.address),
+    ]);
+    let (a, b) = (host("a.test"), host("b.test"));
+    let (a, b) = tokio::join!(resolver.ask(&a, Family::V4), resolver.ask(&b, Family::V6));
+    assert_eq!((addresses(a), addresses(b)), (Ok(vec![public(1)]), Ok(Vec::new())));
+}
+
+#[tokio::test]
 async fn a_server_that_fails_is_left_alone_while_others_answer() {
     let broken = Upstream::start(|_, _| Say::Noise).await;
     let sound = Upstream::start(|_, _| Say::Addresses(vec![public(1)])).await;

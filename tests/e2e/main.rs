@@ -51,6 +51,7 @@ mod sealed;
 mod server_names;
 mod sockets;
 mod terminal;
+mod upstreams;
 
 use fence::{Fence, Programs};
 
