@@ -237,6 +237,9 @@ impl Fence {
     /// in between.
     #[must_use]
     pub fn used_names(&self, agent: &Agent, since: Moment) -> BTreeSet<HostName> {
+        if !leave::has_direct(&agent.policy()) {
+            return BTreeSet::new();
+        }
         let mut grants = agent.live_grants(since);
         grants.retain(leave::is_direct);
         let mut names = BTreeSet::new();
