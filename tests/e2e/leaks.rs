@@ -1,6 +1,7 @@
 //! What agents may let out through names, as operators see it and lift it.
 
-use crate::{AGENT, fence, fence::Fence, frame::reassemble, program::poll, talker::Talker};
+use crate::{AGENT, fence, fence::Fence, frame::reassemble, program::poll, reload::cut, talker::Talker};
+use serde_json::Value;
 
 #[test]
 fn a_honeytoken_in_a_name_leaves_not_a_byte_and_is_told_until_somebody_approves() {
@@ -30,6 +31,75 @@ fn a_honeytoken_in_a_name_leaves_not_a_byte_and_is_told_until_somebody_approves(
     talker.does("db.alt.test");
     assert!(!fence.ctl(&["leaks", "approve", AGENT, "slip.test"]).succeeded(), "nothing was let out there");
 }
+
+#[test]
+fn quarantine_cuts_the_flows_of_wildcards_and_leaves_those_of_exact_names() {
+    let fence = fence(QUARANTINE);
+    let [mut direct, mut guarded, mut exact] = [(); 3].map(|()| Talker::start(&fence.agent(AGENT)));
+    direct.does("keep a.db.test 5432");
+    guarded.does("keep_tls a.ok.test 443");
+    exact.does("keep db.test 5432");
+    for (talker, say) in
+        [(&mut direct, "say before"), (&mut guarded, "say_tls a.ok.test"), (&mut exact, "say before")]
+    {
+        talker.does(say);
+    }
+    // One that is not in quarantine.
+    let mut other = Talker::start(&fence.agent("other"));
+    other.does("keep a.db.test 5432");
+    for talker in [&mut direct, &mut guarded, &mut exact] {
+        talker.fails("tcp feed-me-seymour.db.test 5432 mark");
+    }
+    cut(&mut direct, "say after");
+    cut(&mut guarded, "say_tls a.ok.test");
+    direct.fails("tcp a.db.test 5432 again");
+    for talker in [&mut exact, &mut other] {
+        talker.does("say after");
+    }
+    exact.does("tcp db.test 5432 again");
+}
+
+#[test]
+fn what_was_let_out_stays_counted_whatever_becomes_of_daemon_policy_and_agent() {
+    let mut fence = fence(QUARANTINE);
+    let mut talker = Talker::start(&fence.agent(AGENT));
+    talker.does("tcp some-name.db.test 5432 mark");
+    talker.does("tcp another-name.db.test 5432 mark");
+    let before = used(&fence);
+    assert!(before > 100, "two names cost {before} bits");
+    fence.kill();
+    fence.restart();
+    // A few bits come back in the seconds that this takes.
+    assert!(used(&fence) + 8 > before, "a restart gives nothing back");
+    assert!(fence.reload(QUARANTINE).succeeded());
+    assert!(fence.reload(&QUARANTINE.replace("'*.db.test'", "'**.db.test'")).succeeded());
+    assert!(used(&fence) + 8 > before, "a reload gives nothing back");
+    talker.end();
+    poll("the end of the agent", || (leaks_of(&fence) == Value::Null).then_some(()));
+    let _talker = Talker::start(&fence.agent(AGENT));
+    poll("the agent that starts again", || (leaks_of(&fence) != Value::Null).then_some(()));
+    assert!(used(&fence) + 8 > before, "an agent that starts again goes on where it was");
+}
+
+/// Bits that `egressctl` says are used of what the agent may let out.
+fn used(fence: &Fence) -> u64 {
+    leaks_of(fence)["total"]["used_bits"].as_u64().expect("a number of bits")
+}
+
+fn leaks_of(fence: &Fence) -> Value {
+    let outcome = fence.ctl(&["leaks", "-o", "json"]);
+    serde_json::from_str(outcome.stdout.lines().next().unwrap_or("null")).expect("a line of JSON")
+}
+
+const QUARANTINE: &str = "version: 1
+agents:
+  default:
+    honeytokens: [{name: canary, value: feed-me-seymour}]
+    rules:
+      - {host: db.test, protocol: tcp, ports: [5432], private: true}
+      - {host: '*.db.test', protocol: tcp, ports: [5432], private: true}
+      - {host: '*.ok.test', private: true}
+";
 
 const POLICY: &str = "version: 1
 agents:
