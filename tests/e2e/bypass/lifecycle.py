@@ -52,6 +52,8 @@ def silence():
 def executed(host, port, mark):
     flow = datagram(host)
     flow.connect((host, int(port)))
+    # A time-out makes a descriptor that does not wait, and the program that inherits it would not either.
+    flow.settimeout(None)
     os.set_inheritable(flow.fileno(), True)
     os.dup2(flow.fileno(), 9)
     os.execv("/bin/bash", ["bash", "-c", f"echo {mark.decode()} >&9 && timeout 2 head -n 1 <&9 | grep {mark.decode()}"])
