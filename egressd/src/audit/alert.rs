@@ -77,10 +77,10 @@ mod tests {
         assert_eq!(
             text,
             concat!(
-                r#"{"v":1,"seq":9,"time":"2026-11-21T10:15:14.123Z","agent":"build","flag":"encoded-names","#,
-                r#""flag_id":"E3","action":"freeze","zone":"cdn.example","rule":"a.yaml:3","#,
-                r#""evidence":"5 names in 41 s, such as `nbswy3dp`","#,
-                r#""explanation":"Five names in an hour look encoded."}"#,
+                r#"{"v":1,"seq":9,"time":"2026-11-21T10:15:14.123Z","agent":"build","flag":"secret","#,
+                r#""flag_id":"E10","action":"quarantine","zone":"cdn.example","rule":"a.yaml:3","#,
+                r#""evidence":"a part of the secret `canary` is in the name","#,
+                r#""explanation":"A name holds a part of a registered secret."}"#,
                 "\n"
             )
         );
@@ -118,11 +118,11 @@ mod tests {
     fn alert() -> Alert {
         Alert {
             agent: AgentName::parse("build").unwrap(),
-            flag: LeakFlag::EncodedNames,
-            action: LeakAction::Freeze,
+            flag: LeakFlag::Secret,
+            action: LeakAction::Quarantine,
             zone: Some(HostName::parse("cdn.example").unwrap()),
             rule: Some(Source { file: "a.yaml".into(), line: 3 }),
-            evidence: "5 names in 41 s, such as `nbswy3dp`".to_owned(),
+            evidence: "a part of the secret `canary` is in the name".to_owned(),
         }
     }
 
