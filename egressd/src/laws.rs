@@ -9,6 +9,7 @@ pub use crate::{
     control::laws::request as control_request,
     datapath::laws::{kernel_event, mountinfo},
     dns::laws::{answer as dns_answer, query as dns_query},
+    dns::ledger::laws::ledger,
     policy::laws::policy,
     proxy::laws::{
         body as http_body, hello as tls_hello, request as http_request, response as http_response,
@@ -83,7 +84,7 @@ mod tests {
 
     type Law = fn(&[u8]);
 
-    const LAWS: [(&str, Law); 14] = [
+    const LAWS: [(&str, Law); 15] = [
         ("audit_lines", super::audit_lines),
         ("config", super::config),
         ("control_request", super::control_request),
@@ -94,6 +95,7 @@ mod tests {
         ("http_request", super::http_request),
         ("http_response", super::http_response),
         ("kernel_event", super::kernel_event),
+        ("ledger", super::ledger),
         ("mountinfo", super::mountinfo),
         ("policy", super::policy),
         ("registry_site", super::registry_site),

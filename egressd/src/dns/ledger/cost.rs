@@ -16,7 +16,7 @@ pub const RENEWAL: u64 = UNIT;
 /// Of the runs of ticks in which nothing left.
 #[must_use]
 pub fn silence(passed: Duration) -> u64 {
-    gamma(u64::try_from(passed.as_millis() / 100 >> 16).unwrap_or(u64::MAX >> 1))
+    gamma(u64::try_from((passed.as_millis() / 100) >> 16).unwrap_or(u64::MAX >> 1))
 }
 
 /// A name that was not seen before.

@@ -1,7 +1,7 @@
 //! Where the flags stand: every threshold of the ledger, in one table.
 //!
-//! They were chosen on the first half of one corpus of benign lookups; `scripts/bench leaks` judges them on
-//! what they were not chosen on.
+//! They were chosen on the first half, by time, of one corpus of benign lookups (`hpcn_sample_24h`);
+//! `scripts/bench leaks` judges them on what they were not chosen on.
 
 use super::bucket::UNIT;
 use crate::policy::LeakBudget;
@@ -58,6 +58,9 @@ impl Limits {
 /// E2: what the labels that look random may cost in one name, and the name as a whole, in 1/256 bit.
 pub const LONG_LABELS: u64 = 320 * UNIT;
 pub const LONG_NAME: u64 = 640 * UNIT;
+
+/// By what the bits of E3 and E9 are divided while hardly a name is followed by a connection.
+pub const ABANDONED: u32 = 2;
 
 /// E8: names in a day that were looked up, and the share of them, one in so many, that is followed by a
 /// connection at least.

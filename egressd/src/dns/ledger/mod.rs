@@ -13,6 +13,8 @@ mod charge;
 mod cost;
 mod denied;
 mod evidence;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 mod limits;
 mod memory;
 mod report;
@@ -170,9 +172,11 @@ impl Ledger {
         self.accounts.at(at).refuse();
         let sign = Sign::Unusual { what: Short::new(what), name: Short::new(wildcard.prefix(name)) };
         // To refuse it is to refuse the query, which is all there is: its zone learnt nothing.
-        let alert = match terms.actions.at(sign.flag()) {
-            LeakAction::Refuse => self.tell(at, sign, LeakAction::Refuse, now),
-            action => self.raise_at(at, sign, action, now),
+        let action = terms.actions.at(sign.flag());
+        let alert = if action == LeakAction::Refuse {
+            self.tell(at, sign, action, now)
+        } else {
+            self.raise_at(at, sign, action, now)
         };
         Vec::from_iter(alert)
     }

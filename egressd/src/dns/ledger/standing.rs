@@ -80,11 +80,13 @@ impl Standing {
     pub fn signs(&self, newcomer: Newcomer<'_>, now: Moment, signs: &mut Vec<Sign>) {
         let Newcomer { prefix, look, .. } = newcomer;
         let cost = look.random_cost;
+        let (looked_up, connected) = self.followed(now);
+        let divisor = if hardly_any(connected, looked_up) { limits::ABANDONED } else { 1 };
         let label = Short::label(prefix, look);
         if look.is_encoded {
             let (names, all) = with(self.encoded.within(HOUR, now), cost);
             // One name alone is what E2 is for.
-            let is_much = names > 1 && all >= self.limits.encoded_bits;
+            let is_much = names > 1 && all >= self.limits.encoded_bits / divisor;
             if names >= self.limits.encoded_names || is_much {
                 let (names, seconds) = (number(names), self.encoded.since_first(HOUR, now));
                 let per_character = look.per_character;
@@ -93,7 +95,7 @@ impl Standing {
         }
         if look.is_random {
             let (names, all) = with(self.random.within(DAY, now), cost);
-            if names >= self.limits.random_names || all >= self.limits.random_bits {
+            if names >= self.limits.random_names || all >= self.limits.random_bits / divisor {
                 let (names, per_character) = (number(names), look.per_character);
                 signs.push(Sign::SlowDrip { names, bits: all, label, per_character });
             }
@@ -151,7 +153,7 @@ impl Standing {
         let given_up = self.awaited.take(now, |_, age| age > limits::CONNECTS_WITHIN);
         (0..given_up).for_each(|_| self.settled.push(0, now));
         let (looked_up, connected) = self.followed(now);
-        let is_sign = looked_up >= limits::LOOKED_UP && connected * limits::CONNECTED_ONE_IN < looked_up;
+        let is_sign = looked_up >= limits::LOOKED_UP && hardly_any(connected, looked_up);
         is_sign.then_some(Sign::NeverConnected)
     }
 
@@ -306,6 +308,10 @@ impl Standing {
 /// How many figures there are with one of `cost`, and their sum.
 fn with(figures: impl Iterator<Item = u32>, cost: u64) -> (usize, u32) {
     figures.fold((1, bits(cost)), |(count, sum), figure| (count + 1, sum.saturating_add(figure)))
+}
+
+fn hardly_any(connected: usize, looked_up: usize) -> bool {
+    connected * limits::CONNECTED_ONE_IN < looked_up
 }
 
 fn low(fingerprint: u64) -> u32 {

@@ -35,21 +35,33 @@ fn a_long_name_is_refused_before_it_leaves() {
 #[test]
 fn a_few_encoded_names_freeze_those_that_are_not_known() {
     let mut agent = Subject::new();
-    assert!(agent.charge("www").verdict.is_ok());
-    let labels: Vec<String> = (0..5).map(|seed| random(seed, 14, BASE36)).collect();
+    assert!(connected(&mut agent, "www", 1).verdict.is_ok());
+    let labels: Vec<String> = (0..5).map(|seed| random(seed, 11, BASE36)).collect();
     for label in &labels[..4] {
-        let charge = agent.wait(10).charge(label);
+        let charge = connected(&mut agent, label, 10);
         assert!(charge.verdict.is_ok() && charge.alerts.is_empty());
     }
     let charge = agent.wait(10).charge(&labels[4]);
     assert_eq!(charge.verdict, Err(Reason::NamesFrozen));
     let sentence = told(charge.alerts);
     let beginning =
-        format!("E3 freeze: 5 new encoded-looking labels in 40 s, 375 bits of them (e.g. `{}`, ", labels[4]);
+        format!("E3 freeze: 5 new encoded-looking labels in 40 s, 295 bits of them (e.g. `{}`, ", labels[4]);
     assert!(sentence.starts_with(&beginning), "{sentence}");
-    assert!(sentence.ends_with(" of 8192 bits used; 0 of 3 names connected"), "{sentence}");
+    assert!(sentence.ends_with(" of 8192 bits used; 5 of 5 names connected"), "{sentence}");
     assert!(agent.charge("www").verdict.is_ok(), "a known name goes on");
     assert!(agent.account().frozen && agent.account().rate_limited);
+}
+
+#[test]
+fn encoded_names_that_are_not_connected_to_freeze_sooner() {
+    let labels: Vec<String> = (0..5).map(|seed| random(seed, 24, BASE36)).collect();
+    let labels = || labels.iter().map(String::as_str);
+    assert_eq!(Subject::new().first_flag(labels(), 60), Some((LeakFlag::EncodedNames, 1)));
+    assert_eq!(
+        Subject::new().first_flag(labels(), 1),
+        Some((LeakFlag::EncodedNames, 2)),
+        "they may follow yet"
+    );
 }
 
 #[test]

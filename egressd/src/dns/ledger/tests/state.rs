@@ -173,7 +173,7 @@ fn names_that_are_spread_over_zones_are_counted_together() {
         .expect("a flag is raised");
     assert_eq!(charge.verdict, Err(Reason::NamesFrozen));
     let evidence = &charge.alerts[0].evidence;
-    assert!(evidence.starts_with("5 new encoded-looking labels in 4 min, "), "{evidence}");
+    assert!(evidence.starts_with("3 new encoded-looking labels in 2 min, "), "{evidence}");
     assert!(evidence.ends_with("; over all zones"), "{evidence}");
     assert_eq!(agent.charge_at("z9.example", "www").verdict, Err(Reason::NamesFrozen));
     assert_eq!(agent.charge_at("fresh.example", "www").verdict, Err(Reason::NamesFrozen));
