@@ -4,6 +4,7 @@
 
 mod dns;
 mod kills;
+mod leaks;
 mod load;
 mod measures;
 mod peers;
@@ -87,6 +88,8 @@ enum Bench {
         #[arg(long)]
         programs_alone: bool,
     },
+    /// What names let out past the resolver, and what is found of it
+    Leaks(leaks::Options),
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -111,6 +114,7 @@ fn main() {
             tell(&measures, Measures::to_json, output);
             measures.write(&results(), name).expect("the results can be written");
         }
+        Bench::Leaks(options) => leaks::bench(&options, matches!(output, Output::Json)),
         Bench::Load(load) => println!("{}", load.run()),
     }
 }
