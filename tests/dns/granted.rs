@@ -3,10 +3,7 @@
 use crate::{
     denied::explanation,
     kernel::{Kernel, Watcher},
-    lab::{
-        Lab, addresses, agent, allow, host, now, public, question, read_frame, receive, rule, serve,
-        write_frame,
-    },
+    lab::{Lab, addresses, agent, allow, host, now, public, question, receive, rule, serve},
     upstream::{Say, Upstream},
 };
 use egressd::{

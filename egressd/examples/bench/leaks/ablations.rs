@@ -31,22 +31,10 @@ pub fn all() -> Outcome {
         table.push(row(name, &wanted.join(", "), Some(with), total, over));
     }
     let (total, over) = by_private_suffix();
-    table.push(row(
-        "keeping it by rule: by private suffix",
-        "hex-10s, 1000 buckets",
-        None,
-        total,
-        over,
-    ));
+    table.push(row("keeping it by rule: by private suffix", "hex-10s, 1000 buckets", None, total, over));
     outcome.figures.insert("by private suffix".to_owned(), json!({"octets": total, "over_bound": over}));
     let exempt = exempted();
-    table.push(row(
-        "the ledger, as of exempt popular domains",
-        "hex-1m",
-        None,
-        exempt,
-        exempt - 4096.0,
-    ));
+    table.push(row("the ledger, as of exempt popular domains", "hex-1m", None, exempt, exempt - 4096.0));
     outcome.figures.insert("popular domains exempt".to_owned(), json!({"octets": exempt}));
     outcome.tables.push(table);
     outcome
