@@ -132,7 +132,7 @@ flags! {
     EncodedNames = "E3" "encoded-names" Freeze,
     /// 64 names in an hour were never asked for before.
     ManyNames = "E4" "many-names" Freeze,
-    /// 96 names in a day were never asked for before.
+    /// 96 names in a day were never asked for before, or fewer that cost 5120 bits.
     ManyNamesADay = "E5" "many-names-a-day" Flag,
     /// Four names in an hour do not exist.
     AbsentNames = "E6" "absent-names" Freeze,

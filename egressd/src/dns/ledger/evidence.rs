@@ -24,7 +24,7 @@ pub enum Sign {
     LongName { bits: u32, name: Short },
     EncodedNames { names: u32, bits: u32, seconds: u32, label: Short, per_character: u32 },
     ManyNames { names: u32 },
-    ManyNamesADay { names: u32 },
+    ManyNamesADay { names: u32, bits: u32 },
     AbsentNames { names: u32, seconds: u32, name: Short },
     HalfSpent { used: u32 },
     BothSpent { other: Short },
@@ -74,7 +74,9 @@ impl fmt::Display for Sign {
                 Tenths(*per_character)
             ),
             Self::ManyNames { names } => write!(f, "{names} new names in an hour"),
-            Self::ManyNamesADay { names } => write!(f, "{names} new names in a day"),
+            Self::ManyNamesADay { names, bits } => {
+                write!(f, "{names} new names in a day, {bits} bits of them")
+            }
             Self::AbsentNames { names, seconds, name } => {
                 write!(f, "{names} names in {} do not exist (e.g. `{name}`)", Span(*seconds))
             }

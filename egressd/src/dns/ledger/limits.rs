@@ -14,8 +14,9 @@ pub struct Limits {
     pub encoded_bits: u32,
     /// E4: new names in an hour.
     pub names_an_hour: u32,
-    /// E5: new names in a day.
+    /// E5: new names in a day, and the bits that they may cost, whatever they look like.
     pub names_a_day: u32,
+    pub bits_a_day: u32,
     /// E6: names in an hour that do not exist.
     pub absent_names: usize,
     /// E9: new names in a day that look random, and the bits that they may cost before there are as many.
@@ -33,6 +34,7 @@ impl Limits {
         encoded_bits: 320,
         names_an_hour: 64,
         names_a_day: 96,
+        bits_a_day: 5120,
         absent_names: 4,
         random_names: 24,
         random_bits: 860,
@@ -47,6 +49,7 @@ impl Limits {
         encoded_bits: 800,
         names_an_hour: 128,
         names_a_day: 192,
+        bits_a_day: 10240,
         absent_names: 8,
         random_names: 32,
         random_bits: 860,

@@ -26,6 +26,8 @@ pub struct Standing {
     slow: Range<Moment>,
     hour: Count<12, 300>,
     day: Count<24, 3600>,
+    /// Bits of the new names of a day.
+    day_bits: Count<24, 3600>,
     /// Bits of each name.
     encoded: Recent<{ Limits::AGENT.encoded_names }>,
     random: Recent<{ Limits::AGENT.random_names }>,
@@ -67,6 +69,7 @@ impl Standing {
             slow: Moment::default()..Moment::default(),
             hour: Count::default(),
             day: Count::default(),
+            day_bits: Count::default(),
             encoded: Recent::default(),
             random: Recent::default(),
             absent: Recent::default(),
@@ -104,16 +107,18 @@ impl Standing {
         if hour >= self.limits.names_an_hour {
             signs.push(Sign::ManyNames { names: hour });
         }
-        if day >= self.limits.names_a_day {
-            signs.push(Sign::ManyNamesADay { names: day });
+        let all = self.day_bits.sum(now).saturating_add(bits(newcomer.cost));
+        if day >= self.limits.names_a_day || all >= self.limits.bits_a_day {
+            signs.push(Sign::ManyNamesADay { names: day, bits: all });
         }
     }
 
     /// Notes that `newcomer` leaves.
     pub fn welcome(&mut self, newcomer: Newcomer<'_>, now: Moment) {
         let look = newcomer.look;
-        self.hour.add(now);
-        self.day.add(now);
+        self.hour.add(1, now);
+        self.day.add(1, now);
+        self.day_bits.add(bits(newcomer.cost), now);
         if look.is_encoded {
             self.encoded.push(bits(look.random_cost), now);
         }

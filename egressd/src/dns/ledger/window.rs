@@ -71,13 +71,14 @@ pub struct Count<const N: usize, const WIDTH: u32> {
 }
 
 impl<const N: usize, const WIDTH: u32> Count<N, WIDTH> {
-    pub fn add(&mut self, now: Moment) {
+    /// Counts `amount` of them.
+    pub fn add(&mut self, amount: u32, now: Moment) {
         let bucket = seconds(now) / WIDTH;
         let passed = bucket.saturating_sub(self.last);
         (0..passed.min(Self::SPAN)).for_each(|back| self.counts[Self::place(bucket - back)] = 0);
         self.last = self.last.max(bucket);
         let count = &mut self.counts[Self::place(self.last)];
-        *count = count.saturating_add(1);
+        *count = count.saturating_add(u16::try_from(amount).unwrap_or(u16::MAX));
     }
 
     pub fn sum(&self, now: Moment) -> u32 {
@@ -126,12 +127,12 @@ mod tests {
     #[test]
     fn a_count_forgets_what_is_older_than_its_span() {
         let mut count = Count::<12, 300>::default();
-        (0..12).for_each(|turn| count.add(at(turn * 300)));
+        (0..12).for_each(|turn| count.add(1, at(turn * 300)));
         assert_eq!(count.sum(at(3599)), 12);
         assert_eq!(count.sum(at(3600)), 11);
         assert_eq!(count.sum(at(6600)), 1);
         assert_eq!(count.sum(at(6900)), 0);
-        count.add(at(100_000));
+        count.add(1, at(100_000));
         assert_eq!(count.sum(at(100_000)), 1);
     }
 

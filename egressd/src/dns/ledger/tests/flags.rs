@@ -111,7 +111,7 @@ fn many_names_in_a_day_are_told_of() {
     let told: Vec<String> =
         charges.into_iter().flat_map(|charge| charge.alerts).map(|alert| told([alert])).collect();
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].starts_with("E5 flag: 96 new names in a day; "), "{told:?}");
+    assert!(told[0].starts_with("E5 flag: 96 new names in a day, "), "{told:?}");
 }
 
 #[test]
