@@ -130,9 +130,8 @@ async fn of_two_questions_neither_is_answered() {
 
 #[tokio::test]
 async fn what_is_told_from_memory_is_octet_for_octet_what_the_gate_says() {
-    let upstream = Upstream::start(|_, kind| match kind {
-        RecordType::A => Say::Addresses((1..=40).map(public).collect()),
-        _ => Say::NoData,
+    let upstream = Upstream::start(|_, kind| {
+        if kind == RecordType::A { Say::Addresses((1..=40).map(public).collect()) } else { Say::NoData }
     });
     let still = || Moment(1_000_000_000_000);
     let lab = Lab::with(allow(&["ok.test"]), upstream.await, crate::kernel::Kernel::willing(), still).await;
