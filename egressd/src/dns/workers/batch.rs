@@ -8,7 +8,7 @@ use std::{
 };
 
 /// The most messages that are taken from one socket in a turn. More of them cost less each, but let
-/// the other agents wait longer: 32 take some 100 us.
+/// whoever comes meanwhile wait longer: 32 take some 100 us.
 pub const MAX_MESSAGES: usize = 32;
 
 /// The longest query that is read. What is longer is cut to its header, and so is malformed.

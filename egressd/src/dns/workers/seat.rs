@@ -82,6 +82,8 @@ impl Seat {
     /// Reads no more from the socket until [`Self::resume`].
     pub fn pause(&self, epoll: &Epoll) {
         self.listen(epoll, EpollFlags::empty());
+        // Errors are told all the same, until somebody takes them.
+        let _ = self.with(UdpSocket::take_error);
         self.is_paused.store(true, Ordering::SeqCst);
         // Whoever took the last query may have looked before this was paused.
         if self.room() > 0 {

@@ -90,7 +90,8 @@ impl Desk {
 
     /// What the thread does, until [`Self::stop`].
     pub fn serve(&self) {
-        let mut turn = Turn { desk: self, batch: Batch::new(), owing: Owing::default() };
+        let mut turn =
+            Turn { desk: self, batch: Batch::new(), owing: Owing::default(), crowd: Crowd::default() };
         let mut events = [EpollEvent::empty(); MAX_EVENTS];
         while !self.is_over.load(Ordering::Acquire) {
             let ready = match self.epoll.wait(&mut events, turn.owing.timeout()) {
@@ -124,6 +125,7 @@ struct Turn<'a> {
     desk: &'a Desk,
     batch: Batch,
     owing: Owing,
+    crowd: Crowd,
 }
 
 impl Turn<'_> {
@@ -134,8 +136,9 @@ impl Turn<'_> {
         if room == 0 {
             return seat.pause(&self.desk.epoll);
         }
+        let share = self.crowd.share(token, Instant::now()).min(room);
         let served = seat.with(|socket| {
-            let count = self.batch.receive(socket, MAX_MESSAGES.min(room))?;
+            let count = self.batch.receive(socket, share)?;
             self.answer(&seat, socket, count);
             io::Result::Ok(())
         });
@@ -169,6 +172,26 @@ impl Turn<'_> {
         for index in &others[..handed] {
             let (message, Some(peer)) = self.batch.message(*index) else { continue };
             seat.hand_over(Query { message: message.into(), peer });
+        }
+    }
+}
+
+/// Whether one socket keeps the thread busy, or several do.
+#[derive(Default)]
+struct Crowd {
+    last: u64,
+    changed: Option<Instant>,
+}
+
+impl Crowd {
+    /// How many messages the socket of `token` may take in this turn.
+    fn share(&mut self, token: u64, now: Instant) -> usize {
+        if self.last != token {
+            (self.last, self.changed) = (token, Some(now));
+        }
+        match self.changed.is_some_and(|changed| now.duration_since(changed) < CROWDED) {
+            true => MAX_SHARE,
+            false => MAX_MESSAGES,
         }
     }
 }
@@ -207,6 +230,10 @@ impl Owing {
     }
 }
 
+/// Messages of a turn where others wait, too: some 30 us.
+const MAX_SHARE: usize = 8;
+/// How long after a turn of another socket it is taken to come again.
+const CROWDED: Duration = Duration::from_millis(10);
 /// How long a lookup that was answered waits to be recorded, together with those of the same name.
 const RECORD_EVERY: Duration = Duration::from_secs(1);
 /// Sockets that one look finds ready; the others come with the next.
@@ -215,3 +242,20 @@ const MAX_EVENTS: usize = 64;
 const REST: Duration = Duration::from_millis(100);
 /// The token of the bell.
 const BELL: u64 = 0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_takes_small_shares_while_others_take_turns() {
+        let (mut crowd, start) = (Crowd::default(), Instant::now());
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        assert_eq!(crowd.share(1, at(0)), MAX_SHARE);
+        assert_eq!(crowd.share(1, at(10)), MAX_MESSAGES);
+        assert_eq!(crowd.share(2, at(11)), MAX_SHARE);
+        assert_eq!(crowd.share(1, at(12)), MAX_SHARE);
+        assert_eq!(crowd.share(1, at(21)), MAX_SHARE);
+        assert_eq!(crowd.share(1, at(22)), MAX_MESSAGES);
+    }
+}
