@@ -176,9 +176,8 @@ async fn a_message_that_is_far_too_long_is_malformed() {
 }
 
 async fn lab(patterns: &[&str]) -> Lab {
-    let zone = |_: &str, kind| match kind {
-        RecordType::A => Say::Addresses(vec![public(1)]),
-        _ => Say::NoData,
+    let zone = |_: &str, kind| {
+        if kind == RecordType::A { Say::Addresses(vec![public(1)]) } else { Say::NoData }
     };
     Lab::start(allow(patterns), Upstream::start(zone).await).await
 }

@@ -196,16 +196,12 @@ impl Gate {
     fn refuse_type(&self, asker: &Asker, leave: &Leave, number: u16) -> Refusal {
         let refusal = unusual(number);
         let agent = &asker.agent;
-        match leave.wildcard() {
-            Some(wildcard) => {
-                let (policy, what) = (agent.policy(), format!("type {number}"));
-                let note = |ledger: &mut Ledger, now| {
-                    ledger.unusual(policy.leaks(), wildcard, leave.name(), &what, now)
-                };
-                let alerts = self.with_ledger(agent, note);
-                self.raise(agent, alerts);
-            }
-            None => {}
+        if let Some(wildcard) = leave.wildcard() {
+            let (policy, what) = (agent.policy(), format!("type {number}"));
+            let note =
+                |ledger: &mut Ledger, now| ledger.unusual(policy.leaks(), wildcard, leave.name(), &what, now);
+            let alerts = self.with_ledger(agent, note);
+            self.raise(agent, alerts);
         }
         refusal
     }
