@@ -81,6 +81,23 @@ fn what_was_let_out_stays_counted_whatever_becomes_of_daemon_policy_and_agent() 
     assert!(used(&fence) + 8 > before, "an agent that starts again goes on where it was");
 }
 
+#[test]
+fn an_agent_that_ended_in_quarantine_starts_in_it_until_somebody_approves() {
+    let fence = fence(QUARANTINE);
+    let mut talker = Talker::start(&fence.agent(AGENT));
+    talker.fails("tcp feed-me-seymour.db.test 5432 mark");
+    talker.end();
+    poll("the end of the agent", || (leaks_of(&fence) == Value::Null).then_some(()));
+    let mut talker = Talker::start(&fence.agent(AGENT));
+    talker.fails("tcp a.db.test 5432 mark");
+    talker.does("tcp db.test 5432 mark");
+    talker.end();
+    poll("its end again", || (leaks_of(&fence) == Value::Null).then_some(()));
+    assert!(!fence.ctl(&["leaks", "approve", "nobody"]).succeeded());
+    assert!(fence.ctl(&["leaks", "approve", AGENT]).succeeded());
+    Talker::start(&fence.agent(AGENT)).does("tcp a.db.test 5432 mark");
+}
+
 /// Bits that `egressctl` says are used of what the agent may let out.
 fn used(fence: &Fence) -> u64 {
     leaks_of(fence)["total"]["used_bits"].as_u64().expect("a number of bits")

@@ -17,6 +17,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -61,6 +62,22 @@ impl Leaks {
                 let _ = fs::remove_file(path);
             }
         }
+    }
+
+    /// Lifts what is held against an agent that does not run, and would be when it starts again.
+    fn approve_ended(&self, name: &str) -> Result<(), Refusal> {
+        let failed = |error: io::Error| {
+            Refusal::new(RefusalKind::Failed, format!("failed to change the ledger of `{name}`: {error}"))
+        };
+        let agent = AgentName::parse(name).map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
+        let Some(mut kept) = self.read(&agent).map_err(failed)? else {
+            return Err(Refusal::new(RefusalKind::Unknown, format!("no agent `{name}`")));
+        };
+        kept.quarantined = false;
+        for account in &mut kept.accounts {
+            (account.frozen, account.rate_limited) = (false, false);
+        }
+        self.write(&agent, &kept).map_err(failed)
     }
 
     fn read(&self, name: &AgentName) -> io::Result<Option<Kept>> {
@@ -223,9 +240,10 @@ impl Daemon {
     /// Lifts what flags did to an agent, or to one zone of it. Levels stay as they are.
     pub(super) async fn approve(&self, name: &str, zone: Option<&HostName>) -> Result<(), Refusal> {
         let _turn = self.changes.lock().await;
-        let unknown = || Refusal::new(RefusalKind::Unknown, format!("no agent `{name}`"));
-        let named = |running: &Running| running.agent.name().as_str() == name;
-        let running = self.agents.all().into_iter().find(|running| named(running)).ok_or_else(unknown)?;
+        let named = |running: &Arc<Running>| running.agent.name().as_str() == name;
+        let Some(running) = self.agents.all().into_iter().find(named) else {
+            return self.leaks.approve_ended(name);
+        };
         self.names.with_ledger(&running.agent, |ledger, _| {
             ledger.approve(zone);
             dns::Watch::charged(&*self.leaks, running.agent.name(), ledger);

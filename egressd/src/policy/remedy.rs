@@ -53,7 +53,6 @@ fn help(reason: Reason) -> Help {
         Reason::HostNotAllowed
         | Reason::PortNotAllowed
         | Reason::ProtocolNotAllowed
-        | Reason::ResolverNotAllowed
         | Reason::AddressNotGranted => Help::Rule,
         Reason::NotTls | Reason::HelloTimeout | Reason::ServerNameMissing => Help::AnyBytes,
         Reason::AddressSpecialPurpose => Help::Private,
@@ -74,6 +73,8 @@ fn help(reason: Reason) -> Help {
         | Reason::HelloTooLarge
         | Reason::RequestMalformed
         | Reason::ServerNameNotGranted
+        // Whoever trusts a resolver with what it is told names it without being offered to.
+        | Reason::ResolverNotAllowed
         // A suspicion is lifted by whoever looks at it, not by a rule.
         | Reason::NamesFrozen
         | Reason::NameSuspicious
