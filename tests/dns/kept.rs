@@ -4,11 +4,11 @@
 
 use crate::{
     kernel::{Kernel, OneProcess, Watcher},
-    lab::{agent, allow, allow_usual, public, question},
+    lab::{agent, allow, allow_usual, public, question, rule},
 };
 use egressd::{
     audit::{Event, Recorder},
-    dns::{Ask, Asker, Family, Found, Gate, LookupError},
+    dns::{Ask, Asker, Family, Found, FoundRecords, Gate, LookupError},
     policy::{Agent, HostName, Moment, Policy, Reason, Transport},
 };
 use hickory_proto::{
@@ -20,7 +20,10 @@ use std::{
     future::{Future, ready},
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{sync::mpsc::Receiver, time::Instant};
@@ -133,6 +136,104 @@ async fn a_lost_upstream_is_tried_again_on_a_schedule_and_never_an_allow() {
     assert_eq!(rounds, 8, "after 1, 2, 4, 8, 16, 30, 30 seconds");
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_still_good_outlives_a_refresh_that_fails() {
+    let mut asked = Vec::new();
+    for is_used in [false, true] {
+        let desk = Desk::open(allow(&["ok.test"]), 300);
+        desk.gate.keep_warm(&desk.agent);
+        desk.pass(1000).await;
+        desk.zone.is_down.store(true, Ordering::SeqCst);
+        desk.pass(290_000).await;
+        assert!(desk.zone.asked().len() > 2, "it was tried, in vain");
+        assert_eq!(desk.code("ok.test", RecordType::A).await, ResponseCode::NoError);
+        for _ in 0..60 {
+            desk.pass(1000).await;
+            if is_used {
+                desk.code("ok.test", RecordType::A).await;
+            }
+        }
+        assert_eq!(desk.code("ok.test", RecordType::A).await, ResponseCode::ServFail);
+        desk.zone.is_down.store(false, Ordering::SeqCst);
+        desk.pass(31_000).await;
+        assert_eq!(desk.code("ok.test", RecordType::A).await, ResponseCode::NoError);
+        asked.push(desk.zone.asked());
+    }
+    assert_eq!(asked[0], asked[1], "nobody's use of it hastens the next try");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_family_that_nobody_answers_for_does_not_hold_up_the_other() {
+    let desk = Desk::open(allow(&["*.ok.test"]), 60);
+    assert_eq!(desk.code("half.ok.test", RecordType::A).await, ResponseCode::NoError);
+    assert_eq!(clock().since(Moment(1)), Duration::from_millis(100));
+    assert_eq!(desk.code("half.ok.test", RecordType::AAAA).await, ResponseCode::ServFail);
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_beyond_the_bound_are_refused_so_that_no_other_is_given_up_for_them() {
+    let mut desk = Desk::open(allow(&["*.ok.test"]), 300);
+    for number in 0..1024 {
+        let code = desk.code(&format!("n{number}.ok.test"), RecordType::A).await;
+        assert_eq!(code, ResponseCode::NoError);
+        desk.events.recv().await.unwrap();
+    }
+    let asked = desk.zone.asked();
+    assert_eq!(desk.code("more.ok.test", RecordType::A).await, ResponseCode::ServFail);
+    let event = desk.events.recv().await.unwrap();
+    assert_eq!(event.reason, Some(Reason::QuotaExceeded));
+    assert_eq!(event.detail.as_deref(), Some("names that are kept warm"));
+    assert_eq!(desk.code("n0.ok.test", RecordType::A).await, ResponseCode::NoError);
+    assert_eq!(desk.zone.asked(), asked);
+    // Those that nobody used any more make room.
+    desk.pass(3 * 3_600_000).await;
+    assert_eq!(desk.code("more.ok.test", RecordType::A).await, ResponseCode::NoError);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_leaves_only_where_what_it_let_out_is_remembered() {
+    let mut desk = Desk::open(allow(&["*.ok.test"]), 60);
+    desk.watcher.forgets.store(true, Ordering::SeqCst);
+    assert_eq!(desk.code("a.ok.test", RecordType::A).await, ResponseCode::ServFail);
+    let event = desk.events.recv().await.unwrap();
+    assert_eq!(event.detail.as_deref(), Some("the ledger cannot be written to disk"));
+    assert_eq!(desk.zone.asked(), [""; 0]);
+    desk.watcher.forgets.store(false, Ordering::SeqCst);
+    assert_eq!(desk.code("a.ok.test", RecordType::A).await, ResponseCode::NoError);
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_are_refused_again_and_again_are_no_work_for_the_disk() {
+    let desk = Desk::open(allow_usual(&["**.ok.test"]), 60);
+    let long = |number: u32| format!("{number:0>60}.{number:0>60}.{number:0>60}.ok.test");
+    for number in 0..100 {
+        assert_eq!(desk.code(&long(number), RecordType::A).await, ResponseCode::Refused);
+    }
+    assert_eq!(desk.watcher.charged(), 1, "that names are frozen");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_type_that_a_rule_allows_from_now_on_is_asked_for_at_names_that_are_warm_already() {
+    let desk = Desk::open(allow(&["*.ok.test"]), 60);
+    desk.code("a.ok.test", RecordType::A).await;
+    assert_eq!(desk.code("a.ok.test", RecordType::TXT).await, ResponseCode::Refused);
+    let mut rule = rule("*.ok.test");
+    rule.names.types.push(u16::from(RecordType::TXT));
+    desk.agent.replace_policy(Arc::new(Policy::new(vec![rule], Vec::new())));
+    assert_eq!(desk.code("a.ok.test", RecordType::TXT).await, ResponseCode::NoError);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_that_quarantine_overtakes_is_told_so() {
+    let mut desk = Desk::open(allow(&["*.ok.test"]), 60);
+    let (code, ()) = tokio::join!(desk.code("a.ok.test", RecordType::A), async {
+        desk.pass(10).await;
+        desk.agent.quarantine(true);
+    });
+    assert_eq!(code, ResponseCode::Refused);
+    assert_eq!(desk.events.recv().await.unwrap().reason, Some(Reason::AgentQuarantined));
+}
+
 /// An agent and its resolver, without sockets.
 struct Desk {
     gate: Arc<Gate>,
@@ -146,7 +247,9 @@ impl Desk {
     /// Whatever is asked for has an address, for so many seconds.
     fn open(policy: Policy, ttl: u64) -> Self {
         START.set(Some(Instant::now()));
-        let zone = Arc::new(Zone { ttl: Duration::from_secs(ttl), asked: Mutex::default() });
+        let zone =
+            Zone { ttl: Duration::from_secs(ttl), asked: Mutex::default(), is_down: AtomicBool::default() };
+        let zone = Arc::new(zone);
         let watcher = Arc::new(Watcher::default());
         let (recorder, events) = Recorder::new(4096);
         let gate = Gate::new(zone.clone(), Arc::new(Kernel::willing()), watcher.clone(), recorder, clock);
@@ -180,6 +283,7 @@ impl Desk {
 struct Zone {
     ttl: Duration,
     asked: Mutex<Vec<String>>,
+    is_down: AtomicBool,
 }
 
 impl Zone {
@@ -196,11 +300,28 @@ impl Ask for Zone {
     ) -> Pin<Box<dyn Future<Output = Result<Found, LookupError>> + Send + 'a>> {
         let after = clock().since(Moment(1)).as_millis();
         self.asked.lock().unwrap().push(format!("{after} {name} {family:?}"));
-        Box::pin(ready(match (name.as_str(), family) {
+        let is_down = self.is_down.load(Ordering::SeqCst);
+        let found = match (name.as_str(), family) {
             ("down.test", _) => Err(LookupError::Deadline),
+            (_, Family::V4 | Family::V6) if is_down => Err(LookupError::Deadline),
+            ("half.ok.test", Family::V6) => {
+                return Box::pin(async {
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                    Err(LookupError::Deadline)
+                });
+            }
             (_, Family::V4) => Ok(Found::Addresses { addresses: vec![public(1)], ttl: self.ttl }),
             (_, Family::V6) => Ok(Found::NoData { ttl: self.ttl }),
-        }))
+        };
+        Box::pin(ready(found))
+    }
+
+    fn ask_records<'a>(
+        &'a self,
+        _: &'a HostName,
+        _: egressd::policy::RecordType,
+    ) -> Pin<Box<dyn Future<Output = Result<FoundRecords, LookupError>> + Send + 'a>> {
+        Box::pin(ready(Ok(FoundRecords::NoData { ttl: self.ttl })))
     }
 }
 

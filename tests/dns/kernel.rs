@@ -9,7 +9,15 @@ use egressd::{
         Agent, AgentId, AgentName, Grant, GrantError, GrantSink, Origin, OriginLookup, Process, Transport,
     },
 };
-use std::{future::Future, net::SocketAddr, pin::Pin, sync::Mutex};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
 use tokio::sync::Semaphore;
 
 /// Remembers the grants that were installed.
@@ -66,11 +74,19 @@ impl GrantSink for Kernel {
 #[derive(Default)]
 pub struct Watcher {
     alerts: Mutex<Vec<Alert>>,
+    /// How often a ledger was to be remembered.
+    charged: AtomicUsize,
+    /// It no longer can be.
+    pub forgets: AtomicBool,
 }
 
 impl Watcher {
     pub fn alerts(&self) -> Vec<Alert> {
         self.alerts.lock().unwrap().clone()
+    }
+
+    pub fn charged(&self) -> usize {
+        self.charged.load(Ordering::SeqCst)
     }
 }
 
@@ -79,7 +95,10 @@ impl Watch for Watcher {
         Ledger::new([1, 2])
     }
 
-    fn charged(&self, _: &AgentName, _: &Ledger) {}
+    fn charged(&self, _: &AgentName, _: &Ledger) -> bool {
+        self.charged.fetch_add(1, Ordering::SeqCst);
+        !self.forgets.load(Ordering::SeqCst)
+    }
 
     fn raised(&self, _: &Agent, alert: Alert) {
         self.alerts.lock().unwrap().push(alert);

@@ -62,6 +62,20 @@ fn the_next_flow_is_judged_by_the_policy_of_that_moment() {
 }
 
 #[test]
+fn what_quarantine_closed_is_denied_for_quarantine_and_the_rest_for_what_it_is() {
+    let agent = agent("rules: [{host: '*.w.example'}, {host: a.example}]");
+    agent.quarantine(true);
+    let reason = |name: &str| agent.decide(&to(name), Moment(0)).map_err(|denial| denial.reason);
+    assert_eq!(reason("x.w.example").unwrap_err(), Reason::AgentQuarantined);
+    assert_eq!(reason("evil.example").unwrap_err(), Reason::HostNotAllowed);
+    assert!(reason("a.example").is_ok());
+    let elsewhere = Flow { port: 80, ..to("a.example") };
+    assert_eq!(agent.decide(&elsewhere, Moment(0)).unwrap_err().reason, Reason::PortNotAllowed);
+    agent.quarantine(false);
+    assert!(reason("x.w.example").is_ok());
+}
+
+#[test]
 fn a_network_that_is_denied_at_one_port_of_a_name_is_not_granted_there() {
     let policy = policy(
         "rules: [{host: a.example, ports: [443, 8443]}]\n    deny: [{cidr: 10.0.0.0/8, ports: [443]}, {cidr: 10.9.0.0/16}]",

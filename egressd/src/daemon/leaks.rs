@@ -115,10 +115,12 @@ impl dns::Watch for Leaks {
         }
     }
 
-    fn charged(&self, agent: &AgentName, ledger: &Ledger) {
-        if let Err(error) = self.write(agent, &Kept::of(&ledger.levels())) {
-            tracing::error!(%agent, %error, "ledger is not remembered");
+    fn charged(&self, agent: &AgentName, ledger: &Ledger) -> bool {
+        let written = self.write(agent, &Kept::of(&ledger.levels()));
+        if let Err(error) = &written {
+            tracing::error!(%agent, %error, "ledger is not remembered: names of wildcards are refused");
         }
+        written.is_ok()
     }
 
     fn raised(&self, agent: &Agent, alert: Alert) {
@@ -135,7 +137,8 @@ impl dns::Watch for Leaks {
 
     fn quarantine(&self, agent: &Agent, ledger: &Ledger) {
         agent.quarantine(true);
-        self.charged(agent.name(), ledger);
+        // What was not remembered is remembered with the next charge, or there is none.
+        let _ = self.charged(agent.name(), ledger);
         if let Err(error) = self.quarantined.try_send(agent.id()) {
             tracing::error!(agent = %agent.name(), %error, "flows of wildcards are not cut");
         }
@@ -246,7 +249,8 @@ impl Daemon {
         };
         self.names.with_ledger(&running.agent, |ledger, _| {
             ledger.approve(zone);
-            dns::Watch::charged(&*self.leaks, running.agent.name(), ledger);
+            // A file that still says more than this errs on the safe side.
+            let _ = dns::Watch::charged(&*self.leaks, running.agent.name(), ledger);
             running.agent.quarantine(ledger.is_quarantined());
         });
         tokio::task::block_in_place(|| self.apply(&running))

@@ -77,8 +77,9 @@ impl Daemon {
         self.memory().write(&Remembered::of(&running.agent, &running.home, own_policy.clone()))?;
         *running.own_policy.lock().unwrap_or_else(PoisonError::into_inner) = own_policy;
         running.agent.replace_policy(policy);
-        self.fence.replace_policy(&running.agent, running.home.site())?;
+        // At once: a name that the agent asks for first would leave at a moment of its choice.
         self.names.keep_warm(&running.agent);
+        self.fence.replace_policy(&running.agent, running.home.site())?;
         self.server_names.rejudge(&running.agent, datapath::now());
         Ok(())
     }

@@ -227,8 +227,7 @@ impl Gate {
     async fn look_up(&self, agent: &Agent, name: &HostName, family: Family) -> Result<Granted, Refusal> {
         let found = self.warm(agent, name)?.find(family).await?;
         // The policy may have been replaced while upstream took its time.
-        let policy = agent.policy();
-        let leave = policy.lookup(name)?;
+        let (policy, leave) = agent.leave(name)?;
         let rule = source(&policy, &leave);
         if let (Found::NoName { .. }, Some(wildcard)) = (&found, leave.wildcard()) {
             self.raise(agent, self.lookups(agent).absent(policy.leaks(), wildcard, name));
@@ -250,8 +249,7 @@ impl Gate {
         kind: RecordType,
     ) -> Result<(FoundRecords, Option<Source>), Refusal> {
         let found = self.warm(agent, name)?.find_records(kind).await?;
-        let policy = agent.policy();
-        let leave = policy.lookup(name)?;
+        let (policy, leave) = agent.leave(name)?;
         if !leave.has_type(kind.number()) {
             return Err(unusual(kind.number()));
         }
@@ -260,8 +258,7 @@ impl Gate {
 
     /// The name, kept warm: one that a rule spells out always is, others from their first use on.
     fn warm(&self, agent: &Agent, name: &HostName) -> Result<Arc<Warm>, Refusal> {
-        let policy = agent.policy();
-        let leave = policy.lookup(name)?;
+        let (policy, leave) = agent.leave(name)?;
         let types = record_types(&leave);
         let Some(wildcard) = leave.wildcard() else {
             return Ok(self.pinned.find(agent.id(), name, types));
@@ -271,8 +268,8 @@ impl Gate {
                 self.raise(agent, alerts);
                 Ok(warm)
             }
-            Err(Refused { reason, alerts }) => {
-                let refusal = refused_by_ledger(reason, wildcard, &alerts);
+            Err(Refused { reason, detail, alerts }) => {
+                let refusal = refused_by_ledger(reason, detail, wildcard, &alerts);
                 self.raise(agent, alerts);
                 Err(refusal)
             }
@@ -414,8 +411,9 @@ fn record_types(leave: &Leave) -> Vec<RecordType> {
     RecordType::ALL.iter().copied().filter(|kind| leave.has_type(kind.number())).collect()
 }
 
-fn refused_by_ledger(reason: Reason, wildcard: &Wildcard, alerts: &[Alert]) -> Refusal {
-    let detail = alerts.first().map(|alert| format!("{}: {}", alert.flag, alert.evidence));
+fn refused_by_ledger(reason: Reason, detail: Option<&str>, wildcard: &Wildcard, alerts: &[Alert]) -> Refusal {
+    let evidence = || alerts.first().map(|alert| format!("{}: {}", alert.flag, alert.evidence));
+    let detail = detail.map(str::to_owned).or_else(evidence);
     Refusal { detail, ..Denial::by(reason, &wildcard.source).into() }
 }
 

@@ -6,7 +6,7 @@
 
 use super::{
     grid::Grid,
-    ledger::{Alert, Ledger},
+    ledger::{Alert, Charge, Ledger, Paid},
     warm::{Hearth, Warm},
     watch::Watch,
 };
@@ -17,7 +17,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -54,22 +54,22 @@ struct Books {
 
 struct Slot {
     warm: Arc<Warm>,
+    /// What it is asked for beside addresses.
+    types: Vec<RecordType>,
     usage: Arc<Usage>,
     /// That the name does not exist was told to the ledger.
     is_absent: bool,
 }
 
-/// When a name was used.
-struct Usage {
-    /// A [`Moment`].
-    last: AtomicU64,
-    /// That it was, in this period.
-    in_period: AtomicBool,
-}
+/// Whether a name was used in this period.
+#[derive(Default)]
+struct Usage(AtomicBool);
 
 /// A name that may not leave.
 pub struct Refused {
     pub reason: Reason,
+    /// What the reason cannot say.
+    pub detail: Option<&'static str>,
     pub alerts: Vec<Alert>,
 }
 
@@ -93,7 +93,7 @@ impl Lookups {
     /// remembered.
     ///
     /// # Errors
-    /// The ledger refuses.
+    /// The ledger refuses, or cannot be remembered, or [`MAX_KEPT`] names are kept warm.
     pub fn find(
         self: &Arc<Self>,
         policy: &Arc<Policy>,
@@ -104,26 +104,35 @@ impl Lookups {
         let now = (self.hearth.clock)();
         let mut books = self.books();
         let Books { ledger, slots } = &mut *books;
-        if let Some(slot) = slots.get(name).filter(|slot| slot.warm.is_kept() && !ledger.is_quarantined()) {
-            slot.usage.note(now);
+        if let Some(slot) = slots.get(name).filter(|slot| slot.serves(&types) && !ledger.is_quarantined()) {
+            slot.usage.note();
             return Ok((Arc::clone(&slot.warm), Vec::new()));
         }
-        let charge = ledger.charge(policy.leaks(), wildcard, name, now);
-        self.watch.charged(&self.name, ledger);
-        if let Err(reason) = charge.verdict {
-            return Err(Refused { reason, alerts: charge.alerts });
+        if slots.len() >= MAX_KEPT {
+            slots.retain(|_, slot| slot.warm.is_kept());
         }
         if slots.len() >= MAX_KEPT {
-            make_room(slots);
+            // To give another up would show in its zone, which nobody charged for that.
+            let detail = Some("names that are kept warm");
+            return Err(Refused { reason: Reason::QuotaExceeded, detail, alerts: Vec::new() });
         }
-        let usage = Arc::new(Usage { last: AtomicU64::new(now.0), in_period: AtomicBool::new(false) });
+        let Charge { verdict, alerts } = ledger.charge(policy.leaks(), wildcard, name, now);
+        let is_remembered = !has_changed(&verdict, &alerts) || self.watch.charged(&self.name, ledger);
+        if let Err(reason) = verdict {
+            return Err(Refused { reason, detail: None, alerts });
+        }
+        if !is_remembered {
+            let detail = Some("the ledger cannot be written to disk");
+            return Err(Refused { reason: Reason::QuotaExceeded, detail, alerts });
+        }
+        let usage = Arc::new(Usage::default());
         let lease =
             Lease { policy: Arc::clone(policy), wildcard: wildcard.clone(), usage: Arc::clone(&usage) };
         let leave = Arc::clone(&self.grid).tick(self.agent, name.clone());
         let is_wanted = lease.held(Arc::downgrade(self), now.after(PERIOD));
-        let warm = Arc::new(Warm::new(self.hearth.clone(), name.clone(), types, leave, is_wanted));
-        slots.insert(name.clone(), Slot { warm: Arc::clone(&warm), usage, is_absent: false });
-        Ok((warm, charge.alerts))
+        let warm = Arc::new(Warm::new(self.hearth.clone(), name.clone(), types.clone(), leave, is_wanted));
+        slots.insert(name.clone(), Slot { warm: Arc::clone(&warm), types, usage, is_absent: false });
+        Ok((warm, alerts))
     }
 
     /// Notes that `name` turned out not to exist.
@@ -148,8 +157,7 @@ impl Lookups {
     fn renew(&self, policy: &Policy, wildcard: &Wildcard) -> bool {
         let mut books = self.books();
         let is_renewed = books.ledger.renew(policy.leaks(), wildcard, (self.hearth.clock)());
-        self.watch.charged(&self.name, &books.ledger);
-        is_renewed
+        is_renewed && self.watch.charged(&self.name, &books.ledger)
     }
 
     // A name is charged before its slot is there: a panic in between costs the agent, not us.
@@ -158,10 +166,24 @@ impl Lookups {
     }
 }
 
+/// Whether what has to outlive this process may be another now. A name that is refused costs nothing, and
+/// is free to be asked for again and again.
+fn has_changed(verdict: &Result<Paid, Reason>, alerts: &[Alert]) -> bool {
+    let is_refused_as_before =
+        matches!(verdict, Err(Reason::NamesFrozen | Reason::LeakBudgetSpent | Reason::AgentQuarantined));
+    !is_refused_as_before || !alerts.is_empty()
+}
+
+impl Slot {
+    /// Whether it can tell records of all of `types` without a charge.
+    fn serves(&self, types: &[RecordType]) -> bool {
+        self.warm.is_kept() && types.iter().all(|kind| self.types.contains(kind))
+    }
+}
+
 impl Usage {
-    fn note(&self, now: Moment) {
-        self.last.store(now.0, Ordering::Relaxed);
-        self.in_period.store(true, Ordering::Relaxed);
+    fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -181,20 +203,8 @@ impl Lease {
                 return true;
             }
             end = end.after(PERIOD).max(now);
-            let was_used = self.usage.in_period.swap(false, Ordering::Relaxed);
+            let was_used = self.usage.0.swap(false, Ordering::Relaxed);
             was_used && lookups.upgrade().is_some_and(|lookups| lookups.renew(&self.policy, &self.wildcard))
         }
-    }
-}
-
-/// Drops what is cold, else what was used least lately.
-fn make_room(slots: &mut HashMap<HostName, Slot>) {
-    slots.retain(|_, slot| slot.warm.is_kept());
-    if slots.len() < MAX_KEPT {
-        return;
-    }
-    let oldest = slots.iter().min_by_key(|(_, slot)| slot.usage.last.load(Ordering::Relaxed));
-    if let Some(name) = oldest.map(|(name, _)| name.clone()) {
-        slots.remove(&name);
     }
 }

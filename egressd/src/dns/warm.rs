@@ -35,22 +35,24 @@ pub struct Hearth {
 /// A name, and the task that keeps it warm for as long as this lives, or it is wanted.
 pub struct Warm {
     clock: fn() -> Moment,
-    round: watch::Receiver<Option<Round>>,
+    round: watch::Receiver<Round>,
     late: Arc<Notify>,
     task: AbortHandle,
 }
 
-/// The outcome of asking for everything that may be asked of the name.
+/// The outcome of asking for everything that may be asked of the name; None where nothing came yet.
 struct Round {
-    v4: Outcome<Found>,
-    v6: Outcome<Found>,
+    v4: Option<Outcome<Found>>,
+    v6: Option<Outcome<Found>>,
     /// Of the types that a rule allows.
-    others: Vec<(RecordType, Outcome<FoundRecords>)>,
+    others: Vec<(RecordType, Option<Outcome<FoundRecords>>)>,
 }
 
 struct Outcome<T> {
     found: Result<T, LookupError>,
     fresh_until: Moment,
+    /// Why what was found is still the one of an earlier round.
+    failed: Option<LookupError>,
 }
 
 impl Warm {
@@ -63,7 +65,7 @@ impl Warm {
         leave: impl Future<Output = ()> + Send + 'static,
         mut is_wanted: impl FnMut(Moment) -> bool + Send + 'static,
     ) -> Self {
-        let (sender, round) = watch::channel(None);
+        let (sender, round) = watch::channel(Round::of(&types));
         let late = Arc::new(Notify::new());
         let (clock, waiting) = (hearth.clock, Arc::clone(&late));
         let task = tokio::spawn(async move {
@@ -75,11 +77,11 @@ impl Warm {
                 if let Some(leave) = leave.take() {
                     leave.await;
                 }
-                let fetched = hearth.fetch(&name, &types).await;
+                hearth.fetch(&name, &types, &sender).await;
                 drop(turn);
-                failures = if fetched.has_failed() { failures + 1 } else { 0 };
-                let next = fetched.next((hearth.clock)(), failures);
-                if sender.send(Some(fetched)).is_err() {
+                failures = if sender.borrow().has_failed() { failures + 1 } else { 0 };
+                let next = sender.borrow().next((hearth.clock)(), failures);
+                if sender.is_closed() {
                     return;
                 }
                 // A clock that slept with the machine is not told by a timer that did, too.
@@ -98,8 +100,8 @@ impl Warm {
     /// Upstream brought nothing.
     pub async fn find(&self, family: Family) -> Result<Found, LookupError> {
         self.tell(|round, now| match family {
-            Family::V4 => round.v4.tell(now),
-            Family::V6 => round.v6.tell(now),
+            Family::V4 => round.v4.as_ref()?.tell(now),
+            Family::V6 => round.v6.as_ref()?.tell(now),
         })
         .await
     }
@@ -111,7 +113,7 @@ impl Warm {
     pub async fn find_records(&self, kind: RecordType) -> Result<FoundRecords, LookupError> {
         self.tell(|round, now| {
             let found = round.others.iter().find(|(held, _)| *held == kind);
-            found.map_or(Some(Err(LookupError::Deadline)), |(_, outcome)| outcome.tell(now))
+            found.map_or(Some(Err(LookupError::Deadline)), |(_, outcome)| outcome.as_ref()?.tell(now))
         })
         .await
     }
@@ -124,7 +126,7 @@ impl Warm {
         let mut round = self.round.clone();
         let wait = async {
             loop {
-                let found = round.borrow_and_update().as_ref().and_then(|round| read(round, self.now()));
+                let found = read(&round.borrow_and_update(), self.now());
                 if let Some(found) = found {
                     return found;
                 }
@@ -140,8 +142,7 @@ impl Warm {
     /// Whether the name can still be told without asking anybody, or is being asked for.
     #[must_use]
     pub fn is_kept(&self) -> bool {
-        !self.task.is_finished()
-            || self.round.borrow().as_ref().is_some_and(|round| round.is_fresh(self.now()))
+        !self.task.is_finished() || self.round.borrow().is_fresh(self.now())
     }
 
     fn now(&self) -> Moment {
@@ -156,41 +157,76 @@ impl Drop for Warm {
 }
 
 impl Hearth {
-    async fn fetch(&self, name: &HostName, types: &[RecordType]) -> Round {
-        let others = join_all(types.iter().map(|kind| self.upstream.ask_records(name, *kind)));
-        let (v4, v6, others) =
-            tokio::join!(self.upstream.ask(name, Family::V4), self.upstream.ask(name, Family::V6), others);
-        let now = (self.clock)();
-        let others = types.iter().copied().zip(others.into_iter().map(|found| Outcome::of(found, now)));
-        Round { v4: Outcome::of(v4, now), v6: Outcome::of(v6, now), others: others.collect() }
+    /// Asks for everything, and tells each outcome as it comes: a family that nobody answers for does not
+    /// hold up the other.
+    async fn fetch(&self, name: &HostName, types: &[RecordType], round: &watch::Sender<Round>) {
+        let family = async |family: Family| {
+            let found = self.upstream.ask(name, family).await;
+            let now = (self.clock)();
+            round.send_modify(|round| put(round.of_family(family), found, now));
+        };
+        let other = async |kind: &RecordType| {
+            let found = self.upstream.ask_records(name, *kind).await;
+            let now = (self.clock)();
+            round.send_modify(|round| {
+                let held = round.others.iter_mut().find(|(held, _)| held == kind);
+                held.into_iter().for_each(|(_, outcome)| put(outcome, found.clone(), now));
+            });
+        };
+        tokio::join!(family(Family::V4), family(Family::V6), join_all(types.iter().map(other)));
+    }
+}
+
+/// Replaces `outcome` by what was `found` at `now`. A failure leaves what is still good.
+fn put<T: Lasting>(outcome: &mut Option<Outcome<T>>, found: Result<T, LookupError>, now: Moment) {
+    match (outcome, found) {
+        (Some(held), Err(error)) if held.is_fresh(now) => held.failed = Some(error),
+        (outcome, found) => *outcome = Some(Outcome::of(found, now)),
     }
 }
 
 impl Round {
+    fn of(types: &[RecordType]) -> Self {
+        Self { v4: None, v6: None, others: types.iter().map(|kind| (*kind, None)).collect() }
+    }
+
+    fn of_family(&mut self, family: Family) -> &mut Option<Outcome<Found>> {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+
     fn is_fresh(&self, now: Moment) -> bool {
-        self.v4.is_fresh(now)
-            && self.v6.is_fresh(now)
-            && self.others.iter().all(|(_, other)| other.is_fresh(now))
+        let families = [&self.v4, &self.v6].into_iter();
+        families.map(|outcome| is_fresh(outcome.as_ref(), now)).all(|is_fresh| is_fresh)
+            && self.others.iter().all(|(_, outcome)| is_fresh(outcome.as_ref(), now))
     }
 
     fn has_failed(&self) -> bool {
-        let others = self.others.iter().map(|(_, outcome)| outcome.found.is_err());
-        others.chain([self.v4.found.is_err(), self.v6.found.is_err()]).any(|has_failed| has_failed)
+        let families = [&self.v4, &self.v6].into_iter().flatten();
+        let mut others = self.others.iter().filter_map(|(_, outcome)| outcome.as_ref());
+        families.map(Outcome::has_failed).any(|has_failed| has_failed) || others.any(Outcome::has_failed)
     }
 
     /// When to ask again: before the first answer expires, or when a failure may have passed.
     fn next(&self, now: Moment, failures: u32) -> Duration {
         let retry = (*RETRY.start() * (1 << failures.saturating_sub(1).min(5))).min(*RETRY.end());
-        let others = self.others.iter().map(|(_, outcome)| outcome.next(now, retry));
-        others.fold(self.v4.next(now, retry).min(self.v6.next(now, retry)), Duration::min)
+        let families = [&self.v4, &self.v6].into_iter().flatten().map(|outcome| outcome.next(now, retry));
+        let others = self.others.iter().filter_map(|(_, outcome)| Some(outcome.as_ref()?.next(now, retry)));
+        families.chain(others).min().unwrap_or(retry)
     }
+}
+
+fn is_fresh<T: Lasting>(outcome: Option<&Outcome<T>>, now: Moment) -> bool {
+    outcome.is_some_and(|outcome| outcome.is_fresh(now))
 }
 
 impl<T: Lasting> Outcome<T> {
     fn of(found: Result<T, LookupError>, now: Moment) -> Self {
         let lasts =
             found.as_ref().map_or(*RETRY.start(), |found| found.ttl().clamp(*TTL.start(), *TTL.end()));
-        Self { found, fresh_until: now.after(lasts) }
+        Self { found, fresh_until: now.after(lasts), failed: None }
     }
 
     /// None where what is known has expired: then another round is on its way.
@@ -199,8 +235,8 @@ impl<T: Lasting> Outcome<T> {
             Ok(found) if self.fresh_until > now => {
                 Some(Ok(found.clone().lasting(whole_seconds(self.fresh_until.since(now)))))
             }
-            Ok(_) => None,
             // Until it was tried again, which nobody's asking hastens.
+            Ok(_) => self.failed.clone().map(Err),
             Err(error) => Some(Err(error.clone())),
         }
     }
@@ -209,11 +245,12 @@ impl<T: Lasting> Outcome<T> {
         self.found.is_ok() && self.fresh_until > now
     }
 
+    fn has_failed(&self) -> bool {
+        self.found.is_err() || self.failed.is_some()
+    }
+
     fn next(&self, now: Moment, retry: Duration) -> Duration {
-        match &self.found {
-            Ok(_) => self.fresh_until.since(now) * 9 / 10,
-            Err(_) => retry,
-        }
+        if self.has_failed() { retry } else { self.fresh_until.since(now) * 9 / 10 }
     }
 }
 

@@ -9,9 +9,10 @@ pub trait Watch: Send + Sync {
     /// remembered cannot be read, one that is full.
     fn open(&self, agent: &Agent) -> Ledger;
 
-    /// Remembers `ledger` of `agent`, which has just been charged. What it was charged for leaves only after
-    /// this.
-    fn charged(&self, agent: &AgentName, ledger: &Ledger);
+    /// Remembers `ledger` of `agent`, which has just been charged, and returns whether it could. What it was
+    /// charged for leaves only after this: else the next process would let it out once more.
+    #[must_use]
+    fn charged(&self, agent: &AgentName, ledger: &Ledger) -> bool;
 
     /// Hears of a flag.
     fn raised(&self, agent: &Agent, alert: Alert);

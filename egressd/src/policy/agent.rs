@@ -3,7 +3,7 @@
 use super::{
     decide::Policy,
     decision::{Denial, Leave, Permit, Reason},
-    flow::Flow,
+    flow::{Destination, Flow},
     grant::{Grant, GrantError, Grants},
     host::HostName,
     moment::Moment,
@@ -112,22 +112,31 @@ impl Agent {
     /// Whether `flow` may leave. See [`Policy::decide`].
     pub fn decide(&self, flow: &Flow, now: Moment) -> Result<Permit, Denial> {
         let grants = self.grants();
-        self.policy.load().decide(flow, &grants, now)
+        let judged = self.policy.load().decide(flow, &grants, now);
+        judged.map_err(|denial| match (&flow.destination, denial.reason) {
+            (Destination::Name(name), Reason::HostNotAllowed) => self.why(name, denial),
+            (Destination::Name(_) | Destination::Address(_), _) => denial,
+        })
     }
 
     /// Whether `name` may be looked up. See [`Policy::lookup`].
     pub fn lookup(&self, name: &HostName) -> Result<Leave, Denial> {
-        self.policy.load().lookup(name).map_err(|denial| self.why(name, denial))
+        self.leave(name).map(|(_, leave)| leave)
     }
 
-    /// The denial of `name`, which in quarantine is not the policy's.
+    /// The same, with the policy that says so.
+    pub fn leave(&self, name: &HostName) -> Result<(Arc<Policy>, Leave), Denial> {
+        let policy = self.policy();
+        let leave = policy.lookup(name).map_err(|denial| self.why(name, denial))?;
+        Ok((policy, leave))
+    }
+
+    /// The denial of `name`, which in quarantine is not the policy's where only a wildcard would allow it.
     fn why(&self, name: &HostName, denial: Denial) -> Denial {
-        match self.given.load().lookup(name) {
-            Ok(leave) if self.is_quarantined() => {
-                let rule = leave.wildcard().map(|wildcard| wildcard.source.clone());
-                Denial { reason: Reason::AgentQuarantined, rule }
-            }
-            Ok(_) | Err(_) => denial,
+        let given = self.is_quarantined().then(|| self.given.load().lookup(name));
+        match given.and_then(Result::ok).as_ref().and_then(Leave::wildcard) {
+            Some(wildcard) => Denial::by(Reason::AgentQuarantined, &wildcard.source),
+            None => denial,
         }
     }
 
