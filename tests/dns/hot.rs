@@ -176,8 +176,9 @@ async fn a_message_that_is_far_too_long_is_malformed() {
 }
 
 async fn lab(patterns: &[&str]) -> Lab {
-    let zone = |_: &str, kind| {
-        if kind == RecordType::A { Say::Addresses(vec![public(1)]) } else { Say::NoData }
+    let zone = |_: &str, kind| match kind == RecordType::A {
+        true => Say::Addresses(vec![public(1)]),
+        false => Say::NoData,
     };
     Lab::start(allow(patterns), Upstream::start(zone).await).await
 }

@@ -241,8 +241,7 @@ fn receive(socket: &UdpSocket) -> Option<(u16, u8, u64)> {
     let message =
         recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_DONTWAIT).ok()?;
     let stamp = message.cmsgs().ok()?.find_map(|part| {
-        let ControlMessageOwned::ScmTimestampns(time) = part else { return None };
-        Some(time)
+        if let ControlMessageOwned::ScmTimestampns(time) = part { Some(time) } else { None }
     });
     let came_at = stamp.map_or_else(now, |time| time.num_nanoseconds() as u64);
     Some((u16::from_be_bytes([octets[0], octets[1]]), octets[3] & 0xf, came_at))
