@@ -22,7 +22,10 @@ use std::{
     future::Future,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -91,6 +94,7 @@ impl<'a> Play<'a> {
             self.settled = query.at;
             self.agents.iter().for_each(|agent| self.gate.settle(agent));
         }
+        self.notes.asked.fetch_add(1, Ordering::Relaxed);
         let agent = Arc::clone(&self.agents[query.agent]);
         let (gate, message) = (Arc::clone(&self.gate), message(query));
         let name = HostName::from_ascii(&query.name).ok().filter(|_| self.scene.connects);
@@ -137,6 +141,8 @@ struct Notes {
     seen: Mutex<Vec<Seen>>,
     last: Mutex<HashMap<(HostName, Family), Duration>>,
     raised: Mutex<Vec<Raised>>,
+    /// Questions of agents so far.
+    asked: AtomicUsize,
 }
 
 impl Notes {
@@ -183,7 +189,7 @@ impl Watch for Notes {
 
     fn raised(&self, _: &Agent, alert: Alert) {
         let at = Instant::now() - start();
-        let raised = Raised { at, alert };
+        let raised = Raised { at, questions: self.asked.load(Ordering::Relaxed), alert };
         self.raised.lock().expect("nobody panicked").push(raised);
     }
 

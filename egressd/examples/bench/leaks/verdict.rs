@@ -48,7 +48,7 @@ impl Verdict {
         let found = first.map(|raised| Found {
             flag: raised.alert.flag,
             evidence: raised.alert.evidence.clone(),
-            queries: stream.queries.iter().take_while(|query| query.at <= raised.at).count(),
+            queries: raised.questions,
             after: raised.at.saturating_sub(start),
             leaked: leak.octets_until(raised.at + TICK),
         });
