@@ -255,3 +255,29 @@ const LEAST_TTL: Duration = Duration::from_secs(5);
 /// More than one question makes.
 const EVENTS: usize = 65_536;
 const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(9, 9, 9, 9));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leaks::alone::{A, Alone};
+
+    #[test]
+    fn the_resolver_and_the_ledger_alone_ask_upstream_for_the_same_names() {
+        let query = |number: u64| Query {
+            at: Duration::from_millis(1030 + number * 700),
+            agent: 0,
+            name: format!("n{}.evil.test", number % 7).into_bytes(),
+            kind: A,
+        };
+        let queries: Vec<Query> = (0..60).map(query).collect();
+        let scene = Scene { connects: true, ..Scene::of("evil.test") };
+        let asked = |subject: &dyn Subject| {
+            let seen = subject.play(&scene, &queries).seen;
+            let asked = seen.into_iter().filter(|seen| !seen.scheduled);
+            asked.map(|seen| (seen.at, seen.name, seen.family == Family::V4)).collect::<Vec<_>>()
+        };
+        let names = asked(&Resolver);
+        assert_eq!(names.len(), 14);
+        assert_eq!(names, asked(&Alone::WHOLE));
+    }
+}
