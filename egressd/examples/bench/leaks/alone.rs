@@ -43,6 +43,7 @@ impl Subject for Alone {
             agents: agents.collect(),
             transcript: Transcript::default(),
             settled: Duration::ZERO,
+            asked: 0,
         };
         queries.iter().for_each(|query| play.ask(query));
         let end = queries.last().map_or(Duration::ZERO, |query| query.at);
@@ -58,6 +59,8 @@ struct Play<'a> {
     agents: Vec<Agent>,
     transcript: Transcript,
     settled: Duration,
+    /// Questions so far.
+    asked: usize,
 }
 
 struct Agent {
@@ -106,6 +109,7 @@ pub fn ledger(number: u64) -> Ledger {
 impl Play<'_> {
     fn ask(&mut self, query: &Query) {
         self.settle(query.at);
+        self.asked += 1;
         if let Err(reason) = self.judge(query) {
             self.transcript.refused.push(Refused { at: query.at, reason });
         }
@@ -118,7 +122,8 @@ impl Play<'_> {
         let Some(wildcard) = leave.wildcard() else { return Ok(()) };
         let Some(agent) = self.agents.get_mut(query.agent) else { return Ok(()) };
         let now = moment(query.at);
-        let raised = |alert| Raised { at: query.at, alert };
+        let questions = self.asked;
+        let raised = |alert| Raised { at: query.at, questions, alert };
         if !is_allowed {
             let what = format!("type {}", query.kind);
             let alerts = agent.ledger.unusual(&self.scene.terms, wildcard, &name, &what, now);
@@ -151,7 +156,8 @@ impl Play<'_> {
         self.settled = at;
         for agent in &mut self.agents {
             let alerts = agent.ledger.settle(&self.scene.terms, moment(at));
-            let raised = |alert| Raised { at, alert };
+            let questions = self.asked;
+            let raised = |alert| Raised { at, questions, alert };
             self.transcript.raised.extend(alerts.into_iter().map(raised));
         }
     }

@@ -22,7 +22,10 @@ use std::{
     future::Future,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -91,6 +94,7 @@ impl<'a> Play<'a> {
             self.settled = query.at;
             self.agents.iter().for_each(|agent| self.gate.settle(agent));
         }
+        self.notes.asked.fetch_add(1, Ordering::Relaxed);
         let agent = Arc::clone(&self.agents[query.agent]);
         let (gate, message) = (Arc::clone(&self.gate), message(query));
         let name = HostName::from_ascii(&query.name).ok().filter(|_| self.scene.connects);
@@ -137,6 +141,8 @@ struct Notes {
     seen: Mutex<Vec<Seen>>,
     last: Mutex<HashMap<(HostName, Family), Duration>>,
     raised: Mutex<Vec<Raised>>,
+    /// Questions of agents so far.
+    asked: AtomicUsize,
 }
 
 impl Notes {
@@ -183,7 +189,7 @@ impl Watch for Notes {
 
     fn raised(&self, _: &Agent, alert: Alert) {
         let at = Instant::now() - start();
-        let raised = Raised { at, alert };
+        let raised = Raised { at, questions: self.asked.load(Ordering::Relaxed), alert };
         self.raised.lock().expect("nobody panicked").push(raised);
     }
 
@@ -249,3 +255,29 @@ const LEAST_TTL: Duration = Duration::from_secs(5);
 /// More than one question makes.
 const EVENTS: usize = 65_536;
 const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(9, 9, 9, 9));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leaks::alone::{A, Alone};
+
+    #[test]
+    fn the_resolver_and_the_ledger_alone_ask_upstream_for_the_same_names() {
+        let query = |number: u64| Query {
+            at: Duration::from_millis(1030 + number * 700),
+            agent: 0,
+            name: format!("n{}.evil.test", number % 7).into_bytes(),
+            kind: A,
+        };
+        let queries: Vec<Query> = (0..60).map(query).collect();
+        let scene = Scene { connects: true, ..Scene::of("evil.test") };
+        let asked = |subject: &dyn Subject| {
+            let seen = subject.play(&scene, &queries).seen;
+            let asked = seen.into_iter().filter(|seen| !seen.scheduled);
+            asked.map(|seen| (seen.at, seen.name, seen.family == Family::V4)).collect::<Vec<_>>()
+        };
+        let names = asked(&Resolver);
+        assert_eq!(names.len(), 14);
+        assert_eq!(names, asked(&Alone::WHOLE));
+    }
+}

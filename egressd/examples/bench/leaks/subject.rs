@@ -107,6 +107,8 @@ pub struct Refused {
 #[derive(Debug, Clone)]
 pub struct Raised {
     pub at: Duration,
+    /// How many questions had been asked by then, with the one that raised it.
+    pub questions: usize,
     pub alert: Alert,
 }
 

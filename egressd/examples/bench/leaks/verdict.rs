@@ -48,7 +48,7 @@ impl Verdict {
         let found = first.map(|raised| Found {
             flag: raised.alert.flag,
             evidence: raised.alert.evidence.clone(),
-            queries: stream.queries.iter().take_while(|query| query.at <= raised.at).count(),
+            queries: raised.questions,
             after: raised.at.saturating_sub(start),
             leaked: leak.octets_until(raised.at + TICK),
         });
@@ -170,5 +170,57 @@ impl<'a> Reader<'a> {
         });
         let is_exact = !at.as_millis().is_multiple_of(TICK.as_millis());
         gap.map_or(0.0, |_| carried.gap) + if is_exact { carried.within } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leaks::subject::Scene;
+    use egressd::policy::HostName;
+
+    #[test]
+    fn a_name_is_read_once_and_a_type_only_where_it_shows() {
+        let stream = stream(&[("a", 1), ("b", 1), ("a", 28)]);
+        let seen = [seen(1, "a", Family::V4), seen(1, "a", Family::V6), seen(2, "b", Family::V4)];
+        let leak = Leak::read(&stream, &seen);
+        // Eight bits of each name, and one of the type of the second, of which the upstream saw one alone.
+        assert_eq!(leak.octets_until(Duration::from_secs(1)), 1.0);
+        assert_eq!(leak.octets_until(Duration::MAX), 17.0 / 8.0);
+    }
+
+    #[test]
+    fn what_comes_by_the_schedule_says_nothing() {
+        let stream = stream(&[("a", 1)]);
+        let seen = [Seen { scheduled: true, ..seen(1, "a", Family::V4) }];
+        assert_eq!(Leak::read(&stream, &seen).octets_until(Duration::MAX), 0.0);
+    }
+
+    #[test]
+    fn the_bound_is_judged_at_every_moment() {
+        let leak = Leak(vec![(Duration::ZERO, 16.0), (Duration::from_secs(3600), 16.0)]);
+        assert_eq!(leak.most_over((8.0, 8.0), Duration::ZERO), 2.0);
+        assert_eq!(leak.most_over((64.0, 8.0), Duration::ZERO), -5.0);
+    }
+
+    fn stream(asked: &[(&str, u16)]) -> Stream {
+        let query = |(number, (label, kind)): (usize, &(&str, u16))| Query {
+            at: Duration::from_millis(number as u64 * 1000 + 930),
+            agent: 0,
+            name: format!("{label}.evil.test").into_bytes(),
+            kind: *kind,
+        };
+        Stream {
+            name: "test",
+            what: "a test",
+            scene: Scene::of("evil.test"),
+            queries: asked.iter().enumerate().map(query).collect(),
+            carried: vec![Carried { once: 8.0, kind: 1.0, ..Carried::default() }; asked.len()],
+        }
+    }
+
+    fn seen(second: u64, label: &str, family: Family) -> Seen {
+        let name = HostName::parse(&format!("{label}.evil.test")).unwrap();
+        Seen { at: Duration::from_secs(second), name, family, scheduled: false }
     }
 }
