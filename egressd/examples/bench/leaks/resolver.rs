@@ -185,7 +185,9 @@ impl Watch for Notes {
         ledger(u64::from(agent.id().0))
     }
 
-    fn charged(&self, _: &AgentName, _: &Ledger) {}
+    fn charged(&self, _: &AgentName, _: &Ledger) -> bool {
+        true
+    }
 
     fn raised(&self, _: &Agent, alert: Alert) {
         let at = Instant::now() - start();
