@@ -198,15 +198,15 @@ impl Round {
     }
 
     fn is_fresh(&self, now: Moment) -> bool {
-        let families = [&self.v4, &self.v6].into_iter();
-        families.map(|outcome| is_fresh(outcome.as_ref(), now)).all(|is_fresh| is_fresh)
+        let mut families = [&self.v4, &self.v6].into_iter();
+        families.all(|outcome| is_fresh(outcome.as_ref(), now))
             && self.others.iter().all(|(_, outcome)| is_fresh(outcome.as_ref(), now))
     }
 
     fn has_failed(&self) -> bool {
-        let families = [&self.v4, &self.v6].into_iter().flatten();
+        let mut families = [&self.v4, &self.v6].into_iter().flatten();
         let mut others = self.others.iter().filter_map(|(_, outcome)| outcome.as_ref());
-        families.map(Outcome::has_failed).any(|has_failed| has_failed) || others.any(Outcome::has_failed)
+        families.any(Outcome::has_failed) || others.any(Outcome::has_failed)
     }
 
     /// When to ask again: before the first answer expires, or when a failure may have passed.
