@@ -224,6 +224,31 @@ async fn a_type_that_a_rule_allows_from_now_on_is_asked_for_at_names_that_are_wa
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_name_that_no_wildcard_allows_any_more_is_not_asked_for_and_quarantine_does_not_show() {
+    let rounds = async |change: &dyn Fn(&Desk)| {
+        let desk = Desk::open(allow(&["*.ok.test", "*.also.test"]), 300);
+        desk.code("a.ok.test", RecordType::A).await;
+        desk.pass(1_000_000).await;
+        change(&desk);
+        desk.pass(8 * 3_600_000).await;
+        desk.zone.asked().len() / 2
+    };
+    let reload = |desk: &Desk, patterns: &[&str]| {
+        desk.agent.replace_policy(Arc::new(allow(patterns)));
+        desk.gate.keep_warm(&desk.agent);
+    };
+    let usual = rounds(&|_| {}).await;
+    assert_eq!(rounds(&|desk| reload(desk, &["*.ok.test"])).await, usual);
+    assert_eq!(rounds(&|desk| reload(desk, &["*.also.test"])).await, 1 + 1_000_000 / 270_000);
+    assert_eq!(rounds(&|desk| desk.agent.quarantine(true)).await, usual);
+    let both = |desk: &Desk| {
+        desk.agent.quarantine(true);
+        reload(desk, &["*.ok.test"]);
+    };
+    assert_eq!(rounds(&both).await, usual);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lookup_that_quarantine_overtakes_is_told_so() {
     let mut desk = Desk::open(allow(&["*.ok.test"]), 60);
     let (code, ()) = tokio::join!(desk.code("a.ok.test", RecordType::A), async {

@@ -67,13 +67,16 @@ impl Gate {
         })
     }
 
-    /// Keeps the names that the policy of `agent` spells out warm. To be called whenever it gets one.
+    /// Keeps the names that the policy of `agent` spells out warm, and of those of its wildcards no others
+    /// than it allows. To be called whenever it gets one.
     pub fn keep_warm(&self, agent: &Agent) {
         let policy = agent.policy();
         let types =
             |name: &HostName| policy.lookup(name).map(|leave| record_types(&leave)).unwrap_or_default();
         let names = policy.exact_names().into_iter().map(|name| (types(&name), name));
         self.pinned.hold(agent.id(), names.map(|(types, name)| (name, types)).collect());
+        let lookups = self.kept().get(&agent.id()).cloned();
+        lookups.into_iter().for_each(|lookups| lookups.hold(agent.given_policy()));
     }
 
     /// Does with the ledger of `agent` what `act` says.

@@ -16,8 +16,10 @@ pub const TICK: Duration = Duration::from_millis(100);
 pub struct Grid {
     clock: fn() -> Moment,
     /// In the order of the names, which is the order in which they leave: who asked first does not show.
-    waiting: Mutex<BTreeMap<(HostName, AgentId), oneshot::Sender<()>>>,
+    waiting: Mutex<Waiting>,
 }
+
+type Waiting = BTreeMap<(HostName, AgentId), Vec<oneshot::Sender<()>>>;
 
 impl Grid {
     #[must_use]
@@ -30,25 +32,26 @@ impl Grid {
         let (leave, left) = oneshot::channel();
         let is_first = {
             let mut waiting = self.waiting();
-            waiting.insert((name, agent), leave);
-            waiting.len() == 1
+            let is_first = waiting.is_empty();
+            waiting.entry((name, agent)).or_default().push(leave);
+            is_first
         };
         if is_first {
             let grid = Arc::clone(&self);
             tokio::spawn(async move {
                 sleep(until_next((grid.clock)())).await;
                 let leaving = std::mem::take(&mut *grid.waiting());
-                for leave in leaving.into_values() {
+                for leave in leaving.into_values().flatten() {
                     // Nobody waits for it any more.
                     let _ = leave.send(());
                 }
             });
         }
-        // Replaced by the same name of the same agent: both leave, or one is gone.
+        // Gone with the grid, if at all.
         let _ = left.await;
     }
 
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<(HostName, AgentId), oneshot::Sender<()>>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -75,7 +78,7 @@ mod tests {
         let start = tokio::time::Instant::now();
         let left = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = tokio::task::JoinSet::new();
-        for name in ["c.test", "a.test", "b.test"] {
+        for name in ["c.test", "a.test", "b.test", "a.test"] {
             let (grid, left) = (Arc::clone(&grid), Arc::clone(&left));
             tasks.spawn(async move {
                 grid.tick(AgentId(1), HostName::parse(name).unwrap()).await;
@@ -84,6 +87,6 @@ mod tests {
         }
         tasks.join_all().await;
         assert_eq!(start.elapsed(), Duration::from_millis(70));
-        assert_eq!(*left.lock().unwrap(), ["a.test", "b.test", "c.test"]);
+        assert_eq!(*left.lock().unwrap(), ["a.test", "a.test", "b.test", "c.test"]);
     }
 }

@@ -49,6 +49,8 @@ pub struct Lookups {
 /// Changed together: what leaves was charged.
 struct Books {
     ledger: Ledger,
+    /// By which names were charged last, and are kept warm.
+    policy: Arc<Policy>,
     slots: HashMap<HostName, Slot>,
 }
 
@@ -77,7 +79,8 @@ impl Lookups {
     #[must_use]
     pub fn new(agent: &Agent, hearth: Hearth, grid: Arc<Grid>, watch: Arc<dyn Watch>) -> Self {
         let hearth = Hearth { turns: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), ..hearth };
-        let books = Mutex::new(Books { ledger: watch.open(agent), slots: HashMap::new() });
+        let (ledger, policy) = (watch.open(agent), agent.given_policy());
+        let books = Mutex::new(Books { ledger, policy, slots: HashMap::new() });
         let (agent, name) = (agent.id(), agent.name().clone());
         Self { agent, name, watch, hearth, grid, quota: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), books }
     }
@@ -103,7 +106,8 @@ impl Lookups {
     ) -> Result<(Arc<Warm>, Vec<Alert>), Refused> {
         let now = (self.hearth.clock)();
         let mut books = self.books();
-        let Books { ledger, slots } = &mut *books;
+        books.policy = Arc::clone(policy);
+        let Books { ledger, slots, .. } = &mut *books;
         if let Some(slot) = slots.get(name).filter(|slot| slot.serves(&types) && !ledger.is_quarantined()) {
             slot.usage.note();
             return Ok((Arc::clone(&slot.warm), Vec::new()));
@@ -126,8 +130,7 @@ impl Lookups {
             return Err(Refused { reason: Reason::QuotaExceeded, detail, alerts });
         }
         let usage = Arc::new(Usage::default());
-        let lease =
-            Lease { policy: Arc::clone(policy), wildcard: wildcard.clone(), usage: Arc::clone(&usage) };
+        let lease = Lease { name: name.clone(), usage: Arc::clone(&usage) };
         let leave = Arc::clone(&self.grid).tick(self.agent, name.clone());
         let is_wanted = lease.held(Arc::downgrade(self), now.after(PERIOD));
         let warm = Arc::new(Warm::new(self.hearth.clone(), name.clone(), types.clone(), leave, is_wanted));
@@ -138,7 +141,7 @@ impl Lookups {
     /// Notes that `name` turned out not to exist.
     pub fn absent(&self, terms: &LeakTerms, wildcard: &Wildcard, name: &HostName) -> Vec<Alert> {
         let mut books = self.books();
-        let Books { ledger, slots } = &mut *books;
+        let Books { ledger, slots, .. } = &mut *books;
         match slots.get_mut(name) {
             Some(slot) if !slot.is_absent => {
                 slot.is_absent = true;
@@ -153,11 +156,21 @@ impl Lookups {
         act(&mut self.books().ledger, (self.hearth.clock)())
     }
 
-    /// Whether a name is kept warm for another period.
-    fn renew(&self, policy: &Policy, wildcard: &Wildcard) -> bool {
+    /// Keeps names warm by `given`, the agent's policy from now on, and those no longer that it does not
+    /// allow by a wildcard. Not for quarantine: its moment is the agent's to choose, and would show.
+    pub fn hold(&self, given: Arc<Policy>) {
         let mut books = self.books();
-        let is_renewed = books.ledger.renew(policy.leaks(), wildcard, (self.hearth.clock)());
-        is_renewed && self.watch.charged(&self.name, &books.ledger)
+        books.slots.retain(|name, _| given.lookup(name).is_ok_and(|leave| leave.wildcard().is_some()));
+        books.policy = given;
+    }
+
+    /// Whether a name is kept warm for another period.
+    fn renew(&self, name: &HostName) -> bool {
+        let mut books = self.books();
+        let Books { ledger, policy, .. } = &mut *books;
+        let Ok(leave) = policy.lookup(name) else { return false };
+        let renew = |wildcard| ledger.renew(policy.leaks(), wildcard, (self.hearth.clock)());
+        leave.wildcard().is_some_and(renew) && self.watch.charged(&self.name, ledger)
     }
 
     // A name is charged before its slot is there: a panic in between costs the agent, not us.
@@ -189,8 +202,7 @@ impl Usage {
 
 /// On what terms a name is kept warm.
 struct Lease {
-    policy: Arc<Policy>,
-    wildcard: Wildcard,
+    name: HostName,
     usage: Arc<Usage>,
 }
 
@@ -204,7 +216,7 @@ impl Lease {
             }
             end = end.after(PERIOD).max(now);
             let was_used = self.usage.0.swap(false, Ordering::Relaxed);
-            was_used && lookups.upgrade().is_some_and(|lookups| lookups.renew(&self.policy, &self.wildcard))
+            was_used && lookups.upgrade().is_some_and(|lookups| lookups.renew(&self.name))
         }
     }
 }

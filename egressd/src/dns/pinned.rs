@@ -51,8 +51,10 @@ impl Pinned {
 
     /// Has `agent` hold nothing.
     pub fn release(&self, agent: AgentId) {
-        self.hold(agent, BTreeMap::new());
-        self.state().held.remove(&agent);
+        let mut state = self.state();
+        let names: Vec<HostName> = state.held.get(&agent).into_iter().flatten().cloned().collect();
+        names.iter().for_each(|name| state.leave(agent, name));
+        state.held.remove(&agent);
     }
 
     /// The name, which `agent` holds from then on if it did not.

@@ -198,7 +198,8 @@ impl Round {
     }
 
     fn is_fresh(&self, now: Moment) -> bool {
-        [&self.v4, &self.v6].into_iter().all(|outcome| is_fresh(outcome.as_ref(), now))
+        let mut families = [&self.v4, &self.v6].into_iter();
+        families.all(|outcome| is_fresh(outcome.as_ref(), now))
             && self.others.iter().all(|(_, outcome)| is_fresh(outcome.as_ref(), now))
     }
 

@@ -148,6 +148,7 @@ impl Daemon {
         let id = self.memory().next_id().map_err(failed)?;
         self.begin(id, &cgroup).map_err(failed)?;
         let agent = Arc::new(Agent::new(id, name, policy));
+        agent.quarantine(self.leaks.is_quarantined(agent.name()));
         let frozen = Frozen::freeze(&cgroup).map_err(|error| {
             self.forget_adoption();
             failed(
