@@ -8,7 +8,7 @@ use crate::{
 };
 use egressd::{
     audit::{Event, Recorder},
-    dns::{Ask, Asker, Family, Found, FoundRecords, Gate, LookupError},
+    dns::{self, Ask, Asker, Family, Found, FoundRecords, Gate, LookupError, Sockets, Workers},
     policy::{Agent, HostName, Moment, Policy, Reason, Transport},
 };
 use hickory_proto::{
@@ -259,6 +259,20 @@ async fn a_lookup_that_quarantine_overtakes_is_told_so() {
     assert_eq!(desk.events.recv().await.unwrap().reason, Some(Reason::AgentQuarantined));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_starts_again_goes_on_with_what_was_known_of_it() {
+    let desk = Desk::open(allow_usual(&["*.ok.test"]), 60);
+    desk.code("some.ok.test", RecordType::A).await;
+    let used = |agent: &Agent| desk.gate.with_ledger(agent, |ledger, now| ledger.report(now).total.used);
+    let first = used(&desk.agent);
+    desk.end().await;
+    let again = agent(2, allow_usual(&["*.ok.test"]));
+    assert_eq!(used(&again), first, "it is the ledger of its name");
+    desk.code_for(&again, "some.ok.test", RecordType::A).await;
+    let cost = used(&again) - first;
+    assert!(cost < first, "a known name costs {cost} bits, and a new one {first}");
+}
+
 /// An agent and its resolver, without sockets.
 struct Desk {
     gate: Arc<Gate>,
@@ -282,15 +296,26 @@ impl Desk {
     }
 
     async fn code(&self, name: &str, kind: RecordType) -> ResponseCode {
+        self.code_for(&self.agent, name, kind).await
+    }
+
+    async fn code_for(&self, agent: &Arc<Agent>, name: &str, kind: RecordType) -> ResponseCode {
         let peer = SocketAddr::from(([127, 0, 0, 1], 4000));
         let asker = Asker {
-            agent: Arc::clone(&self.agent),
+            agent: Arc::clone(agent),
             transport: Transport::Udp,
             peer,
             origins: Arc::new(OneProcess),
         };
         let reply = self.gate.reply(&asker, &question(name, kind).to_vec().unwrap()).await;
         Message::from_vec(&reply.expect("there is a reply")).unwrap().response_code
+    }
+
+    /// Ends the agent.
+    async fn end(&self) {
+        let none = Sockets { udp: Vec::new(), tcp: Vec::new() };
+        let workers = Workers::start().unwrap();
+        dns::serve(self.agent.clone(), none, self.gate.clone(), workers, Arc::new(OneProcess)).await;
     }
 
     /// Lets so many milliseconds pass.

@@ -245,7 +245,9 @@ impl Daemon {
         let _turn = self.changes.lock().await;
         let named = |running: &Arc<Running>| running.agent.name().as_str() == name;
         let Some(running) = self.agents.all().into_iter().find(named) else {
-            return self.leaks.approve_ended(name);
+            let approved = self.leaks.approve_ended(name);
+            AgentName::parse(name).into_iter().for_each(|name| self.names.forget_ended(&name));
+            return approved;
         };
         self.names.with_ledger(&running.agent, |ledger, _| {
             ledger.approve(zone);

@@ -11,6 +11,7 @@ use super::{
     pinned::{MAX_AT_ONCE, Pinned},
     query::{Family, Kind, QueryError, Question, parse},
     report::{Asker, Refusal, unreadable},
+    roster::Roster,
     screen::{MAX_ADDRESSES, grants, screen},
     upstream::Ask,
     warm::{Hearth, Warm},
@@ -19,18 +20,11 @@ use super::{
 use crate::{
     audit::Recorder,
     policy::{
-        Agent, AgentId, Denial, Grant, GrantError, GrantSink, HostName, Leave, Moment, Policy, Reason,
-        RecordType, Resolve, Source, Wildcard,
+        Agent, AgentId, AgentName, Denial, Grant, GrantError, GrantSink, HostName, Leave, Moment, Policy,
+        Reason, RecordType, Resolve, Source, Wildcard,
     },
 };
-use std::{
-    collections::HashMap,
-    future::Future,
-    net::IpAddr,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The resolver that all agents share: it knows no agent but by the socket that asks.
@@ -42,7 +36,7 @@ pub struct Gate {
     watch: Arc<dyn Watch>,
     recorder: Recorder,
     clock: fn() -> Moment,
-    lookups: Mutex<HashMap<AgentId, Arc<Lookups>>>,
+    roster: Roster,
 }
 
 impl Gate {
@@ -63,7 +57,7 @@ impl Gate {
             watch,
             recorder,
             clock,
-            lookups: Mutex::default(),
+            roster: Roster::default(),
         })
     }
 
@@ -75,13 +69,17 @@ impl Gate {
             |name: &HostName| policy.lookup(name).map(|leave| record_types(&leave)).unwrap_or_default();
         let names = policy.exact_names().into_iter().map(|name| (types(&name), name));
         self.pinned.hold(agent.id(), names.map(|(types, name)| (name, types)).collect());
-        let lookups = self.kept().get(&agent.id()).cloned();
-        lookups.into_iter().for_each(|lookups| lookups.hold(agent.given_policy()));
+        self.roster.find(agent.id()).into_iter().for_each(|lookups| lookups.hold(agent.given_policy()));
     }
 
     /// Does with the ledger of `agent` what `act` says.
     pub fn with_ledger<T>(&self, agent: &Agent, act: impl FnOnce(&mut Ledger, Moment) -> T) -> T {
         self.lookups(agent).with_ledger(act)
+    }
+
+    /// Forgets what is known of an agent of this name that ended: what is remembered of it was changed.
+    pub fn forget_ended(&self, name: &AgentName) {
+        self.roster.forget_ended(name);
     }
 
     /// Looks what became of names that were looked up a while ago, and raises what they say.
@@ -166,7 +164,7 @@ impl Gate {
 
     /// Forgets what was kept for an agent that is gone.
     pub(super) fn forget(&self, agent: AgentId) {
-        self.kept().remove(&agent);
+        self.roster.close(agent);
         self.pinned.release(agent);
     }
 
@@ -318,13 +316,9 @@ impl Gate {
     fn lookups(&self, agent: &Agent) -> Arc<Lookups> {
         let new = || {
             let (grid, watch) = (Arc::clone(&self.grid), Arc::clone(&self.watch));
-            Arc::new(Lookups::new(agent, self.hearth.clone(), grid, watch))
+            Lookups::new(agent, self.hearth.clone(), grid, watch)
         };
-        Arc::clone(self.kept().entry(agent.id()).or_insert_with(new))
-    }
-
-    fn kept(&self) -> MutexGuard<'_, HashMap<AgentId, Arc<Lookups>>> {
-        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
+        self.roster.open(agent.id(), agent.name(), new)
     }
 }
 

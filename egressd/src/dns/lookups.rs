@@ -85,6 +85,17 @@ impl Lookups {
         Self { agent, name, watch, hearth, grid, quota: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), books }
     }
 
+    /// Of the agent.
+    #[must_use]
+    pub fn name(&self) -> &AgentName {
+        &self.name
+    }
+
+    /// Asks for nothing any more. The ledger stays.
+    pub fn end(&self) {
+        self.books().slots.clear();
+    }
+
     /// Leave to start a lookup, to be held until its answer is sent. None beyond
     /// [`MAX_IN_FLIGHT`].
     #[must_use]

@@ -19,6 +19,7 @@ mod lookups;
 mod pinned;
 mod query;
 mod report;
+mod roster;
 mod screen;
 mod serve;
 mod tcp;
