@@ -82,9 +82,14 @@ fn row(figures: &Figures) -> Vec<String> {
         refused(Reason::LeakBudgetSpent),
         refused(Reason::NamesFrozen),
         refused(Reason::NameSuspicious),
-        format!("{:.0}", figures.nanoseconds.0),
-        format!("{:.0}", figures.nanoseconds.1),
+        measured(figures.nanoseconds.0),
+        measured(figures.nanoseconds.1),
     ]
+}
+
+/// Only the ledger alone is timed.
+fn measured(nanoseconds: f64) -> String {
+    if nanoseconds.is_nan() { "-".to_owned() } else { format!("{nanoseconds:.0}") }
 }
 
 fn by_flag(figures: &Figures) -> String {
