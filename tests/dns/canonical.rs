@@ -115,7 +115,8 @@ impl Desk {
     pub async fn start(policy: Policy, upstream: impl Ask + 'static) -> Self {
         let (recorder, events) = Recorder::new(64);
         let kernel = Arc::new(Kernel::willing());
-        let gate = Gate::new(Arc::new(upstream), kernel, Arc::new(Watcher::default()), recorder, now);
+        let upstream = Arc::new(upstream);
+        let gate = Gate::new(upstream.clone(), upstream, kernel, Arc::new(Watcher::default()), recorder, now);
         let (address, serving) = serve(&agent(1, policy), &gate).await;
         Self { address, events, _serving: serving }
     }

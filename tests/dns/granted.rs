@@ -277,7 +277,8 @@ async fn another_upstream_is_asked_when_the_first_fails() {
     let servers = dns::Upstream::to(&[closed, broken.address, sound.address]).unwrap();
     let (recorder, _events) = egressd::audit::Recorder::new(16);
     let watcher = Arc::new(Watcher::default());
-    let gate = Gate::new(Arc::new(servers), Arc::new(Kernel::willing()), watcher, recorder, now);
+    let servers = Arc::new(servers);
+    let gate = Gate::new(servers.clone(), servers, Arc::new(Kernel::willing()), watcher, recorder, now);
     let agent = agent(1, allow(&["*.test"]));
     let _serving = serve(&agent, &gate).await;
     for name in ["a.test", "b.test"] {

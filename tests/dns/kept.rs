@@ -259,6 +259,19 @@ async fn a_lookup_that_quarantine_overtakes_is_told_so() {
     assert_eq!(desk.events.recv().await.unwrap().reason, Some(Reason::AgentQuarantined));
 }
 
+/// Two upstreams: what becomes of the questions of one is nothing to the other.
+#[tokio::test(start_paused = true)]
+async fn names_that_rules_spell_out_are_asked_of_servers_that_no_wildcard_wears_out() {
+    let (exact, others) = (Zone::new(60), Zone::new(60));
+    let policy = allow(&["ok.test", "*.ok.test"]);
+    let desk = Desk::with(policy, exact.clone(), others.clone());
+    desk.code("ok.test", RecordType::A).await;
+    desk.code("a.ok.test", RecordType::A).await;
+    let named = |zone: &Zone, name| zone.asked().iter().all(|asked| asked.contains(name));
+    assert!(named(&exact, " ok.test ") && named(&others, " a.ok.test "));
+    assert_eq!((exact.asked().len(), others.asked().len()), (2, 2));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_starts_again_goes_on_with_what_was_known_of_it() {
     let desk = Desk::open(allow_usual(&["*.ok.test"]), 60);
@@ -285,13 +298,16 @@ struct Desk {
 impl Desk {
     /// Whatever is asked for has an address, for so many seconds.
     fn open(policy: Policy, ttl: u64) -> Self {
+        let zone = Zone::new(ttl);
+        Self::with(policy, zone.clone(), zone)
+    }
+
+    fn with(policy: Policy, zone: Arc<Zone>, others: Arc<Zone>) -> Self {
         START.set(Some(Instant::now()));
-        let zone =
-            Zone { ttl: Duration::from_secs(ttl), asked: Mutex::default(), is_down: AtomicBool::default() };
-        let zone = Arc::new(zone);
         let watcher = Arc::new(Watcher::default());
         let (recorder, events) = Recorder::new(4096);
-        let gate = Gate::new(zone.clone(), Arc::new(Kernel::willing()), watcher.clone(), recorder, clock);
+        let gate =
+            Gate::new(zone.clone(), others, Arc::new(Kernel::willing()), watcher.clone(), recorder, clock);
         Self { gate, agent: agent(1, policy), zone, watcher, events }
     }
 
@@ -337,6 +353,11 @@ struct Zone {
 }
 
 impl Zone {
+    fn new(ttl: u64) -> Arc<Self> {
+        let ttl = Duration::from_secs(ttl);
+        Arc::new(Self { ttl, asked: Mutex::default(), is_down: AtomicBool::default() })
+    }
+
     fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }

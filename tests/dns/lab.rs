@@ -50,7 +50,8 @@ impl Lab {
         let (recorder, events) = Recorder::new(4096);
         let servers = dns::Upstream::to(&[upstream.address]).unwrap();
         let watcher = Arc::new(Watcher::default());
-        let gate = Gate::new(Arc::new(servers), kernel.clone(), watcher.clone(), recorder, clock);
+        let servers = Arc::new(servers);
+        let gate = Gate::new(servers.clone(), servers, kernel.clone(), watcher.clone(), recorder, clock);
         let agent = agent(1, policy);
         let (resolver, serving) = serve(&agent, &gate).await;
         Self { agent, gate, kernel, watcher, upstream, resolver, serving, events }

@@ -150,7 +150,7 @@ impl Daemon {
         }
         make_private_folder(&config.run_dir)?;
         let lock = lock::lock(&config.run_dir).await?;
-        let upstream = upstreams::open(config)?;
+        let [exact, others] = [upstreams::open(config)?, upstreams::open(config)?];
 
         if let Some(folder) = config.audit_log.parent() {
             fs::create_dir_all(folder).with_context(|| format!("failed to create `{}`", folder.display()))?;
@@ -184,7 +184,8 @@ impl Daemon {
         let (leaks, quarantined) = Leaks::at(&config.run_dir, recorder.clone());
         let leaks = Arc::new(leaks);
         let names = dns::Gate::new(
-            Arc::new(upstream),
+            Arc::new(exact),
+            Arc::new(others),
             Arc::clone(&fence) as _,
             Arc::clone(&leaks) as _,
             recorder.clone(),

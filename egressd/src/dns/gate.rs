@@ -40,19 +40,23 @@ pub struct Gate {
 }
 
 impl Gate {
+    /// A resolver that asks `exact` for the names that rules spell out, and `others` for those of wildcards:
+    /// zones of an agent's choice that never answer then say nothing of the servers, and take no place, by
+    /// which exact names are found.
     #[must_use]
     pub fn new(
-        upstream: Arc<dyn Ask>,
+        exact: Arc<dyn Ask>,
+        others: Arc<dyn Ask>,
         sink: Arc<dyn GrantSink>,
         watch: Arc<dyn Watch>,
         recorder: Recorder,
         clock: fn() -> Moment,
     ) -> Arc<Self> {
-        let hearth = Hearth { upstream, clock, turns: Arc::new(Semaphore::new(MAX_AT_ONCE)) };
+        let hearth = |upstream| Hearth { upstream, clock, turns: Arc::new(Semaphore::new(MAX_AT_ONCE)) };
         Arc::new(Self {
-            pinned: Pinned::new(hearth.clone()),
+            pinned: Pinned::new(hearth(exact)),
             grid: Grid::new(clock),
-            hearth,
+            hearth: hearth(others),
             sink,
             watch,
             recorder,

@@ -70,7 +70,7 @@ impl<'a> Play<'a> {
     fn new(scene: &'a Scene) -> Self {
         let notes = Arc::new(Notes { ttl: scene.ttl, ..Notes::default() });
         let (recorder, events) = Recorder::new(EVENTS);
-        let gate = Gate::new(notes.clone(), Arc::new(Willing), notes.clone(), recorder, now);
+        let gate = Gate::new(notes.clone(), notes.clone(), Arc::new(Willing), notes.clone(), recorder, now);
         let policy = Arc::new(scene.policy());
         let agent = |number: usize| {
             let name = AgentName::parse(&format!("a{number}")).expect("it is a name");
