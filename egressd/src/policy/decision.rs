@@ -195,9 +195,10 @@ reasons! {
     InboundNotAllowed = "inbound-not-allowed",
     /// The name is a resolver's, which would answer what this one denies; a rule has to name it exactly.
     ResolverNotAllowed = "resolver-not-allowed",
-    /// What may leak through names of this wildcard is used up; it comes back hour by hour.
+    /// What may leak through names of wildcards is used up; it comes back hour by hour.
     LeakBudgetSpent = "leak-budget-spent",
-    /// Names of this wildcard look like a leak: until somebody approves, only known ones are looked up.
+    /// Names of this wildcard look like a leak: only known ones are looked up, until somebody approves or none
+    /// was refused for an hour.
     NamesFrozen = "names-frozen",
     /// The name looks like a leak.
     NameSuspicious = "name-suspicious",
