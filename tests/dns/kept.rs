@@ -278,12 +278,31 @@ async fn an_agent_that_starts_again_goes_on_with_what_was_known_of_it() {
     desk.code("some.ok.test", RecordType::A).await;
     let used = |agent: &Agent| desk.gate.with_ledger(agent, |ledger, now| ledger.report(now).total.used);
     let first = used(&desk.agent);
-    desk.end().await;
+    desk.end(&desk.agent).await;
     let again = agent(2, allow_usual(&["*.ok.test"]));
     assert_eq!(used(&again), first, "it is the ledger of its name");
     desk.code_for(&again, "some.ok.test", RecordType::A).await;
     let cost = used(&again) - first;
     assert!(cost < first, "a known name costs {cost} bits, and a new one {first}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_ends_after_the_next_of_its_name_began_is_not_gone_back_to() {
+    for is_first_late in [false, true] {
+        let desk = Desk::open(allow_usual(&["*.ok.test"]), 60);
+        desk.code("some.ok.test", RecordType::A).await;
+        let next = agent(2, allow_usual(&["*.ok.test"]));
+        for name in ["one.ok.test", "two.ok.test"] {
+            desk.code_for(&next, name, RecordType::A).await;
+        }
+        let used = |agent: &Agent| desk.gate.with_ledger(agent, |ledger, now| ledger.report(now).total.used);
+        let last = used(&next);
+        let order = if is_first_late { [&next, &desk.agent] } else { [&desk.agent, &next] };
+        for agent in order {
+            desk.end(agent).await;
+        }
+        assert_eq!(used(&agent(3, allow_usual(&["*.ok.test"]))), last, "{is_first_late}");
+    }
 }
 
 /// An agent and its resolver, without sockets.
@@ -327,11 +346,10 @@ impl Desk {
         Message::from_vec(&reply.expect("there is a reply")).unwrap().response_code
     }
 
-    /// Ends the agent.
-    async fn end(&self) {
+    async fn end(&self, agent: &Arc<Agent>) {
         let none = Sockets { udp: Vec::new(), tcp: Vec::new() };
         let workers = Workers::start().unwrap();
-        dns::serve(self.agent.clone(), none, self.gate.clone(), workers, Arc::new(OneProcess)).await;
+        dns::serve(agent.clone(), none, self.gate.clone(), workers, Arc::new(OneProcess)).await;
     }
 
     /// Lets so many milliseconds pass.

@@ -47,10 +47,12 @@ impl Leaks {
         self.read(name).map_or(true, |kept| kept.is_some_and(|kept| kept.quarantined))
     }
 
-    /// Forgets the ledgers that have run empty, of agents that came under ever other names.
-    pub fn tidy(&self) {
+    /// Forgets the ledgers that have run empty, of agents that came under ever other names; but not of those
+    /// that are `running`, which may be charged at this very moment.
+    pub fn tidy(&self, running: &[AgentName]) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
-        for path in entries.flatten().map(|entry| entry.path()) {
+        let kept: Vec<PathBuf> = running.iter().map(|name| self.file(name)).collect();
+        for path in entries.flatten().map(|entry| entry.path()).filter(|path| !kept.contains(path)) {
             let age =
                 fs::metadata(&path).and_then(|found| found.modified()).ok().and_then(|at| at.elapsed().ok());
             let is_held = || {

@@ -295,8 +295,10 @@ impl Daemon {
                     followed = tokio::task::block_in_place(|| self.follow_names(followed));
                 }
                 _ = sweep.tick() => {
-                    self.leaks.tidy();
-                    self.agents.all().iter().for_each(|running| self.fence.sweep(&running.agent));
+                    let agents = self.agents.all();
+                    let names: Vec<_> = agents.iter().map(|running| running.agent.name().clone()).collect();
+                    self.leaks.tidy(&names);
+                    agents.iter().for_each(|running| self.fence.sweep(&running.agent));
                 }
             }
         }

@@ -21,8 +21,8 @@ pub struct Roster {
 #[derive(Default)]
 struct State {
     served: HashMap<AgentId, Arc<Lookups>>,
-    /// The longest ago first.
-    ended: VecDeque<Arc<Lookups>>,
+    /// The longest ago first. Of each name the last agent, which knows what those before it let out.
+    ended: VecDeque<(AgentId, Arc<Lookups>)>,
 }
 
 impl Roster {
@@ -37,26 +37,36 @@ impl Roster {
         let mut state = self.state();
         let State { served, ended } = &mut *state;
         let opened = served.entry(agent).or_insert_with(|| {
-            let before = ended.iter().position(|lookups| lookups.name() == name);
-            before.and_then(|place| ended.remove(place)).unwrap_or_else(|| Arc::new(new()))
+            let before = ended.iter().position(|(_, lookups)| lookups.name() == name);
+            let before = before.and_then(|place| ended.remove(place)).map(|(_, lookups)| lookups);
+            before.unwrap_or_else(|| Arc::new(new()))
         });
         Arc::clone(opened)
     }
 
-    /// Ends the lookups of an agent, but for its ledger.
+    /// Ends the lookups of an agent, but for its ledger. That is given up, too, where another agent of its
+    /// name was faster to start than this one to end: it went on with what is on disk.
     pub fn close(&self, agent: AgentId) {
         let mut state = self.state();
-        let Some(lookups) = state.served.remove(&agent) else { return };
+        let State { served, ended } = &mut *state;
+        let Some(lookups) = served.remove(&agent) else { return };
         lookups.end();
-        state.ended.push_back(lookups);
-        if state.ended.len() > MAX_ENDED {
-            state.ended.pop_front();
+        let is_later = |id: &AgentId, held: &Lookups| *id > agent && held.name() == lookups.name();
+        if served.iter().any(|(id, held)| is_later(id, held))
+            || ended.iter().any(|(id, held)| is_later(id, held))
+        {
+            return;
+        }
+        ended.retain(|(_, held)| held.name() != lookups.name());
+        ended.push_back((agent, lookups));
+        if ended.len() > MAX_ENDED {
+            ended.pop_front();
         }
     }
 
     /// Forgets what is known of an agent of this name that ended: what is on disk was changed.
     pub fn forget_ended(&self, name: &AgentName) {
-        self.state().ended.retain(|lookups| lookups.name() != name);
+        self.state().ended.retain(|(_, lookups)| lookups.name() != name);
     }
 
     // Entries are inserted and removed whole.
