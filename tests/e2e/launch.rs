@@ -35,7 +35,8 @@ fn signals_are_forwarded() {
     for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGINT, "INT"), (Signal::SIGHUP, "HUP")] {
         let script =
             format!("trap 'exit 42' {name}; echo ready; while read -r -t 1; [ $? -gt 128 ]; do :; done");
-        let agent = fence.agent(AGENT).spawn(&["bash", "-c", &script]);
+        // Whoever runs these tests in the background ignores SIGINT, and so would their shells.
+        let agent = fence.agent(AGENT).spawn(&["env", "--default-signal", "bash", "-c", &script]);
         program::poll("the trap", || agent.stdout().contains("ready").then_some(()));
         agent.signal(signal);
         let outcome = agent.finish();
