@@ -1,6 +1,6 @@
 //! What agents let out through names: remembered beyond this daemon's life, told, and stopped.
 
-use super::{Daemon, agents::Running};
+use super::{Daemon, agents::Running, memory};
 use crate::{
     audit::{self, Recorder},
     control::protocol::{Refusal, RefusalKind},
@@ -68,11 +68,11 @@ impl Leaks {
 
     /// Lifts what is held against an agent that does not run, and would be when it starts again.
     fn approve_ended(&self, name: &str) -> Result<(), Refusal> {
-        let failed = |error: io::Error| {
-            Refusal::new(RefusalKind::Failed, format!("failed to change the ledger of `{name}`: {error}"))
+        let failed = |error: anyhow::Error| {
+            Refusal::new(RefusalKind::Failed, format!("failed to change the ledger of `{name}`: {error:#}"))
         };
         let agent = AgentName::parse(name).map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
-        let Some(mut kept) = self.read(&agent).map_err(failed)? else {
+        let Some(mut kept) = self.read(&agent).map_err(|error| failed(error.into()))? else {
             return Err(Refusal::new(RefusalKind::Unknown, format!("no agent `{name}`")));
         };
         kept.quarantined = false;
@@ -90,11 +90,8 @@ impl Leaks {
         }
     }
 
-    fn write(&self, name: &AgentName, kept: &Kept) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
-        let unready = self.file(name).with_extension("new");
-        fs::write(&unready, serde_json::to_vec(kept)?)?;
-        fs::rename(&unready, self.file(name))
+    fn write(&self, name: &AgentName, kept: &Kept) -> anyhow::Result<()> {
+        memory::replace(&self.file(name), &serde_json::to_vec(kept)?)
     }
 
     fn file(&self, name: &AgentName) -> PathBuf {
@@ -120,7 +117,7 @@ impl dns::Watch for Leaks {
     fn charged(&self, agent: &AgentName, ledger: &Ledger) -> bool {
         let written = self.write(agent, &Kept::of(&ledger.levels()));
         if let Err(error) = &written {
-            tracing::error!(%agent, %error, "ledger is not remembered: names of wildcards are refused");
+            tracing::error!(%agent, "ledger is not remembered: names of wildcards are refused: {error:#}");
         }
         written.is_ok()
     }

@@ -69,12 +69,12 @@ impl Memory {
             Err(error) => return Err(error).with_context(|| format!("failed to read `{}`", path.display())),
         };
         let id = last.checked_add(1).context("every agent number was used")?;
-        self.replace(&path, id.to_string().as_bytes())?;
+        replace(&path, id.to_string().as_bytes())?;
         Ok(AgentId(id))
     }
 
     pub fn write(&self, agent: &Remembered) -> Result<()> {
-        self.replace(&self.file(AgentId(agent.id)), &serde_json::to_vec(agent)?)
+        replace(&self.file(AgentId(agent.id)), &serde_json::to_vec(agent)?)
     }
 
     pub fn forget(&self, agent: AgentId) {
@@ -106,15 +106,15 @@ impl Memory {
     fn file(&self, agent: AgentId) -> PathBuf {
         self.folder.join(format!("{agent}.json"))
     }
+}
 
-    /// Whole or not at all, should we be killed meanwhile.
-    fn replace(&self, path: &Path, content: &[u8]) -> Result<()> {
-        let act = || -> io::Result<()> {
-            fs::create_dir_all(&self.folder)?;
-            let unready = path.with_extension("new");
-            fs::write(&unready, content)?;
-            fs::rename(&unready, path)
-        };
-        act().with_context(|| format!("failed to write `{}`", path.display()))
-    }
+/// Writes `path`, and its folder: whole or not at all, should we be killed meanwhile.
+pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    let act = || -> io::Result<()> {
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        let unready = path.with_extension("new");
+        fs::write(&unready, content)?;
+        fs::rename(&unready, path)
+    };
+    act().with_context(|| format!("failed to write `{}`", path.display()))
 }
