@@ -88,7 +88,8 @@ impl Lab {
     /// The questions that came upstream, but for those of names that the policy spells out: nobody has
     /// to ask for these.
     pub fn asked_by_agent(&self) -> Vec<String> {
-        let exact = self.agent.policy().exact_names();
+        let policy = self.agent.policy();
+        let exact: Vec<HostName> = policy.exact_leaves().map(|leave| leave.name().clone()).collect();
         let mut asked = self.upstream.asked();
         asked.retain(|asked| !exact.iter().any(|name| asked.split(' ').next() == Some(name.as_str())));
         asked

@@ -35,7 +35,6 @@ pub struct Gate {
     sink: Arc<dyn GrantSink>,
     watch: Arc<dyn Watch>,
     recorder: Recorder,
-    clock: fn() -> Moment,
     roster: Roster,
 }
 
@@ -60,7 +59,6 @@ impl Gate {
             sink,
             watch,
             recorder,
-            clock,
             roster: Roster::default(),
         })
     }
@@ -69,10 +67,8 @@ impl Gate {
     /// than it allows. To be called whenever it gets one.
     pub fn keep_warm(&self, agent: &Agent) {
         let policy = agent.policy();
-        let types =
-            |name: &HostName| policy.lookup(name).map(|leave| record_types(&leave)).unwrap_or_default();
-        let names = policy.exact_names().into_iter().map(|name| (types(&name), name));
-        self.pinned.hold(agent.id(), names.map(|(types, name)| (name, types)).collect());
+        let names = policy.exact_leaves().map(|leave| (leave.name().clone(), record_types(&leave)));
+        self.pinned.hold(agent.id(), names.collect());
         self.roster.find(agent.id()).into_iter().for_each(|lookups| lookups.hold(agent.given_policy()));
     }
 
@@ -128,7 +124,7 @@ impl Gate {
     /// Resolves what was judged, and returns the reply once its grants are in the kernel.
     pub(super) async fn answer(&self, asker: &Asker, lookup: Lookup) -> Answered {
         let Lookup { question, wanted, ticket } = lookup;
-        let basis = Basis { generation: asker.agent.generation(), moment: (self.clock)() };
+        let basis = Basis { generation: asker.agent.generation(), moment: (self.hearth.clock)() };
         let (agent, name) = (&asker.agent, &question.name);
         let outcome = match wanted {
             Wanted::Addresses(family) => self.look_up(agent, name, family).await.map(|granted| {
@@ -163,7 +159,7 @@ impl Gate {
     }
 
     pub(super) fn clock(&self) -> fn() -> Moment {
-        self.clock
+        self.hearth.clock
     }
 
     /// Forgets what was kept for an agent that is gone.
@@ -240,7 +236,8 @@ impl Gate {
         let Found::Addresses { mut addresses, ttl } = found else { return Ok(Granted { found, rule }) };
         screen(&policy, &leave, &addresses)?;
         addresses.truncate(MAX_ADDRESSES);
-        self.grant(agent, &grants(&policy, &leave, &addresses, (self.clock)().after(ttl + GRACE))).await?;
+        self.grant(agent, &grants(&policy, &leave, &addresses, (self.hearth.clock)().after(ttl + GRACE)))
+            .await?;
         // It may have been replaced while the kernel took its time, too.
         agent.lookup(name)?;
         Ok(Granted { found: Found::Addresses { addresses, ttl }, rule })
@@ -298,7 +295,7 @@ impl Gate {
             };
             Refusal::because(reason, error.to_string())
         };
-        agent.remember(grants, (self.clock)()).map_err(refused)?;
+        agent.remember(grants, (self.hearth.clock)()).map_err(refused)?;
         self.sink.install(agent, grants).await.map_err(refused)
     }
 

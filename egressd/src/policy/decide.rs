@@ -54,14 +54,14 @@ impl Policy {
         &self.leaks
     }
 
-    /// The names that rules spell out and that may be looked up.
-    #[must_use]
-    pub fn exact_names(&self) -> BTreeSet<HostName> {
+    /// Leave for each name that a rule spells out and that may be looked up.
+    pub fn exact_leaves(&self) -> impl Iterator<Item = Leave> {
         let exact = |rule: &Rule| match &rule.subject {
             Subject::Host(Pattern::Exact(name)) => Some(name.clone()),
             Subject::Host(_) | Subject::Network(_) => None,
         };
-        self.allow.iter().filter_map(exact).filter(|name| self.lookup(name).is_ok()).collect()
+        let names: BTreeSet<HostName> = self.allow.iter().filter_map(exact).collect();
+        names.into_iter().filter_map(|name| self.lookup(&name).ok())
     }
 
     /// Where the first rule is written whose wildcard stands above `zone`.
