@@ -41,6 +41,8 @@ pub enum Hook {
     Egress = 5,
     Ingress = 6,
     Frame = 7,
+    /// The programs that read server names.
+    ServerName = 8,
     Device = 16,
     IoUring = 17,
     Bpf = 18,
@@ -58,6 +60,7 @@ impl Hook {
             5 => Some(Self::Egress),
             6 => Some(Self::Ingress),
             7 => Some(Self::Frame),
+            8 => Some(Self::ServerName),
             16 => Some(Self::Device),
             17 => Some(Self::IoUring),
             18 => Some(Self::Bpf),

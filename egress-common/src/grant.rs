@@ -65,22 +65,28 @@ pub enum Gate {
     Direct = 0,
     /// Through the proxy, which reads the server name.
     Proxy = 1,
+    /// Straight to the address, once the programs have read the server name.
+    Kernel = 2,
 }
 
-/// A grant by the name that earned it. Only the daemon reads and writes these: the kernel keeps
-/// them for it, so that a daemon that was killed knows again which names its grants are bound to.
+/// A grant by the name that earned it. The programs look up here whether a server name is that of the
+/// address; and the kernel keeps them, so that a daemon that was killed knows again which names its grants
+/// are bound to.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NameKey {
     pub agent: u32,
     pub port: u16,
-    /// What the flow must speak; the daemon's own numbering.
+    /// What the flow must speak: [`SPEAKS_TLS`], or another of the daemon's own numbers.
     pub protocol: u8,
     pub zero: u8,
     pub address: Address,
     /// Hash of the name, so that a key is small.
     pub name: u64,
 }
+
+/// The protocol of flows whose server name the programs read.
+pub const SPEAKS_TLS: u8 = 0;
 
 /// The name, and until when.
 #[repr(C)]
@@ -91,7 +97,19 @@ pub struct NameValue {
     pub rule: u32,
     /// Octets of `name` that count, at most 253.
     pub length: u32,
+    /// Nanoseconds on `CLOCK_BOOTTIME` at which the programs last reported flows by this name, and how
+    /// many began since.
+    pub reported: u64,
+    pub flows: u32,
+    /// [`Self::REFUSES_ECH`].
+    pub flags: u32,
+    /// In lower case, NUL-padded.
     pub name: [u8; 256],
+}
+
+impl NameValue {
+    /// A ClientHello with Encrypted Client Hello (extension 0xfe0d) is denied.
+    pub const REFUSES_ECH: u32 = 1;
 }
 
 /// Key of the network tries, in the order in which the bits are compared. Big-endian where a
@@ -145,7 +163,7 @@ pub struct RuleKey {
 const _: () = assert!(size_of::<GrantKey>() == 24);
 const _: () = assert!(size_of::<GrantValue>() == 16);
 const _: () = assert!(size_of::<NameKey>() == 32);
-const _: () = assert!(size_of::<NameValue>() == 272);
+const _: () = assert!(size_of::<NameValue>() == 288);
 const _: () = assert!(size_of::<NetworkKey>() == 24);
 const _: () = assert!(size_of::<RuleKey>() == 8);
 

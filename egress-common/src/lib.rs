@@ -9,7 +9,9 @@ mod agent;
 mod device;
 mod event;
 mod flow;
+mod gate;
 mod grant;
+pub mod hello;
 mod link;
 mod offsets;
 mod probe;
@@ -19,9 +21,10 @@ pub use agent::{AgentConfig, CounterKey, LOST_EVENTS, MAX_AGENTS, MAX_SOCKETS_PE
 pub use device::{Device, DeviceKind};
 pub use event::{Event, Hook};
 pub use flow::{Address, OriginKey, OriginValue, TCP, UDP, fnv1a, loopback_v4, loopback_v6, v4_mapped};
+pub use gate::{GateState, MAX_SILENT_PER_AGENT, NameEvent, NamedFlow, NamedFlowKey};
 pub use grant::{
     Gate, GrantKey, GrantValue, MAX_GRANTS_PER_AGENT, MAX_NETWORKS_PER_AGENT, NameKey, NameValue, NetworkKey,
-    NetworkValue, RuleKey, second,
+    NetworkValue, RuleKey, SPEAKS_TLS, second,
 };
 pub use link::{
     AGENT_MAC, FLOWS_PER_LINK, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, KnownFlow, LinkConfig, MAX_FLOWS,

@@ -51,4 +51,23 @@ drop_reasons! {
     SystemCallNotAllowed = 17,
     /// The abstract Unix socket is none of the agent's own.
     UnixSocketNotAllowed = 18,
+    /// The first bytes are not a TLS ClientHello.
+    NotTls = 20,
+    /// The ClientHello is not valid.
+    HelloMalformed = 21,
+    /// The ClientHello may be valid, but not in a form that the kernel reads: over several records, longer
+    /// than one, with more extensions than [`crate::hello::MAX_EXTENSIONS`].
+    HelloUnreadable = 22,
+    /// The ClientHello names no server.
+    ServerNameMissing = 23,
+    /// The server name is not a valid host name.
+    NameInvalid = 24,
+    /// The server name earned no live grant for this address.
+    ServerNameNotGranted = 25,
+    /// Encrypted Client Hello to a name that may hide another one.
+    EchNotAllowed = 26,
+    /// The second ClientHello names another server than the first.
+    ServerNameChanged = 27,
+    /// Bytes that are no part of a ClientHello that was judged.
+    HelloSkipped = 28,
 }

@@ -10,7 +10,7 @@ use egressd::{
             RaisedFlag, Refusal, RefusalKind, ReloadSummary, StartAgent, StartedAgent, Status, ZoneLeaks,
         },
     },
-    policy::{NameTerms, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject},
+    policy::{NameTerms, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject, TlsTerms},
 };
 use std::{path::Path, sync::Arc};
 use tokio::{runtime::Runtime, task::JoinHandle};
@@ -274,6 +274,7 @@ pub fn policy() -> Policy {
         private: false,
         reason: None,
         names: NameTerms::default(),
+        tls: TlsTerms::default(),
     };
     Policy::new(vec![rule], Vec::new())
 }

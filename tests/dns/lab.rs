@@ -157,6 +157,7 @@ pub fn rule(pattern: &str) -> Rule {
         private: false,
         reason: None,
         names: NameTerms { leak_budget: Some(AMPLE), ..NameTerms::default() },
+        tls: egressd::policy::TlsTerms::default(),
     }
 }
 

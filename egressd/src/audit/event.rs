@@ -10,6 +10,8 @@ pub struct Event {
     pub agent: AgentName,
     pub verdict: Verdict,
     pub gate: Gate,
+    /// Who read the server name, where that was looked at.
+    pub path: Option<Path>,
     pub process: Option<Process>,
     /// As the agent named it.
     pub destination: Option<Destination>,
@@ -56,6 +58,7 @@ impl Event {
             agent: agent.clone(),
             verdict: Verdict::Allow,
             gate,
+            path: None,
             process: None,
             destination: None,
             address: None,
@@ -106,6 +109,29 @@ impl Gate {
             Self::Name => "name",
             Self::Address => "address",
             Self::ServerName => "server-name",
+        }
+    }
+}
+
+/// Who read the server name of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Path {
+    /// The kernel programs, on the agent's own socket.
+    Kernel,
+    /// The proxy, which relays the bytes as they come.
+    Proxy,
+    /// The proxy, which ended the TLS of the agent and began one of its own.
+    Inspection,
+}
+
+impl Path {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Proxy => "proxy",
+            Self::Inspection => "inspection",
         }
     }
 }

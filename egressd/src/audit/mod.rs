@@ -21,7 +21,7 @@ mod time;
 
 pub use alert::{Alert, RecordedAlert};
 pub use encode::{encode_line, is_unprintable};
-pub use event::{Event, Gate, Spoken, Verdict};
+pub use event::{Event, Gate, Path, Spoken, Verdict};
 pub use feed::{Batch, Feed, Follower, RING, Totals};
 pub use filter::{Filter, Verdicts};
 pub use health::{Health, LogHealth};

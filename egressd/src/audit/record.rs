@@ -2,7 +2,7 @@
 
 use super::{
     alert::RecordedAlert,
-    event::{Event, Gate, Spoken, Verdict},
+    event::{Event, Gate, Path, Spoken, Verdict},
     time::Time,
 };
 use crate::policy::{self, Destination, Process, Protocol};
@@ -43,6 +43,9 @@ pub struct Record {
     pub agent: String,
     pub verdict: Verdict,
     pub gate: Gate,
+    /// Absent in records of daemons that had one path.
+    #[serde(default)]
+    pub path: Option<Path>,
     pub process: Option<RecordedProcess>,
     pub destination: RecordedDestination,
     pub protocol: String,
@@ -67,6 +70,7 @@ impl Record {
             agent: event.agent.to_string(),
             verdict: event.verdict,
             gate: event.gate,
+            path: event.path,
             process: event.process.as_ref().map(RecordedProcess::of),
             destination: RecordedDestination::of(event),
             protocol: event.protocol.to_string(),
@@ -198,7 +202,7 @@ mod tests {
             &encode_line(&record_line()),
             concat!(
                 r#"{"v":1,"seq":7,"time":"2026-11-21T10:15:14.123Z","agent":"build","verdict":"deny","#,
-                r#""gate":"server-name","process":{"pid":42,"executable":"/usr/bin/curl","#,
+                r#""gate":"server-name","path":"proxy","process":{"pid":42,"executable":"/usr/bin/curl","#,
                 r#""command":"curl https://db.evil.test"},"destination":{"name":"db.evil.test","#,
                 r#""address":"192.0.2.7","port":443},"protocol":"tls","reason":"host-not-allowed","#,
                 r#""explanation":"No rule allows this host.","rule":"a.yaml:3","#,
@@ -277,6 +281,7 @@ mod tests {
         event.destination = Some(Destination::Name(HostName::parse("db.evil.test").unwrap()));
         event.address = Some("192.0.2.7".parse().unwrap());
         event.port = Some(443);
+        event.path = Some(Path::Proxy);
         event.process = Some(Process {
             pid: 42,
             executable: Some("/usr/bin/curl".to_owned()),

@@ -81,6 +81,10 @@ pub(super) struct AllowRule {
     pub(super) leak_budget: Option<Spanned<u64>>,
     /// Record types beside addresses.
     pub(super) types: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Who reads the server name.
+    pub(super) gate: Option<Spanned<String>>,
+    /// What becomes of Encrypted Client Hello.
+    pub(super) ech: Option<Spanned<String>>,
 }
 
 /// A rule that denies.

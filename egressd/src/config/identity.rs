@@ -1,6 +1,6 @@
 //! The identities of rules, by their content.
 
-use crate::policy::{Protocol, RuleId, Subject};
+use crate::policy::{Protocol, RuleId, Subject, TlsTerms};
 use std::{collections::HashMap, fmt::Write};
 
 /// Gives each content one id, the same in every process and after every reload.
@@ -18,12 +18,16 @@ impl RuleIds {
         ports: &[u16],
         protocol: Option<Protocol>,
         private: bool,
+        tls: &TlsTerms,
     ) -> RuleId {
         let mut content =
             format!("{effect} {subject} {} {private}", protocol.map_or("any", Protocol::as_str));
         for port in ports {
             // Writing to a String cannot fail.
             let _ = write!(content, " {port}");
+        }
+        if *tls != TlsTerms::default() {
+            let _ = write!(content, " {tls:?}");
         }
         self.claim(content)
     }

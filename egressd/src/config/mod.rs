@@ -13,6 +13,7 @@ mod load;
 mod names;
 mod packages;
 mod rule;
+mod tls;
 mod upstream;
 
 pub use compile::Policies;

@@ -7,8 +7,9 @@ use super::{
     identity::RuleIds,
     names,
     packages::{Scheme, Site},
+    tls,
 };
-use crate::policy::{Destination, HostName, NameTerms, Pattern, Protocol, Rule, Source, Subject};
+use crate::policy::{Destination, HostName, NameTerms, Pattern, Protocol, Rule, Source, Subject, TlsTerms};
 use ipnet::{IpNet, Ipv4Net};
 use serde_saphyr::{Location, Spanned};
 use std::net::IpAddr;
@@ -26,8 +27,8 @@ pub(super) fn allow(
     rule: &Spanned<AllowRule>,
     ids: &mut RuleIds,
 ) -> Result<Rule, Diagnostic> {
-    let AllowRule { host, cidr, ports, protocol, reason, private, danger_public_suffix, leak_budget, types } =
-        &rule.value;
+    let AllowRule { host, cidr, ports, protocol, reason, private, .. } = &rule.value;
+    let AllowRule { danger_public_suffix, leak_budget, types, gate, ech, .. } = &rule.value;
     let subject = subject(document, rule.referenced, host.as_ref(), cidr.as_ref())?;
     let dangerous = danger_public_suffix.as_ref().is_some_and(|danger| danger.value);
     check_breadth(document, &subject, host.as_ref(), dangerous)?;
@@ -42,8 +43,9 @@ pub(super) fn allow(
     };
     let private = allowed_private(document, &subject, private.as_ref())?;
     let names = names::terms(document, &subject, leak_budget.as_ref(), types.as_ref())?;
+    let tls = tls::terms(document, protocol, gate.as_ref(), ech.as_ref())?;
     Ok(Rule {
-        id: ids.id("allow", &subject, &ports, Some(protocol), private),
+        id: ids.id("allow", &subject, &ports, Some(protocol), private, &tls),
         source: document.source(rule.referenced),
         subject,
         ports,
@@ -51,6 +53,7 @@ pub(super) fn allow(
         private,
         reason: reason.clone(),
         names,
+        tls,
     })
 }
 
@@ -65,7 +68,7 @@ pub(super) fn deny(
     let protocol = protocol.as_ref().map(|protocol| parse_protocol(document, protocol)).transpose()?;
     let ports = ports.as_ref().map(|ports| sorted_ports(document, ports)).transpose()?.unwrap_or_default();
     Ok(Rule {
-        id: ids.id("deny", &subject, &ports, protocol, false),
+        id: ids.id("deny", &subject, &ports, protocol, false, &TlsTerms::default()),
         source: document.source(rule.referenced),
         subject,
         ports,
@@ -73,6 +76,7 @@ pub(super) fn deny(
         private: false,
         reason: reason.clone(),
         names: NameTerms::default(),
+        tls: TlsTerms::default(),
     })
 }
 
@@ -88,7 +92,7 @@ pub(super) fn registry(site: &Site, word: &str, source: &Source, ids: &mut RuleI
     };
     let ports = vec![site.port];
     Some(Rule {
-        id: ids.id("allow", &subject, &ports, Some(protocol), site.private),
+        id: ids.id("allow", &subject, &ports, Some(protocol), site.private, &TlsTerms::default()),
         source: source.clone(),
         subject,
         ports,
@@ -96,6 +100,7 @@ pub(super) fn registry(site: &Site, word: &str, source: &Source, ids: &mut RuleI
         private: site.private,
         reason: Some(format!("registry that this machine is configured for ({word})")),
         names: NameTerms::default(),
+        tls: TlsTerms::default(),
     })
 }
 
@@ -231,9 +236,9 @@ fn allowed_protocol(
         (Subject::Host(_), None) => Ok(Protocol::Tls),
         (Subject::Host(_), Some(protocol)) => Ok(protocol),
         (Subject::Network(_), Some(protocol @ (Protocol::Tcp | Protocol::Udp))) => Ok(protocol),
-        (Subject::Network(_), Some(Protocol::Tls | Protocol::Http)) => Err(document
+        (Subject::Network(_), Some(Protocol::Tls | Protocol::Http | Protocol::Quic)) => Err(document
             .error(place, "a rule with `cidr` cannot check a server name")
-            .label("`tls` and `http` need a name")
+            .label("`tls`, `http` and `quic` need a name")
             .help("use the key `host`, or `protocol: tcp`, with which any bytes may pass")),
         (Subject::Network(_), None) => Err(document
             .error(place, "a rule with `cidr` needs `protocol: tcp` or `protocol: udp`")
@@ -242,17 +247,17 @@ fn allowed_protocol(
 }
 
 fn parse_protocol(document: &Document, protocol: &Spanned<String>) -> Result<Protocol, Diagnostic> {
-    let all = [Protocol::Tls, Protocol::Http, Protocol::Tcp, Protocol::Udp];
+    let all = [Protocol::Tls, Protocol::Http, Protocol::Tcp, Protocol::Udp, Protocol::Quic];
     all.into_iter().find(|known| known.as_str() == protocol.value).ok_or_else(|| {
         document
             .error(protocol.referenced, format!("unknown protocol `{}`", protocol.value))
-            .help("known protocols: tls, http, tcp, udp")
+            .help("known protocols: tls, http, tcp, udp, quic")
     })
 }
 
 fn default_ports(protocol: Protocol) -> Option<Vec<u16>> {
     match protocol {
-        Protocol::Tls => Some(vec![443]),
+        Protocol::Tls | Protocol::Quic => Some(vec![443]),
         Protocol::Http => Some(vec![80]),
         Protocol::Tcp | Protocol::Udp => None,
     }

@@ -141,7 +141,7 @@ fn parse_port(text: &str) -> Result<u16, AskedError> {
 }
 
 fn parse_protocol(word: &str) -> Result<Protocol, AskedError> {
-    [Protocol::Tls, Protocol::Http, Protocol::Tcp, Protocol::Udp]
+    [Protocol::Tls, Protocol::Http, Protocol::Tcp, Protocol::Udp, Protocol::Quic]
         .into_iter()
         .find(|protocol| protocol.as_str() == word)
         .ok_or_else(|| AskedError::Protocol(word.to_owned()))
@@ -215,7 +215,7 @@ fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{NameTerms, Pattern, Rule, RuleId, Source, Subject};
+    use crate::policy::{NameTerms, Pattern, Rule, RuleId, Source, Subject, TlsTerms};
 
     #[test]
     fn an_explanation_is_what_the_enforcing_matcher_says() {
@@ -290,6 +290,7 @@ mod tests {
             private: false,
             reason: None,
             names: NameTerms { types: vec![15, 16], ..NameTerms::default() },
+            tls: TlsTerms::default(),
         };
         let allow = vec![
             rule(1, "*.ok.test", 443, Protocol::Tls),

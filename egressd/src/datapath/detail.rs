@@ -12,7 +12,7 @@ pub fn of(raw: &Event) -> Option<String> {
         Hook::IoUring => Some("io_uring_setup(2)".to_owned()),
         Hook::Bpf => Some("bpf(2)".to_owned()),
         Hook::Frame => (raw.family == 0).then(|| format!("frame of EtherType {:#06x}", raw.port)),
-        Hook::Egress | Hook::Ingress => None,
+        Hook::Egress | Hook::Ingress | Hook::ServerName => None,
     }
 }
 

@@ -75,6 +75,7 @@ pub(super) fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event 
         agent: agent.map_or_else(AgentName::unknown, |agent| agent.name().clone()),
         verdict: Verdict::Deny,
         gate: Gate::Address,
+        path: None,
         process: (raw.pid != 0).then(|| process(raw.pid, command(raw.command))),
         destination: name.map(Destination::Name).or(wire.map(Destination::Address)),
         address: wire,
@@ -94,7 +95,7 @@ fn place(raw: &egress_common::Event) -> Option<(Option<IpAddr>, Option<u16>)> {
         Some(Hook::Connect | Hook::SendMessage) => raw.family != AF_UNIX,
         // Of a frame that is no IP, the port is its EtherType.
         Some(Hook::Frame) => raw.family != 0,
-        Some(Hook::SocketCreate | Hook::Egress | Hook::Ingress) | None => true,
+        Some(Hook::SocketCreate | Hook::Egress | Hook::Ingress | Hook::ServerName) | None => true,
     };
     let wire = (raw.address != [0; 16]).then(|| address(raw.address));
     is_ip.then_some((wire, (raw.port != 0).then_some(raw.port)))
@@ -127,6 +128,15 @@ fn reason(denied: DropReason) -> Reason {
         DropReason::DeviceNotAllowed => Reason::DeviceNotAllowed,
         DropReason::SystemCallNotAllowed => Reason::SystemCallNotAllowed,
         DropReason::UnixSocketNotAllowed => Reason::UnixSocketNotAllowed,
+        DropReason::NotTls => Reason::NotTls,
+        DropReason::HelloMalformed => Reason::HelloMalformed,
+        DropReason::HelloUnreadable => Reason::HelloUnreadable,
+        DropReason::ServerNameMissing => Reason::ServerNameMissing,
+        DropReason::NameInvalid => Reason::NameInvalid,
+        DropReason::ServerNameNotGranted => Reason::ServerNameNotGranted,
+        DropReason::EchNotAllowed => Reason::EchNotAllowed,
+        DropReason::ServerNameChanged => Reason::ServerNameChanged,
+        DropReason::HelloSkipped => Reason::HelloSkipped,
     }
 }
 

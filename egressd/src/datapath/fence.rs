@@ -418,7 +418,7 @@ mod tests {
     use super::*;
     use crate::{
         datapath::{Ebpf, Hierarchy, Pins, UseSecurityHooks},
-        policy::{AgentName, NameTerms, Pattern, Protocol, Rule, RuleId, Source, Subject},
+        policy::{AgentName, NameTerms, Pattern, Protocol, Rule, RuleId, Source, Subject, TlsTerms},
     };
     use std::{net::IpAddr, path::Path, process::Command, sync::Arc};
 
@@ -485,6 +485,7 @@ mod tests {
             private: true,
             reason: None,
             names: NameTerms::default(),
+            tls: TlsTerms::default(),
         }
     }
 

@@ -57,7 +57,7 @@ pub fn direct(grants: &[Grant]) -> Vec<Direct> {
         .filter_map(|grant| match grant.protocol {
             Protocol::Tcp => Some((TCP, grant.address, grant.port)),
             Protocol::Udp => Some((UDP, grant.address, grant.port)),
-            Protocol::Tls | Protocol::Http => None,
+            Protocol::Tls | Protocol::Http | Protocol::Quic => None,
         })
         .collect()
 }
@@ -71,7 +71,9 @@ pub fn is_direct(grant: &Grant) -> bool {
 pub fn has_direct(policy: &Policy) -> bool {
     let is_direct = |rule: &Rule| match rule.protocol {
         Some(Protocol::Tcp | Protocol::Udp) => true,
-        Some(Protocol::Tls | Protocol::Http) | None => matches!(rule.subject, Subject::Network(_)),
+        Some(Protocol::Tls | Protocol::Http | Protocol::Quic) | None => {
+            matches!(rule.subject, Subject::Network(_))
+        }
     };
     policy.allow().iter().any(is_direct)
 }

@@ -344,7 +344,7 @@ pub fn command(comm: [u8; 16]) -> String {
 pub fn transport_of(protocol: Protocol) -> u8 {
     match protocol {
         Protocol::Tls | Protocol::Http | Protocol::Tcp => egress_common::TCP,
-        Protocol::Udp => egress_common::UDP,
+        Protocol::Udp | Protocol::Quic => egress_common::UDP,
     }
 }
 
@@ -357,7 +357,7 @@ fn transport_number(transport: Transport) -> u8 {
 
 fn gate(protocol: Protocol) -> Gate {
     match protocol {
-        Protocol::Tls | Protocol::Http => Gate::Proxy,
+        Protocol::Tls | Protocol::Http | Protocol::Quic => Gate::Proxy,
         Protocol::Tcp | Protocol::Udp => Gate::Direct,
     }
 }
@@ -366,7 +366,9 @@ fn reasons() -> impl Iterator<Item = u32> {
     DropReason::ALL.iter().map(|reason| *reason as u32).chain([LOST_EVENTS])
 }
 
-const PROTOCOLS: [Protocol; 4] = [Protocol::Tls, Protocol::Http, Protocol::Tcp, Protocol::Udp];
+/// By the numbers of [`NameKey::protocol`]; that of TLS is [`egress_common::SPEAKS_TLS`].
+const PROTOCOLS: [Protocol; 5] =
+    [Protocol::Tls, Protocol::Http, Protocol::Tcp, Protocol::Udp, Protocol::Quic];
 
 fn name_entry(agent: AgentId, grant: &Grant) -> (NameKey, NameValue) {
     let text = grant.name.as_str().as_bytes();
@@ -383,7 +385,8 @@ fn name_entry(agent: AgentId, grant: &Grant) -> (NameKey, NameValue) {
         name: egress_common::fnv1a(text.iter().copied()),
     };
     let length = u32::try_from(text.len()).unwrap_or(0);
-    (key, NameValue { expires: grant.expires.0, rule: grant.rule.0, length, name })
+    let (expires, rule) = (grant.expires.0, grant.rule.0);
+    (key, NameValue { expires, rule, length, reported: 0, flows: 0, flags: 0, name })
 }
 
 fn read_name(key: &NameKey, value: &NameValue) -> Option<Grant> {

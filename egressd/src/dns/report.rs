@@ -117,6 +117,7 @@ impl Asker {
             agent: self.agent.name().clone(),
             verdict: Verdict::Allow,
             gate: Gate::Name,
+            path: None,
             process: self.process(),
             destination: Some(Destination::Name(name.clone())),
             address,
@@ -170,6 +171,15 @@ fn codes(reason: Reason) -> (Code, Info) {
         | Reason::HelloTimeout
         | Reason::ServerNameMissing
         | Reason::ServerNameNotGranted
+        | Reason::HelloUnreadable
+        | Reason::HelloSkipped
+        | Reason::ServerNameChanged
+        | Reason::EchNotAllowed
+        | Reason::InitialMalformed
+        | Reason::RequestNotAllowed
+        | Reason::BodyTooLarge
+        | Reason::UpstreamUntrusted
+        | Reason::InspectionRefused
         | Reason::RequestMalformed => (Code::ServFail, Info::Other),
     }
 }

@@ -214,6 +214,10 @@ reasons! {
     NotTls = "not-tls",
     /// The ClientHello is not valid.
     HelloMalformed = "hello-malformed",
+    /// The kernel could not read the ClientHello; the next connection goes through the proxy.
+    HelloUnreadable = "hello-unreadable",
+    /// Bytes were sent before the ClientHello, or before the server answered it.
+    HelloSkipped = "hello-skipped",
     /// The ClientHello is larger than 64 KiB.
     HelloTooLarge = "hello-too-large",
     /// The first request or ClientHello did not arrive within five seconds.
@@ -222,8 +226,23 @@ reasons! {
     ServerNameMissing = "server-name-missing",
     /// The server name is allowed, but it does not resolve to this address.
     ServerNameNotGranted = "server-name-not-granted",
+    /// The second ClientHello of the flow names another server than the first.
+    ServerNameChanged = "server-name-changed",
+    /// Encrypted Client Hello may hide another server name.
+    EchNotAllowed = "ech-not-allowed",
     /// The HTTP request could not be read, or its host is ambiguous.
     RequestMalformed = "request-malformed",
+    /// The QUIC Initial could not be read.
+    InitialMalformed = "initial-malformed",
+    /// The rule allows this host, but not this method and path.
+    RequestNotAllowed = "request-not-allowed",
+    /// The request is larger than the rule allows.
+    BodyTooLarge = "body-too-large",
+    /// The server's certificate is not valid for this name.
+    UpstreamUntrusted = "upstream-untrusted",
+    /// The flow cannot be inspected: the agent does not trust us (a pinned certificate), or the server wants a
+    /// certificate of the agent's.
+    InspectionRefused = "inspection-refused",
 }
 
 impl fmt::Display for Reason {

@@ -52,7 +52,7 @@ fn is_below_search_domain(name: &HostName, search: &[HostName]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{NameTerms, Pattern, Protocol, Rule, RuleId, Source, Subject};
+    use crate::policy::{NameTerms, Pattern, Protocol, Rule, RuleId, Source, Subject, TlsTerms};
 
     #[test]
     fn the_expansions_of_a_pod_are_known_as_the_name_that_it_means() {
@@ -122,6 +122,7 @@ mod tests {
             private: false,
             reason: None,
             names: NameTerms::default(),
+            tls: TlsTerms::default(),
         };
         Policy::new(hosts.iter().zip(1..).map(rule).collect(), Vec::new())
     }

@@ -9,6 +9,7 @@ use super::{
     pattern::Pattern,
     resolvers::ZONES,
     rule::{NameTerms, Protocol, Rule, RuleId, Source, Subject},
+    tls::TlsTerms,
 };
 
 /// A name that is read is read as itself again, in each of its spellings.
@@ -91,6 +92,7 @@ fn rule((pattern, id): (&Pattern, u32)) -> Rule {
         private: false,
         reason: None,
         names: NameTerms::default(),
+        tls: TlsTerms::default(),
     }
 }
 

@@ -25,6 +25,7 @@ mod rule;
 mod secrets;
 mod special;
 mod suffix;
+mod tls;
 
 pub use agent::{Agent, AgentId, AgentName, AgentNameError};
 pub use capability::Capability;
@@ -41,3 +42,4 @@ pub use remedy::remedy;
 pub use rule::{NameTerms, Protocol, Rule, RuleId, Source, Subject};
 pub use secrets::{SecretError, Secrets};
 pub use special::{SpecialPurpose, special_purpose, special_within};
+pub use tls::{Ech, GateChoice, TlsTerms};

@@ -69,6 +69,15 @@ fn help(reason: Reason) -> Help {
         | Reason::PacketNotAllowed
         | Reason::SourceForged
         | Reason::InboundNotAllowed
+        | Reason::HelloUnreadable
+        | Reason::HelloSkipped
+        | Reason::ServerNameChanged
+        | Reason::EchNotAllowed
+        | Reason::InitialMalformed
+        | Reason::RequestNotAllowed
+        | Reason::BodyTooLarge
+        | Reason::UpstreamUntrusted
+        | Reason::InspectionRefused
         | Reason::HelloMalformed
         | Reason::HelloTooLarge
         | Reason::RequestMalformed
@@ -117,14 +126,16 @@ fn spoken(port: Option<u16>, protocol: Option<Protocol>) -> (Protocol, u16) {
         (Some(Protocol::Tcp), Some(443) | None) => (Protocol::Tls, 443),
         (Some(Protocol::Tcp), Some(80)) => (Protocol::Http, 80),
         (Some(Protocol::Http), port) => (Protocol::Http, port.unwrap_or(80)),
-        (Some(protocol @ (Protocol::Tcp | Protocol::Udp)), port) => (protocol, port.unwrap_or(443)),
+        (Some(protocol @ (Protocol::Tcp | Protocol::Udp | Protocol::Quic)), port) => {
+            (protocol, port.unwrap_or(443))
+        }
     }
 }
 
 /// A network has no name to check, so what is spoken on top of TCP does not count.
 fn transport(protocol: Option<Protocol>) -> Protocol {
     match protocol {
-        Some(Protocol::Udp) => Protocol::Udp,
+        Some(Protocol::Udp | Protocol::Quic) => Protocol::Udp,
         Some(Protocol::Tcp | Protocol::Tls | Protocol::Http) | None => Protocol::Tcp,
     }
 }

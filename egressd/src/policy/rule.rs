@@ -1,6 +1,6 @@
 //! One line of a policy.
 
-use super::{leaks::LeakBudget, pattern::Pattern, special::special_within};
+use super::{leaks::LeakBudget, pattern::Pattern, special::special_within, tls::TlsTerms};
 use ipnet::IpNet;
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -19,6 +19,7 @@ pub struct Rule {
     pub private: bool,
     pub reason: Option<String>,
     pub names: NameTerms,
+    pub tls: TlsTerms,
 }
 
 /// What a rule says of looking its names up.
@@ -125,6 +126,8 @@ pub enum Protocol {
     Tcp,
     /// UDP, any bytes.
     Udp,
+    /// UDP, with a QUIC Initial (RFC 9000) whose ClientHello names the granted host.
+    Quic,
 }
 
 impl Protocol {
@@ -136,6 +139,7 @@ impl Protocol {
             Self::Http => "http",
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Quic => "quic",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::gate::Gate;
 use crate::{
-    audit::{Event, Gate as Judged, Spoken},
+    audit::{Event, Gate as Judged, Path, Spoken},
     policy::{Agent, Denial, Destination, Moment, OriginalDestination, Permit, Process, Protocol, Transport},
 };
 use std::{
@@ -61,6 +61,7 @@ impl Caller {
     ) {
         let event = Event::denied(self.agent.name(), Judged::ServerName, Spoken::Of(protocol), denial);
         self.gate.recorder.record(Event {
+            path: Some(Path::Proxy),
             process: self.process.clone(),
             destination: sought.destination.clone(),
             address: sought.address,
@@ -80,6 +81,7 @@ impl Caller {
         let protocol = Spoken::Of(permit.protocol());
         let event = Event::allowed(self.agent.name(), Judged::ServerName, protocol, permit);
         self.gate.recorder.record(Event {
+            path: Some(Path::Proxy),
             process: self.process.clone(),
             destination: sought.destination.clone().or(event.destination.clone()),
             detail,

@@ -144,8 +144,9 @@ fn status(reason: Reason) -> &'static str {
     match reason {
         Reason::RequestMalformed | Reason::NameInvalid => "400 Bad Request",
         Reason::HelloTimeout => "408 Request Timeout",
+        Reason::BodyTooLarge => "413 Content Too Large",
         Reason::QuotaExceeded | Reason::LeakBudgetSpent => "429 Too Many Requests",
-        Reason::UpstreamFailed | Reason::GrantNotInstalled => "502 Bad Gateway",
+        Reason::UpstreamFailed | Reason::UpstreamUntrusted | Reason::GrantNotInstalled => "502 Bad Gateway",
         Reason::HostNotAllowed
         | Reason::DeniedByRule
         | Reason::PortNotAllowed
@@ -166,6 +167,13 @@ fn status(reason: Reason) -> &'static str {
         | Reason::AgentUnknown
         | Reason::OriginalDestinationUnknown
         | Reason::NotTls
+        | Reason::HelloUnreadable
+        | Reason::HelloSkipped
+        | Reason::ServerNameChanged
+        | Reason::EchNotAllowed
+        | Reason::InitialMalformed
+        | Reason::RequestNotAllowed
+        | Reason::InspectionRefused
         | Reason::HelloMalformed
         | Reason::HelloTooLarge
         | Reason::ServerNameMissing

@@ -72,6 +72,7 @@ impl Scene {
             private: false,
             reason: None,
             names: NameTerms { leak_budget: self.budget, types: Vec::new() },
+            tls: Default::default(),
         });
         Policy::new(rules.collect(), Vec::new()).with_leaks(self.terms.clone())
     }

@@ -2,7 +2,7 @@
 //! but to the tap.
 
 use crate::policy::{
-    Grant, HostName, Moment, NameTerms, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject,
+    Grant, HostName, Moment, NameTerms, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject, TlsTerms,
 };
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -146,5 +146,6 @@ fn rule(subject: Subject, protocol: Option<Protocol>, ports: &[u16]) -> Rule {
         private: true,
         reason: None,
         names: NameTerms::default(),
+        tls: TlsTerms::default(),
     }
 }

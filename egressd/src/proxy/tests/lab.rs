@@ -176,6 +176,7 @@ fn rule(subject: Subject, port: u16, protocol: Protocol) -> Rule {
         private: false,
         reason: None,
         names: NameTerms::default(),
+        tls: TlsTerms::default(),
     }
 }
 

@@ -1,0 +1,45 @@
+//! What a rule says of flows that speak TLS.
+
+use super::{diagnostic::Diagnostic, document::Document};
+use crate::policy::{Ech, GateChoice, Protocol, TlsTerms};
+use serde_saphyr::Spanned;
+
+/// The terms of a rule whose flows speak `protocol`.
+pub(super) fn terms(
+    document: &Document,
+    protocol: Protocol,
+    gate: Option<&Spanned<String>>,
+    ech: Option<&Spanned<String>>,
+) -> Result<TlsTerms, Diagnostic> {
+    Ok(TlsTerms {
+        gate: word(document, "gate", gate, &GATES, matches!(protocol, Protocol::Tls))?,
+        ech: word(document, "ech", ech, &ECH, matches!(protocol, Protocol::Tls | Protocol::Quic))?,
+    })
+}
+
+const GATES: [(&str, GateChoice); 3] =
+    [("auto", GateChoice::Auto), ("kernel", GateChoice::Kernel), ("proxy", GateChoice::Proxy)];
+const ECH: [(&str, Ech); 3] = [("grease", Ech::Grease), ("refuse", Ech::Refuse), ("allow", Ech::Allow)];
+
+/// What `value` means, by a table of words; the default where the key is left out.
+fn word<T: Copy + Default>(
+    document: &Document,
+    key: &str,
+    value: Option<&Spanned<String>>,
+    words: &[(&str, T)],
+    belongs: bool,
+) -> Result<T, Diagnostic> {
+    let Some(value) = value else { return Ok(T::default()) };
+    if !belongs {
+        return Err(document
+            .error(value.referenced, format!("`{key}` belongs to a rule with `protocol: tls`"))
+            .help("leave the key out"));
+    }
+    let found = words.iter().find(|(word, _)| *word == value.value);
+    found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+        let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        document
+            .error(value.referenced, format!("unknown `{key}` `{}`", value.value))
+            .help(format!("known words: {}", known.join(", ")))
+    })
+}

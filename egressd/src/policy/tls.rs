@@ -1,0 +1,51 @@
+//! What a rule says of flows that speak TLS.
+
+use super::host::HostName;
+
+/// What a rule with `protocol: tls` or `quic` says of its flows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsTerms {
+    pub gate: GateChoice,
+    pub ech: Ech,
+}
+
+impl TlsTerms {
+    /// Whether a ClientHello for `name` with the extension of Encrypted Client Hello is denied.
+    #[must_use]
+    pub fn refuses_ech(&self, name: &HostName) -> bool {
+        match self.ech {
+            Ech::Refuse => true,
+            Ech::Allow => false,
+            Ech::Grease => CLIENT_FACING.contains(&name.as_str()),
+        }
+    }
+}
+
+/// Who reads the server name of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum GateChoice {
+    /// The kernel, where the agent's sockets reach the network by themselves and the kernel can; else the
+    /// proxy. A sealed agent's do not: they would need the host to forward.
+    #[default]
+    Auto,
+    /// The kernel, also for a sealed agent; the proxy only where the kernel cannot.
+    Kernel,
+    /// The proxy, always.
+    Proxy,
+}
+
+/// What becomes of a ClientHello with the extension of Encrypted Client Hello (RFC 9849).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Ech {
+    /// It passes where it can only be GREASE: not to a name that is known to face clients for others.
+    #[default]
+    Grease,
+    /// It is denied.
+    Refuse,
+    /// It passes, though it may hide another name.
+    Allow,
+}
+
+/// Names that stand in the outer hello for names that are hidden in it: the `public_name` of published
+/// ECHConfigs (RFC 9849, section 4).
+const CLIENT_FACING: [&str; 3] = ["cloudflare-ech.com", "public.tls-ech.dev", "cover.defo.ie"];
