@@ -1,7 +1,9 @@
 //! The ClientHello, as the kernel programs read it: whole in one record, or not at all.
 //!
-//! What the proxy and rustls deny, this denies too. What it cannot tell from a valid hello is
-//! [`Unread::Unreadable`]: the proxy may read it.
+//! What the proxy denies, this denies too, and for the same reason. What it cannot tell from a valid hello
+//! is [`Unread::Unreadable`]: the proxy may read it.
+
+use core::ptr;
 
 /// The most extensions of a ClientHello that the programs walk. Browsers send about 20.
 pub const MAX_EXTENSIONS: u32 = 32;
@@ -9,7 +11,7 @@ pub const MAX_EXTENSIONS: u32 = 32;
 /// The longest record of a ClientHello, with its header (RFC 8446, section 5.1).
 pub const MAX_HELLO: u32 = RECORD_HEADER + 16_384;
 
-/// The longest name (RFC 1035, section 2.3.4), here with its root dot.
+/// The longest name (RFC 1035, section 2.3.4).
 pub const MAX_NAME: u32 = 253;
 
 /// First octet of every TLS record that carries a handshake (RFC 8446, section 5.1).
@@ -31,11 +33,11 @@ pub struct Hello {
     /// Octets of its record, with the header.
     pub length: u32,
     /// Where the server name is, counted from the begin of the record; 0 before one was found.
-    pub name_at: u32,
-    /// As it stands there: 1 to 253 octets, any case, maybe with a root dot.
-    pub name_length: u32,
+    name_at: u32,
+    /// As it stands there: 1 to 253 octets, any case.
+    name_length: u32,
     /// [`Self::ECH`], [`Self::EARLY_DATA`], and what the reader needs for itself.
-    pub flags: u32,
+    flags: u32,
 }
 
 impl Hello {
@@ -43,9 +45,54 @@ impl Hello {
     pub const ECH: u32 = 1;
     /// Data may follow before the server answers (RFC 8446, section 4.2.10).
     pub const EARLY_DATA: u32 = 2;
-    const SIGNATURES: u32 = 4;
+    /// Its list of server names is not one host name.
+    const NOT_ONE_NAME: u32 = 4;
     /// Its last extension so far is pre_shared_key, behind which none may stand.
     const ENDED: u32 = 8;
+    const NAME: u32 = 16;
+
+    /// Whether one of the flags is set.
+    #[inline(always)]
+    #[must_use]
+    pub fn has(&self, flag: u32) -> bool {
+        // Volatile, here and below: what lies in memory, the kernel's verifier takes for unknown. Of what
+        // it knows, it would walk every order in which extensions can set it.
+        unsafe { ptr::read_volatile(&raw const self.flags) & flag != 0 }
+    }
+
+    #[inline(always)]
+    fn set(&mut self, flag: u32) {
+        unsafe { ptr::write_volatile(&raw mut self.flags, ptr::read_volatile(&raw const self.flags) | flag) };
+    }
+
+    #[inline(always)]
+    fn begin(&mut self, length: u32) {
+        self.length = length;
+        unsafe {
+            ptr::write_volatile(&raw mut self.name_at, 0);
+            ptr::write_volatile(&raw mut self.name_length, 0);
+            ptr::write_volatile(&raw mut self.flags, 0);
+        }
+    }
+
+    #[inline(always)]
+    fn names(&mut self, at: u32, length: u32) {
+        unsafe {
+            ptr::write_volatile(&raw mut self.name_at, at);
+            ptr::write_volatile(&raw mut self.name_length, length);
+        }
+        self.set(Self::NAME);
+    }
+
+    /// Where the name is, and its octets; None before one was found.
+    #[inline(always)]
+    #[must_use]
+    pub fn name(&self) -> Option<(u32, u32)> {
+        let name = unsafe {
+            (ptr::read_volatile(&raw const self.name_at), ptr::read_volatile(&raw const self.name_length))
+        };
+        self.has(Self::NAME).then_some(name)
+    }
 }
 
 /// Why there is no hello to judge.
@@ -110,7 +157,7 @@ pub fn read(
     hello: &mut Hello,
     kinds: &mut [u16; MAX_EXTENSIONS as usize],
 ) -> Result<(), Unread> {
-    *hello = Hello { length, name_at: 0, name_length: 0, flags: 0 };
+    hello.begin(length);
     let mut at = extensions(source, length)?;
     for index in 0..MAX_EXTENSIONS {
         if at == length {
@@ -121,10 +168,11 @@ pub fn read(
     if at != length {
         return Err(Unread::Unreadable);
     }
-    if hello.flags & Hello::SIGNATURES == 0 {
-        return Err(Unread::Malformed);
+    // Told only here: a hello that is malformed has no name, be it a good or a bad one.
+    if hello.has(Hello::NOT_ONE_NAME) {
+        return Err(Unread::NotOneName);
     }
-    if hello.name_at == 0 { Err(Unread::Nameless) } else { Ok(()) }
+    if hello.has(Hello::NAME) { Ok(()) } else { Err(Unread::Nameless) }
 }
 
 /// Everything before the extensions (RFC 8446, section 4.1.2); returns where they begin.
@@ -163,13 +211,16 @@ fn extensions(source: &mut impl Source, length: u32) -> Result<u32, Unread> {
         return Err(Unread::Malformed);
     }
     let at = at + 1 + compressions as u32;
-    // No extensions, and so no signature algorithms.
-    if at + 2 > length {
+    // A hello of before there were extensions ends here.
+    if at != length && at + 2 > length {
         return Err(Unread::Malformed);
     }
     // Nobody compresses. Where other methods stand in front, no compression may be behind them.
     if first != 0 {
         return Err(if compressions == 1 { Unread::Malformed } else { Unread::Unreadable });
+    }
+    if at == length {
+        return Ok(length);
     }
     let [high, low] = source.octets(at).ok_or(Unread::Cut)?;
     if at + 2 + be16(high, low) != length {
@@ -188,7 +239,7 @@ fn extension(
     hello: &mut Hello,
     kinds: &mut [u16; MAX_EXTENSIONS as usize],
 ) -> Result<u32, Unread> {
-    if at + 4 > length || hello.flags & Hello::ENDED != 0 {
+    if at + 4 > length || hello.has(Hello::ENDED) {
         return Err(Unread::Malformed);
     }
     let [kind_high, kind_low, high, low] = source.octets(at).ok_or(Unread::Cut)?;
@@ -207,67 +258,53 @@ fn extension(
         *place = kind;
     }
     match kind {
-        SERVER_NAME => (hello.name_at, hello.name_length) = server_name(source, at + 4, size)?,
-        SIGNATURE_ALGORITHMS => hello.flags |= Hello::SIGNATURES,
-        PRE_SHARED_KEY => hello.flags |= Hello::ENDED,
-        EARLY_DATA => hello.flags |= Hello::EARLY_DATA,
-        ENCRYPTED_CLIENT_HELLO => hello.flags |= Hello::ECH,
+        SERVER_NAME => match server_name(source, at + 4, size)? {
+            Some((at, length)) => hello.names(at, length),
+            None => hello.set(Hello::NOT_ONE_NAME),
+        },
+        PRE_SHARED_KEY => hello.set(Hello::ENDED),
+        EARLY_DATA => hello.set(Hello::EARLY_DATA),
+        ENCRYPTED_CLIENT_HELLO => hello.set(Hello::ECH),
         _ => {}
     }
     Ok(next)
 }
 
-/// The one entry of a list of `size` octets, of type `host_name` (RFC 6066, section 3).
+/// Where the one entry of a list of `size` octets is, of type `host_name` (RFC 6066, section 3), and how
+/// long; None if it is not that.
 #[inline(always)]
-fn server_name(source: &mut impl Source, at: u32, size: u32) -> Result<(u32, u32), Unread> {
+fn server_name(source: &mut impl Source, at: u32, size: u32) -> Result<Option<(u32, u32)>, Unread> {
     if size < 6 {
-        return Err(Unread::Malformed);
+        return Ok(None);
     }
     let [list_high, list_low, kind, high, low] = source.octets(at).ok_or(Unread::Cut)?;
     let (list, name) = (be16(list_high, list_low), be16(high, low));
-    if list + 2 != size {
-        return Err(Unread::Malformed);
+    if list + 2 != size || kind != HOST_NAME || name + 3 != list || name > MAX_NAME {
+        return Ok(None);
     }
-    if kind != HOST_NAME {
-        return Err(Unread::NotOneName);
-    }
-    if name == 0 || name + 3 > list {
-        return Err(Unread::Malformed);
-    }
-    if name + 3 < list || name > MAX_NAME {
-        return Err(Unread::NotOneName);
-    }
-    Ok((at + 5, name))
+    Ok(Some((at + 5, name)))
 }
 
 /// A name, as the maps hold it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Name {
-    /// Without the root dot.
     pub length: u32,
     /// [`crate::fnv1a`] of it.
     pub hash: u64,
-    /// Whether it is a host name as the policy takes one; but `xn--` is not looked into, for no such name
-    /// that is not valid is ever granted.
+    /// Whether it is a host name as the policy takes one; but the length of labels, and what is behind
+    /// `xn--`, are not looked at: no name that is not valid there is ever granted.
     pub is_valid: bool,
 }
 
-/// Folds the `length` octets of `name` to lower case, without a root dot, and hashes them. What is behind
-/// them in `name` becomes NUL.
+/// Folds the `length` octets of `name` to lower case, and hashes them. A root dot makes a name that is not
+/// valid (RFC 6066, section 3: without a trailing dot).
 #[inline(always)]
 pub fn fold(name: &mut [u8; 256], length: u32) -> Name {
     let mut state = START;
-    let mut run = 0_u32;
-    let mut overrun = 0_u32;
     let mut hash = FNV_OFFSET;
-    let mut length = length;
-    let last = length.wrapping_sub(1) as usize & 0xff;
-    if length > 1 && name[last] == b'.' {
-        name[last] = 0;
-        length -= 1;
-    }
+    let end = apart(length);
     for (index, octet) in name.iter_mut().take(MAX_NAME as usize).enumerate() {
-        if index as u32 >= length {
+        if index as u32 >= end {
             break;
         }
         let class = CLASSES[*octet as usize];
@@ -275,11 +312,24 @@ pub fn fold(name: &mut [u8; 256], length: u32) -> Name {
         *octet |= class & UPPER;
         let class = class & 7;
         state = STEPS[(state << 3 | class) as usize & 63];
-        run = (run + 1) * (class != DOT) as u32;
-        overrun |= 63_u32.wrapping_sub(run);
         hash = (hash ^ *octet as u64).wrapping_mul(FNV_PRIME);
     }
-    Name { length, hash, is_valid: state == WORD && overrun >> 31 == 0 }
+    Name { length, hash, is_valid: state == WORD }
+}
+
+/// The same number, of which the kernel's verifier does not know that it is. Where a loop ends at it, it
+/// would else take each length that a name can have for a case of its own from there on.
+#[inline(always)]
+#[must_use]
+pub fn apart(number: u32) -> u32 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut number = number as u64;
+        unsafe { core::arch::asm!("{0} ^= 0", inout(reg) number) };
+        return number as u32;
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    number
 }
 
 const fn be16(high: u8, low: u8) -> u32 {
@@ -289,7 +339,6 @@ const fn be16(high: u8, low: u8) -> u32 {
 // RFC 8446, sections 4 and 4.2; RFC 6066, section 1.1; RFC 9849, section 5.
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
-const SIGNATURE_ALGORITHMS: u16 = 13;
 const PRE_SHARED_KEY: u16 = 41;
 const EARLY_DATA: u16 = 42;
 const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
@@ -382,11 +431,12 @@ pub fn read_slice(bytes: &[u8]) -> Result<(Hello, [u8; 256], Name), Unread> {
     let (mut hello, mut kinds) = (Hello::default(), [0; MAX_EXTENSIONS as usize]);
     read(&mut source, length, &mut hello, &mut kinds)?;
     let mut name = [0; 256];
-    let found = bytes.get(hello.name_at as usize..).unwrap_or_default();
-    for (to, from) in name.iter_mut().zip(found.iter().take(hello.name_length as usize)) {
+    let (at, length) = hello.name().ok_or(Unread::Nameless)?;
+    let found = bytes.get(at as usize..).unwrap_or_default();
+    for (to, from) in name.iter_mut().zip(found.iter().take(length as usize)) {
         *to = *from;
     }
-    let folded = fold(&mut name, hello.name_length);
+    let folded = fold(&mut name, length);
     Ok((hello, name, folded))
 }
 
@@ -397,12 +447,12 @@ mod tests {
     use std::{vec, vec::Vec};
 
     #[test]
-    fn a_hello_is_read_with_its_name_in_lower_case_without_the_root_dot() {
-        for sent in [&b"ok.test"[..], b"OK.Test", b"ok.test."] {
+    fn a_hello_is_read_with_its_name_in_lower_case() {
+        for sent in [&b"ok.test"[..], b"OK.Test"] {
             let bytes = hello(&[name(sent), (13, vec![0, 2, 4, 3]), (0xfe0d, vec![])]);
             let (hello, name, folded) = read_slice(&bytes).unwrap();
             assert_eq!(hello.length as usize, bytes.len());
-            assert_eq!(hello.flags & Hello::ECH, Hello::ECH);
+            assert_eq!(hello.has(Hello::ECH), true);
             assert_eq!(&name[..8], b"ok.test\0");
             let is = Name { length: 7, hash: crate::fnv1a(*b"ok.test"), is_valid: true };
             assert_eq!(folded, is);
@@ -423,7 +473,6 @@ mod tests {
     fn what_is_not_one_valid_hello_in_one_record_is_told_apart() {
         let signatures = (13, vec![0, 2, 4, 3]);
         refuses(&hello(core::slice::from_ref(&signatures)), Unread::Nameless);
-        refuses(&hello(&[name(b"ok.test")]), Unread::Malformed);
         refuses(&hello(&[name(b"ok.test"), signatures.clone(), name(b"ok.test")]), Unread::Malformed);
         refuses(&hello(&[name(b"ok.test"), signatures.clone(), (9, vec![]), (9, vec![])]), Unread::Malformed);
         refuses(&hello(&[(41, vec![]), name(b"ok.test"), signatures.clone()]), Unread::Malformed);
@@ -461,10 +510,10 @@ mod tests {
         {
             assert!(is_valid(text), "{text:?}");
         }
-        let too_long = [b'a'; 64];
         let cases = [
             &b"."[..],
             b"..",
+            b"a.",
             b"a..",
             b".a",
             b"a..b",
@@ -476,7 +525,7 @@ mod tests {
             b"1",
             b"a.127",
         ];
-        for text in cases.into_iter().chain([&b"a.0x7f"[..], b"a.0", b"a.0x", b"\xe3", &too_long]) {
+        for text in cases.into_iter().chain([&b"a.0x7f"[..], b"a.0", b"a.0x", b"\xe3"]) {
             assert!(!is_valid(text), "{text:?}");
         }
     }
