@@ -3,6 +3,9 @@
 use super::{
     authority::Authority,
     dial::{DialError, dial_first},
+    handshake::relay_tls,
+    hello::Hello,
+    judge::judge_ech,
     lookup::permits,
     origin::{Caller, Sought},
     peek::{self, PATIENCE, Unread},
@@ -52,11 +55,15 @@ impl Tunnel {
             Err(Unread::Misread(misread)) => return self.cut(misread.into(), None).await,
         }
         let refusal = match peek::hello(&mut self.agent, end).await {
-            Ok(name) if *destination == Destination::Name(name.clone()) => {
-                return self.carry_tls(permits).await;
+            Ok(hello) if *destination == Destination::Name(hello.name.clone()) => {
+                let agent = &self.caller.agent;
+                match permits.iter().try_for_each(|permit| judge_ech(agent, permit, &hello)) {
+                    Ok(()) => return self.carry_tls(permits, &hello).await,
+                    Err(denial) => denial.into(),
+                }
             }
-            Ok(name) => {
-                let why = format!("CONNECT named {destination}, the ClientHello {name}");
+            Ok(hello) => {
+                let why = format!("CONNECT named {destination}, the ClientHello {}", hello.name);
                 Refusal::explained(Reason::ServerNameNotGranted, why)
             }
             Err(Unread::Misread(misread)) => misread.into(),
@@ -66,9 +73,9 @@ impl Tunnel {
         self.cut(refusal, last).await;
     }
 
-    async fn carry_tls(self, permits: &[Permit]) {
+    async fn carry_tls(self, permits: &[Permit], hello: &Hello) {
         match dial_first(permits).await {
-            Ok((permit, upstream)) => self.carry(permit, upstream, Some(ALERT)).await,
+            Ok((permit, upstream)) => self.carry(permit, upstream, Some(hello)).await,
             Err(error) => {
                 self.record_failure(permits, &error);
                 self.agent.0.reset();
@@ -90,13 +97,18 @@ impl Tunnel {
         }
     }
 
-    async fn carry(self, permit: &Permit, upstream: UpstreamStream, last: Option<&[u8]>) {
+    async fn carry(self, permit: &Permit, upstream: UpstreamStream, hello: Option<&Hello>) {
         match self.caller.gate.admit(&self.caller.agent, permit) {
             Ok(flow) => {
                 self.caller.record_permit(&self.sought, permit, None);
-                relay(self.agent, upstream, &flow).await;
+                match hello {
+                    Some(hello) => {
+                        relay_tls(&self.caller, &self.sought, hello, self.agent, upstream, &flow).await;
+                    }
+                    None => relay(self.agent, upstream, &flow).await,
+                }
             }
-            Err(denial) => self.cut(denial.into(), last).await,
+            Err(denial) => self.cut(denial.into(), hello.map(|_| ALERT)).await,
         }
     }
 

@@ -3,6 +3,7 @@
 pub(super) use super::bytes;
 
 mod connect;
+mod handshake;
 mod http;
 mod lab;
 mod live;
