@@ -143,10 +143,9 @@ async fn wait_for_answer(agent: &mut AgentStream, upstream: &mut UpstreamStream)
             return Err(io::ErrorKind::InvalidData.into());
         }
         tokio::select! {
-            read = upstream.0.fill() => match read? {
+            read = upstream.0.fill() => if read? == 0 {
                 // The relay meets the end again, and passes it on.
-                0 => return Ok(Answer::Final),
-                _ => {}
+                return Ok(Answer::Final);
             },
             read = agent.0.fill(), if listens => listens = read? != 0 && agent.0.buffer().is_empty(),
         }

@@ -141,17 +141,7 @@ fn announced(handshake: &[u8]) -> Result<Option<usize>, Misread> {
 
 /// The extensions of a hello (RFC 8446, section 4.1.2), each type at most once.
 fn extensions(body: &[u8]) -> Result<Vec<(u16, &[u8])>, &'static str> {
-    let (session, ciphers, compressions, block) = fields(body).ok_or("hello is cut short")?;
-    if session.len() > MAX_SESSION {
-        return Err("session id is too long");
-    }
-    if ciphers.is_empty() || !ciphers.len().is_multiple_of(2) {
-        return Err("list of cipher suites is not valid");
-    }
-    if !compressions.contains(&NO_COMPRESSION) {
-        return Err("uncompressed is not offered");
-    }
-    let extensions = list(block).ok_or("extensions do not end where they should")?;
+    let extensions = list(extension_block(body)?).ok_or("extensions do not end where they should")?;
     let mut kinds: Vec<u16> = extensions.iter().map(|(kind, _)| *kind).collect();
     // Its binders cover all that stands before them (RFC 8446, section 4.2.11).
     if kinds.iter().rev().skip(1).any(|kind| *kind == PRE_SHARED_KEY) {
@@ -164,13 +154,23 @@ fn extensions(body: &[u8]) -> Result<Vec<(u16, &[u8])>, &'static str> {
     }
 }
 
-/// Session id, cipher suites, compression methods, and the block of extensions.
-fn fields(body: &[u8]) -> Option<(&[u8], &[u8], &[u8], &[u8])> {
-    let (_version_and_random, body) = body.split_at_checked(34)?;
-    let (session, body) = vector(body, 1)?;
-    let (ciphers, body) = vector(body, 2)?;
-    let (compressions, block) = vector(body, 1)?;
-    Some((session, ciphers, compressions, block))
+/// What stands behind the fields that every hello has.
+fn extension_block(body: &[u8]) -> Result<&[u8], &'static str> {
+    const SHORT: &str = "hello is cut short";
+    let (_version_and_random, body) = body.split_at_checked(34).ok_or(SHORT)?;
+    let (session, body) = vector(body, 1).ok_or(SHORT)?;
+    if session.len() > MAX_SESSION {
+        return Err("session id is too long");
+    }
+    let (ciphers, body) = vector(body, 2).ok_or(SHORT)?;
+    if ciphers.is_empty() || !ciphers.len().is_multiple_of(2) {
+        return Err("list of cipher suites is not valid");
+    }
+    let (compressions, block) = vector(body, 1).ok_or(SHORT)?;
+    match compressions.contains(&NO_COMPRESSION) {
+        true => Ok(block),
+        false => Err("uncompressed is not offered"),
+    }
 }
 
 /// A hello of before there were extensions has no block of them.
