@@ -19,11 +19,14 @@ mod listen;
 mod lookup;
 mod origin;
 mod peek;
+mod pipes;
 mod refuse;
 mod relay;
 mod request;
 mod response;
 mod server_name;
+mod share;
+mod splice;
 mod transparent;
 mod wire;
 
