@@ -20,12 +20,15 @@ mod listen;
 mod lookup;
 mod origin;
 mod peek;
+mod pipes;
 mod record;
 mod refuse;
 mod relay;
 mod request;
 mod response;
 mod server_name;
+mod share;
+mod splice;
 mod transparent;
 mod wire;
 
