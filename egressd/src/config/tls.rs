@@ -14,6 +14,7 @@ pub(super) fn terms(
     Ok(TlsTerms {
         gate: word(document, "gate", gate, &GATES, matches!(protocol, Protocol::Tls))?,
         ech: word(document, "ech", ech, &ECH, matches!(protocol, Protocol::Tls | Protocol::Quic))?,
+        inspection: None,
     })
 }
 
