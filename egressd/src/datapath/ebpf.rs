@@ -3,9 +3,11 @@
 use super::{
     bpffs::Pins,
     cgroup::Cgroup,
+    fence::Programs,
     frames,
     links::{self, AttachType},
     lsm::{self, Kernel, SecurityHooks, UseSecurityHooks},
+    named::NamedFlows,
     tables::Tables,
 };
 use aya::{
@@ -57,7 +59,7 @@ const MAPS: [&str; 14] = [
 
 /// The loaded programs. Dropping this leaves them in force: the pins hold them.
 pub struct Ebpf {
-    pub tables: Tables,
+    pub programs: Programs,
     pub events: RingBuf<MapData>,
     pub security_hooks: SecurityHooks,
 }
@@ -91,7 +93,11 @@ impl Ebpf {
         let events = object.take_map("EVENTS").ok_or(EbpfError::Missing("EVENTS"))?;
         Ok(Self {
             events: RingBuf::try_from(events).map_err(|error| EbpfError::Load(chain(&error)))?,
-            tables: Tables::take(&mut object)?,
+            programs: Programs {
+                tables: Tables::take(&mut object)?,
+                named_flows: NamedFlows::take(&mut object)?,
+                reader: Err("they are not built yet".to_owned()),
+            },
             security_hooks,
         })
     }

@@ -190,10 +190,10 @@ fn prove(bench: &Bench, egressd: &Path) -> Result<(SecurityHooks, Findings), Tri
     runtime.block_on(async {
         let mut canary = Canary::start(&bench.cgroup, &bench.pins, egressd)?;
         let loaded = Ebpf::load(&bench.pins, &bench.cgroup, UseSecurityHooks::default())?;
-        let Ebpf { tables, security_hooks, .. } = loaded;
+        let Ebpf { programs, security_hooks, .. } = loaded;
         let nft = Nft::claim(&bench.name, &bench.cgroup).map_err(io::Error::other)?;
         let frames = Frames::open(&bench.pins).map_err(io::Error::other)?;
-        let fence = Fence::new(tables, nft, frames, Forwarding::new(&bench.folder));
+        let fence = Fence::new(programs, nft, frames, Forwarding::new(&bench.folder));
         canary.admit(&fence)?;
         let findings = canary.prove(&fence).await;
         canary.end().await;
