@@ -7,16 +7,21 @@ use super::{
     ebpf::chain,
     frames::{Frames, FramesError},
     leave::{self, Direct},
+    name_events,
     named::{CutFlow, NamedFlows},
     nft::{Nft, NftError},
+    permits::{Permit, Unreported},
     ruleset::{Listeners, Place, Share},
     seal::{Cell, CellError, Forwarding, ForwardingError, Link},
     tables::{NetworkList, Tables},
     way::{KernelReader, Ways},
 };
-use crate::policy::{
-    Agent, AgentId, Grant, GrantError, GrantSink, HostName, Moment, Origin, OriginLookup, Policy, Process,
-    Protocol, Transport,
+use crate::{
+    audit::Event,
+    policy::{
+        Agent, AgentId, Grant, GrantError, GrantSink, HostName, Moment, Origin, OriginLookup, Policy,
+        Process, Protocol, Transport,
+    },
 };
 use aya::maps::MapError;
 use egress_common::{GrantValue, MAX_NETWORKS_PER_AGENT};
@@ -297,6 +302,19 @@ impl Fence {
     #[must_use]
     pub fn cut_named(&self, agent: &Agent) -> Vec<CutFlow> {
         self.named_flows().cut_denied(agent, now())
+    }
+
+    /// Takes the flows that the programs counted by `permit` and did not report.
+    #[must_use]
+    pub fn take_unreported(&self, permit: &Permit) -> Option<Unreported> {
+        self.tables().take_unreported(permit, now())
+    }
+
+    /// Events of the flows of `agent`, which is about to end, that the programs counted and did not report.
+    #[must_use]
+    pub fn unreported(&self, agent: &Agent) -> Vec<Event> {
+        let found = self.tables().unreported(agent.id());
+        found.iter().map(|(permit, flows)| name_events::rest(agent, permit, *flows)).collect()
     }
 
     /// The grants of an earlier daemon's life, for an agent that is taken over.

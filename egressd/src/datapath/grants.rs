@@ -1,6 +1,7 @@
 //! Leave that names earned, in the maps: by address for every flow, and by name for those that must say one.
 
 use super::{
+    permits::{Permit, Unreported},
     tables::{Outcome, Tables, address, octets, transport_of},
     way::{self, Ways},
 };
@@ -104,6 +105,28 @@ impl Tables {
             let _ = self.names.remove(&key);
             let _ = self.grants.remove(&grant_key(&key));
         }
+    }
+
+    /// Takes the flows that the programs counted by `permit` and did not report.
+    pub fn take_unreported(&mut self, permit: &Permit, now: Moment) -> Option<Unreported> {
+        let Permit { agent, name, address, port } = permit.clone();
+        let (protocol, rule) = (Protocol::Tls, RuleId(0));
+        let grant = Grant { name, address, port, protocol, rule, expires: now };
+        let key = name_key(agent, &grant);
+        let held = self.names.get(&key, 0).ok().filter(|held| held.flows != 0)?;
+        self.names.insert(key, NameValue { flows: 0, reported: now.0, ..held }, 0).ok()?;
+        Some(Unreported { count: held.flows, rule: RuleId(held.rule) })
+    }
+
+    /// The flows of `agent` that the programs counted and did not report.
+    #[must_use]
+    pub fn unreported(&self, agent: AgentId) -> Vec<(Permit, Unreported)> {
+        let counted = self.names_of(agent).into_iter().filter(|(_, value)| value.flows != 0);
+        let read = counted.filter_map(|(key, value)| {
+            let Grant { name, address, port, rule, .. } = read_name(&key, &value)?;
+            Some((Permit { agent, name, address, port }, Unreported { count: value.flows, rule }))
+        });
+        read.collect()
     }
 
     /// Removes every grant of `agent`.
