@@ -63,7 +63,7 @@ pub async fn request(agent: &mut AgentStream, end: Instant) -> Result<Request, U
 }
 
 /// Reads more before `end`; `cut_short` is the reason if the agent stops half-way.
-async fn more(agent: &mut AgentStream, end: Instant, cut_short: Reason) -> Result<(), Unread> {
+pub async fn more(agent: &mut AgentStream, end: Instant, cut_short: Reason) -> Result<(), Unread> {
     let began = !agent.0.buffer().is_empty();
     let gone = || match began {
         true => Unread::Misread(Misread::explained(cut_short, "agent closed half-way")),
