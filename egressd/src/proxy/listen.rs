@@ -4,9 +4,9 @@ use super::{
     gate::Gate,
     http::Session,
     origin::{Caller, Sought},
-    peek::PATIENCE,
+    peek::{self, PATIENCE},
     share::Share,
-    transparent,
+    socks, transparent,
     wire::{AgentStream, Wire},
 };
 use crate::policy::{Agent, Denial, Protocol, Reason};
@@ -125,6 +125,16 @@ async fn converse(
     let caller = Caller::identify(agent, gate, peer);
     match kind {
         Kind::Transparent => transparent::serve(caller, stream).await,
-        Kind::Explicit => Session::proxied(caller, stream).serve(Instant::now() + PATIENCE).await,
+        Kind::Explicit => explicit(caller, stream).await,
+    }
+}
+
+/// The first octet tells SOCKS from HTTP, whose methods are letters.
+async fn explicit(caller: Caller, mut stream: AgentStream) {
+    let end = Instant::now() + PATIENCE;
+    match peek::first_octet(&mut stream, end).await {
+        Ok(socks::VERSION | socks::OLD_VERSION) => socks::serve(caller, stream, end).await,
+        // Without a first octet, too, the answer is in HTTP.
+        Ok(_) | Err(_) => Session::proxied(caller, stream).serve(end).await,
     }
 }

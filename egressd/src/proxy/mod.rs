@@ -28,6 +28,7 @@ mod request;
 mod response;
 mod server_name;
 mod share;
+mod socks;
 mod splice;
 mod transparent;
 mod wire;
