@@ -36,6 +36,7 @@ mod doctor;
 mod explicit_proxy;
 mod fetch;
 mod full_map;
+mod gate;
 mod grants;
 mod host;
 mod inbound;
