@@ -3,24 +3,28 @@
 use super::{
     cgroup::cgroup2_mount,
     events::{event, read},
+    name_events,
 };
 use crate::{
-    audit::{Line, Record, Time, laws::is_one_line},
-    policy::{Agent, AgentId, AgentName, Policy},
+    audit::{Line, Record, Time, Verdict, laws::is_one_line},
+    policy::{Agent, AgentId, AgentName, Moment, Policy},
 };
+use egress_common::NameEvent;
 use std::sync::Arc;
 
 /// Whatever stands in the ring buffer, it is skipped or becomes one line of the log.
 pub fn kernel_event(item: &[u8]) {
-    let Some(mut raw) = read(item) else { return };
+    let Some(mut raw) = read::<egress_common::Event>(item) else { return };
     // What `/proc` says of a process is not the reader's doing.
     raw.pid = 0;
     let Ok(name) = AgentName::parse("agent") else { return };
     let agent = Agent::new(AgentId(raw.agent), name, Arc::new(Policy::default()));
     for agent in [None, Some(&agent)] {
-        let event = event(agent, &raw);
-        assert_eq!(event.verdict.as_str(), "deny");
-        assert!(event.reason.is_some());
+        let event = match read::<NameEvent>(item) {
+            Some(named) => name_events::event(agent, &NameEvent { event: raw, ..named }, Moment(0)),
+            None => event(agent, &raw),
+        };
+        assert_eq!(event.verdict == Verdict::Deny, event.reason.is_some());
         is_one_line(&Line::Record(Record::of(&event, 1, Time::from(jiff::Timestamp::UNIX_EPOCH))));
     }
 }
