@@ -469,7 +469,8 @@ impl GrantSink for Fence {
         grants: &'a [Grant],
     ) -> Pin<Box<dyn Future<Output = Result<(), GrantError>> + Send + 'a>> {
         Box::pin(async move {
-            // Writing maps takes microseconds; only direct grants wait for nft, some milliseconds.
+            // Writing maps takes microseconds, and so do sets; but who replaces the table keeps it for some
+            // milliseconds.
             let write = || self.grant(agent, grants).map_err(|error| GrantError::Kernel(error.to_string()));
             if self.waits_for_nft(agent, grants) { tokio::task::block_in_place(write) } else { write() }
         })
