@@ -28,6 +28,7 @@ mod permits;
 pub mod probe;
 mod ruleset;
 mod seal;
+mod sockmap;
 mod tables;
 mod way;
 
@@ -45,4 +46,5 @@ pub use named::{CutFlow, FlowSocket, NamedFlows};
 pub use nft::{Nft, NftError};
 pub use ruleset::Listeners;
 pub use seal::{Cell, CellError, Forwarding, ForwardingError, Link, Namespaces};
+pub use sockmap::GateSupport;
 pub use tables::Tables;
