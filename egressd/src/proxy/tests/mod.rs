@@ -8,4 +8,5 @@ mod http;
 mod lab;
 mod live;
 mod properties;
+mod retry;
 mod tls;
