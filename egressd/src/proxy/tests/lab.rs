@@ -94,6 +94,11 @@ impl Lab {
         *self.kernel.0.lock().unwrap() = original;
     }
 
+    /// Where the kernel redirects connections to.
+    pub fn transparent(&self) -> SocketAddr {
+        self.transparent
+    }
+
     /// A connection that the kernel redirected.
     pub async fn redirected(&self) -> TcpStream {
         TcpStream::connect(self.transparent).await.unwrap()

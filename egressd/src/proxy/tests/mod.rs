@@ -8,5 +8,6 @@ mod http;
 mod lab;
 mod live;
 mod properties;
+mod retry;
 mod socks;
 mod tls;
