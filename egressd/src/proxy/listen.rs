@@ -5,13 +5,14 @@ use super::{
     http::Session,
     origin::{Caller, Sought},
     peek::PATIENCE,
+    quic::{self, MAX_QUIC_FLOWS},
     transparent,
     wire::{AgentStream, Wire},
 };
-use crate::policy::{Agent, Denial, Protocol, Reason};
+use crate::policy::{Agent, Denial, Protocol, Reason, Transport};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{Instant, sleep},
@@ -22,6 +23,8 @@ use tokio::{
 pub struct Listeners {
     /// The kernel redirects flows here.
     pub transparent: Vec<TcpListener>,
+    /// And QUIC here, at the same ports.
+    pub quic: Vec<UdpSocket>,
     /// The agent may use these as its HTTP proxy.
     pub explicit: Vec<TcpListener>,
 }
@@ -39,6 +42,8 @@ pub(super) async fn serve_at_most(
 ) {
     let slots = Arc::new(Semaphore::new(connections));
     let mut doors = JoinSet::new();
+    let flows = connections.min(MAX_QUIC_FLOWS);
+    doors.spawn(quic::serve(flows, Arc::clone(&agent), listeners.quic, Arc::clone(&gate)));
     let transparent = listeners.transparent.into_iter().map(|listener| (listener, Kind::Transparent));
     let explicit = listeners.explicit.into_iter().map(|listener| (listener, Kind::Explicit));
     for (listener, kind) in transparent.chain(explicit) {
@@ -116,7 +121,7 @@ async fn converse(
     peer: SocketAddr,
     _slot: OwnedSemaphorePermit,
 ) {
-    let caller = Caller::identify(agent, gate, peer);
+    let caller = Caller::identify(agent, gate, Transport::Tcp, peer);
     match kind {
         Kind::Transparent => transparent::serve(caller, stream).await,
         Kind::Explicit => Session::proxied(caller, stream).serve(Instant::now() + PATIENCE).await,

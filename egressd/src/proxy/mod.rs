@@ -19,6 +19,7 @@ mod listen;
 mod lookup;
 mod origin;
 mod peek;
+mod quic;
 mod refuse;
 mod relay;
 mod request;
@@ -29,6 +30,7 @@ mod wire;
 
 pub use gate::Gate;
 pub use listen::{Listeners, MAX_CONNECTIONS, serve};
+pub use quic::MAX_QUIC_FLOWS;
 
 #[cfg(any(test, fuzzing))]
 #[path = "tests/bytes.rs"]

@@ -4,7 +4,7 @@ pub(super) use super::bytes;
 
 mod connect;
 mod http;
-mod lab;
+pub mod lab;
 mod live;
 mod properties;
 mod tls;
