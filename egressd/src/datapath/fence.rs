@@ -82,7 +82,10 @@ impl Fence {
     /// Has the host forward for sealed agents whose policy has direct flows.
     fn forward_for(&self, link: Option<&Link>, policy: &Policy) -> Result<(), FenceError> {
         match link {
-            Some(_) if leave::has_direct(policy) => Ok(self.forwarding.ensure()?),
+            Some(_) if leave::has_direct(policy) => {
+                self.nft().ensure_tracking()?;
+                Ok(self.forwarding.ensure()?)
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -123,7 +126,11 @@ impl Fence {
             networks: leave::networks(policy.allow()),
             direct: self.direct_of(agent.id(), &policy),
         };
-        self.nft().set(share);
+        let mut nft = self.nft();
+        if site.link.is_some() && leave::has_direct(&policy) {
+            nft.track();
+        }
+        nft.set(share);
         Ok(())
     }
 
