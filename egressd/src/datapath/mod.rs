@@ -22,6 +22,7 @@ mod nft;
 pub mod probe;
 mod ruleset;
 mod seal;
+mod sockmap;
 mod tables;
 
 pub use attached::Attached;
@@ -36,4 +37,5 @@ pub use lsm::{SecurityHooks, UseSecurityHooks};
 pub use nft::{Nft, NftError};
 pub use ruleset::Listeners;
 pub use seal::{Cell, CellError, Forwarding, ForwardingError, Link, Namespaces};
+pub use sockmap::GateSupport;
 pub use tables::Tables;
