@@ -12,6 +12,7 @@ mod dns_server;
 mod fence;
 mod frame;
 mod job;
+#[allow(dead_code, reason = "scripts/bench uses more of it")]
 mod lab;
 mod places;
 mod policies;
