@@ -51,7 +51,8 @@ pub enum GateState {
 /// connect ahead keep a handful.
 pub const MAX_SILENT_PER_AGENT: u32 = 256;
 
-/// What the programs report of a server name: an [`Event`], and the name. A reason of 0 allows.
+/// What the programs report of a server name: an [`Event`], and the name. A reason of 0 allows. It comes
+/// through the same ring as events do, and is told from them by its length.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct NameEvent {
@@ -79,3 +80,5 @@ const _: () = assert!(size_of::<NameEvent>() == 64 + 40 + 256);
 unsafe impl aya::Pod for NamedFlowKey {}
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for NamedFlow {}
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for NameEvent {}

@@ -4,6 +4,7 @@
 //! the same bytes. Addresses are 16 octets in network order; IPv4 is held as v4-mapped IPv6
 //! (RFC 4291, section 2.5.5.2). Ports are in host byte order.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod agent;
 mod device;
@@ -30,6 +31,6 @@ pub use link::{
     AGENT_MAC, FLOWS_PER_LINK, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, KnownFlow, LinkConfig, MAX_FLOWS,
     PLACES_PER_FLOW,
 };
-pub use offsets::Offsets;
+pub use offsets::{GateOffsets, Offsets};
 pub use probe::FENCE_PROBE;
 pub use verdict::DropReason;

@@ -25,7 +25,25 @@ pub struct Offsets {
     pub address_name: u32,
 }
 
+/// As [`Offsets`], of what the programs read that judge server names. All 0 where the kernel does not tell:
+/// then they send everything to the proxy.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GateOffsets {
+    /// struct tcp_sock, `write_seq`.
+    pub write_seq: u32,
+    /// struct sk_buff, `head`. 0 where kernel memory may not be read: then no second ClientHello passes.
+    pub skb_head: u32,
+    /// struct sk_buff, `end`, which counts from `head`.
+    pub skb_end: u32,
+    /// struct skb_shared_info, `flags`.
+    pub shared_flags: u32,
+}
+
 const _: () = assert!(size_of::<Offsets>() == 36);
+const _: () = assert!(size_of::<GateOffsets>() == 16);
 
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Offsets {}
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for GateOffsets {}

@@ -4,6 +4,7 @@ use crate::{
     DENY, PASS, agent,
     egress::is_loopback_address,
     error::Denied,
+    gate,
     maps::{Socket, socket, socket_or_insert},
     packet::is_v4_mapped,
     report, service,
@@ -12,7 +13,9 @@ use crate::{
     verdict,
 };
 use aya_ebpf::programs::SockAddrContext;
-use egress_common::{Address, AgentConfig, DropReason, Hook, TCP, UDP, loopback_v4, loopback_v6, v4_mapped};
+use egress_common::{
+    Address, AgentConfig, DropReason, Gate, GateState, Hook, TCP, UDP, loopback_v4, loopback_v6, v4_mapped,
+};
 
 /// Which of the two hooks of a pair runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,6 +95,9 @@ fn choose(
     socket: &mut Socket,
 ) -> Result<(), Denied> {
     let agent = socket.agent;
+    if hook == Hook::Connect {
+        socket.gate = GateState::None as u16;
+    }
     if to.transport != TCP && to.transport != UDP {
         return Err(Denied::because(DropReason::SocketTypeNotAllowed));
     }
@@ -113,8 +119,10 @@ fn choose(
         Err(_) if hook == Hook::Connect && only_asks_for_a_route(agent, to) => return Ok(()),
         verdict => verdict?,
     };
-    if pass.through_proxy {
-        return redirect(ctx, family, to, socket, Service::Proxy);
+    match pass.gate {
+        Gate::Direct => {}
+        Gate::Kernel if hook == Hook::Connect && may_name(config, to) => gate::begin(sk(ctx), socket)?,
+        Gate::Kernel | Gate::Proxy => return redirect(ctx, family, to, socket, Service::Proxy),
     }
     if hook == Hook::Connect {
         socket.flow_address = to.address;
@@ -124,6 +132,12 @@ fn choose(
         socket.flow_generation = config.generation;
     }
     Ok(())
+}
+
+/// Whether the gate can judge the flow: not where frames could be made beside the agent's sockets.
+#[inline(always)]
+fn may_name(config: &AgentConfig, to: &Destination) -> bool {
+    gate::is_there() && to.transport == TCP && config.flags & AgentConfig::RAW_FRAMES == 0
 }
 
 /// Resolver libraries connect UDP sockets to the addresses of an answer to learn which source

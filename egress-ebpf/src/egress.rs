@@ -1,8 +1,9 @@
 //! The authority: it judges the packet as it will leave.
 
 use crate::{
-    PASS, agent,
+    DENY, PASS, agent,
     error::Denied,
+    gate,
     maps::{Socket, socket},
     packet::{self, AT_START, Packet},
     report,
@@ -26,8 +27,9 @@ pub fn judge(ctx: &SkBuffContext) -> i32 {
             Denied::because(DropReason::PacketNotAllowed)
         }
         Ok(packet) if stays_inside(ctx, agent, &packet) => return PASS,
-        Ok(packet) => match may_leave(agent, socket.as_deref_mut(), &packet) {
-            Ok(()) => return PASS,
+        Ok(packet) => match may_leave(ctx, agent, socket.as_deref_mut(), &packet) {
+            Ok(true) => return PASS,
+            Ok(false) => return DENY,
             Err(denied) => denied,
         },
         Err(denied) => denied,
@@ -55,27 +57,35 @@ pub fn is_loopback(packet: &Packet) -> bool {
     is_loopback_address(&packet.source) && is_loopback_address(&packet.destination)
 }
 
+/// False if it may not yet, or was reported already.
 #[inline(always)]
-fn may_leave(agent: u32, socket: Option<&mut Socket>, packet: &Packet) -> Result<(), Denied> {
+fn may_leave(
+    ctx: &SkBuffContext,
+    agent: u32,
+    socket: Option<&mut Socket>,
+    packet: &Packet,
+) -> Result<bool, Denied> {
     let (to, port) = (&packet.destination, packet.destination_port);
     if let Some(socket) = socket {
         let config = service::config(agent)?;
         if let Some(service) = service::at(config, to, port) {
-            return to_service(socket, service, packet);
+            return to_service(socket, service, packet).map(|()| true);
         }
         if is_flow(socket, packet) {
             // Read once: a reload may replace it between the judgement and the note of it.
             let generation = config.generation;
             if socket.flow_generation != generation {
+                gate::segment::judge_again(ctx, socket)?;
                 verdict::judge_again(agent, packet.transport, to, port, socket.flow_rule)?;
                 socket.flow_generation = generation;
             }
-            return Ok(());
+            return Ok(!gate::is_under(socket) || gate::segment::may_leave(ctx, socket));
         }
     }
     match verdict::judge(agent, packet.transport, to, port) {
-        Ok(pass) if !pass.through_proxy => Ok(()),
-        // A socket that was not redirected may not speak to an address that the proxy guards.
+        Ok(pass) if pass.is_direct() => Ok(true),
+        // A socket that was not redirected, nor put under the gate, may not speak to an address whose flows
+        // must name their server.
         Ok(_) => answers_allowed(agent, packet, Denied::because(DropReason::AddressNotGranted)),
         Err(denied) => answers_allowed(agent, packet, denied),
     }
@@ -112,12 +122,12 @@ pub fn is_flow(socket: &Socket, packet: &Packet) -> bool {
 
 /// A listener of the agent may answer over loopback where a network rule covers its own address.
 #[inline(always)]
-fn answers_allowed(agent: u32, packet: &Packet, denied: Denied) -> Result<(), Denied> {
+fn answers_allowed(agent: u32, packet: &Packet, denied: Denied) -> Result<bool, Denied> {
     if packet.transport != TCP || packet.opens || !is_loopback(packet) {
         return Err(denied);
     }
     match verdict::judge(agent, TCP, &packet.source, packet.source_port) {
-        Ok(pass) if !pass.through_proxy => Ok(()),
+        Ok(pass) if pass.is_direct() => Ok(true),
         Ok(_) | Err(_) => Err(denied),
     }
 }

@@ -3,14 +3,14 @@
 
 use crate::{
     error::Denied,
-    maps::{FLOWS, LINKS},
+    maps::{FLOWS, LINKS, NAMED_FLOWS},
     packet::{self, BEHIND_ETHERNET, Packet},
     report, service, verdict,
 };
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_pull_data, programs::TcContext};
 use egress_common::{
-    AGENT_MAC, Address, DropReason, FLOWS_PER_LINK, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, Hook, KnownFlow,
-    LinkConfig, PLACES_PER_FLOW, TCP, UDP, v4_mapped,
+    AGENT_MAC, Address, DropReason, FLOWS_PER_LINK, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, Gate, Hook,
+    KnownFlow, LinkConfig, NamedFlowKey, PLACES_PER_FLOW, TCP, UDP, v4_mapped,
 };
 
 /// Whether one frame may go on.
@@ -71,24 +71,31 @@ fn may_leave(skb: *const __sk_buff, link: &LinkConfig) -> Result<(), Denied> {
     if packet.source != link.v4 && packet.source != link.v6 {
         return Err(forged);
     }
-    flow(link, &packet)
+    flow(skb, link, &packet)
 }
 
 /// A flow starts within its grant. One that is known outlives it, for as long as its rule is in
 /// force and nothing took the grant away.
 #[inline(always)]
-fn flow(link: &LinkConfig, packet: &Packet) -> Result<(), Denied> {
+fn flow(skb: *const __sk_buff, link: &LinkConfig, packet: &Packet) -> Result<(), Denied> {
     let (agent, to, port) = (link.agent, &packet.destination, packet.destination_port);
     let generation = service::config(agent)?.generation;
     let starts = packet.opens || packet.transport == UDP;
     match verdict::judge_start(agent, packet.transport, to, port, starts) {
-        // Frames that went around the redirect of their socket were judged by no proxy.
-        Ok(pass) if pass.through_proxy => Err(Denied::because(DropReason::AddressNotGranted)),
+        // Frames that went around the redirect of their socket were judged by no proxy, those that no socket
+        // of the gate sends by no program; but a flow that named its server goes on.
+        Ok(pass) if !pass.is_direct() && !has_named(skb, link, packet, pass.gate) => {
+            Err(Denied::because(DropReason::AddressNotGranted))
+        }
         Ok(pass) => {
             remember(link, packet, pass.rule, generation);
             Ok(())
         }
         Err(denied) if denied.reason as u32 == DropReason::GrantExpired as u32 && !packet.opens => {
+            let gate = verdict::gate(agent, packet.transport, to, port);
+            if gate as u16 != Gate::Direct as u16 && !has_named(skb, link, packet, gate) {
+                return Err(denied);
+            }
             let known = find(link, packet).ok_or(denied)?;
             if known.generation != generation {
                 verdict::judge_again(agent, packet.transport, to, port, known.rule)?;
@@ -98,6 +105,28 @@ fn flow(link: &LinkConfig, packet: &Packet) -> Result<(), Denied> {
         }
         Err(denied) => Err(denied),
     }
+}
+
+/// Whether a frame of a flow that must name its server may pass: of one that has named it, or without
+/// payload.
+#[inline(always)]
+fn has_named(skb: *const __sk_buff, link: &LinkConfig, packet: &Packet, gate: Gate) -> bool {
+    if packet.transport != TCP {
+        return false;
+    }
+    let Some(segment) = packet::segment::<BEHIND_ETHERNET>(skb) else { return false };
+    if segment.length == 0 {
+        let is_for_proxy = gate as u16 != Gate::Kernel as u16;
+        return !is_for_proxy || (!packet.opens && find(link, packet).is_some());
+    }
+    let key = NamedFlowKey {
+        agent: link.agent,
+        source_port: packet.source_port,
+        port: packet.destination_port,
+        source: packet.source,
+        address: packet.destination,
+    };
+    unsafe { NAMED_FLOWS.get(&key) }.is_some()
 }
 
 /// Writes down a flow that a live grant covers. Of TCP its first segment does that: what follows the

@@ -4,6 +4,7 @@ use crate::{
     PASS, agent,
     egress::{is_loopback, socket_of},
     error::Denied,
+    gate,
     maps::Socket,
     packet::{self, AT_START, Packet},
     report,
@@ -16,14 +17,21 @@ use egress_common::{AgentConfig, DropReason, Hook, TCP};
 /// Passes or drops one packet that is about to reach an agent's socket.
 #[inline(always)]
 pub fn judge(ctx: &SkBuffContext) -> i32 {
-    let socket = socket_of(ctx);
+    let mut socket = socket_of(ctx);
     let agent = match agent::of_packet(ctx, socket.as_deref()) {
         Ok(agent) => agent,
         Err(denied) => return report::packet::<AT_START>(ctx.skb.skb, 0, None, Hook::Ingress, &denied),
     };
     let denied = match packet::read::<AT_START>(ctx.skb.skb) {
         Ok(packet) => match may_come(ctx, agent, socket.as_deref(), &packet) {
-            Ok(()) => return PASS,
+            Ok(()) => {
+                if let Some(socket) = socket.as_deref_mut()
+                    && gate::is_under(socket)
+                {
+                    gate::answer::hear(ctx, socket, &packet);
+                }
+                return PASS;
+            }
             Err(denied) => denied,
         },
         Err(denied) => denied,
@@ -67,7 +75,7 @@ fn is_own_loopback(agent: u32, packet: &Packet) -> Result<(), Denied> {
         return Ok(());
     }
     match verdict::judge(agent, packet.transport, &packet.destination, packet.destination_port) {
-        Ok(pass) if !pass.through_proxy => Ok(()),
+        Ok(pass) if pass.is_direct() => Ok(()),
         Ok(_) | Err(_) => Err(denied),
     }
 }

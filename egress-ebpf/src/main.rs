@@ -1,8 +1,9 @@
 //! The kernel half: one match per program, from what a module decided to what the kernel does.
 //!
-//! Every program but one is attached to the cgroup above all agents, so that a cgroup below it is
+//! Every program but two is attached to the cgroup above all agents, so that a cgroup below it is
 //! denied from the moment it exists until the daemon has written its agent into the maps. `frames`
-//! is attached to the host's end of each sealed agent's link.
+//! is attached to the host's end of each sealed agent's link, and `message` to the map of sockets that
+//! said no name yet.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -13,6 +14,7 @@ mod device;
 mod egress;
 mod error;
 mod frames;
+mod gate;
 mod ingress;
 mod lsm;
 mod maps;
@@ -25,9 +27,11 @@ mod verdict;
 use aya_ebpf::{
     macros::{
         cgroup_device, cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt, classifier, lsm_cgroup,
+        sk_msg, sock_ops,
     },
     programs::{
-        DeviceContext, LsmContext, SkBuffContext, SockAddrContext, SockContext, SockoptContext, TcContext,
+        DeviceContext, LsmContext, SkBuffContext, SkMsgContext, SockAddrContext, SockContext, SockOpsContext,
+        SockoptContext, TcContext,
     },
 };
 use connect::Family;
@@ -121,6 +125,18 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
 #[cgroup_skb(ingress)]
 pub fn ingress(ctx: SkBuffContext) -> i32 {
     ingress::judge(&ctx)
+}
+
+#[sock_ops]
+pub fn life(ctx: SockOpsContext) -> u32 {
+    gate::life::follow(&ctx);
+    // What others answer to the kernel's questions stands.
+    1
+}
+
+#[sk_msg]
+pub fn message(ctx: SkMsgContext) -> u32 {
+    gate::message::judge(&ctx)
 }
 
 #[classifier]

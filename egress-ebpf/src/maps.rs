@@ -6,13 +6,14 @@ use aya_ebpf::{
     btf_maps::SkStorage,
     helpers::generated::bpf_sk_storage_get,
     macros::{btf_map, map},
-    maps::{Array, HashMap, LpmTrie, RingBuf},
+    maps::{Array, HashMap, LpmTrie, RingBuf, SockHash},
 };
 use core::{ffi::c_void, ptr};
 use egress_common::{
     Address, AgentConfig, CounterKey, GrantKey, GrantValue, KnownFlow, LinkConfig, MAX_AGENTS, MAX_FLOWS,
-    MAX_GRANTS_PER_AGENT, MAX_NETWORKS_PER_AGENT, MAX_SOCKETS_PER_AGENT, NameKey, NameValue, NetworkKey,
-    NetworkValue, OriginKey, OriginValue, RuleKey,
+    MAX_GRANTS_PER_AGENT, MAX_NETWORKS_PER_AGENT, MAX_SILENT_PER_AGENT, MAX_SOCKETS_PER_AGENT, NameKey,
+    NameValue, NamedFlow, NamedFlowKey, NetworkKey, NetworkValue, OriginKey, OriginValue, RuleKey,
+    hello::{Hello, MAX_EXTENSIONS},
 };
 
 /// Cgroup id to agent.
@@ -32,7 +33,7 @@ pub static SOCKET_COUNTS: HashMap<u32, u64> = HashMap::with_max_entries(MAX_AGEN
 pub static GRANTS: HashMap<GrantKey, GrantValue> =
     HashMap::with_max_entries(MAX_AGENTS * MAX_GRANTS_PER_AGENT, BPF_F_NO_PREALLOC);
 
-/// The names behind [`GRANTS`], for the daemon alone.
+/// The names behind [`GRANTS`].
 #[map]
 pub static NAMES: HashMap<NameKey, NameValue> =
     HashMap::with_max_entries(MAX_AGENTS * MAX_GRANTS_PER_AGENT, BPF_F_NO_PREALLOC);
@@ -56,6 +57,20 @@ pub static RULES: HashMap<RuleKey, u8> = HashMap::with_max_entries(MAX_AGENTS * 
 pub static ORIGINS: HashMap<OriginKey, OriginValue> =
     HashMap::with_max_entries(MAX_AGENTS * MAX_SOCKETS_PER_AGENT, BPF_F_NO_PREALLOC);
 
+/// Sockets that have connected and said no name yet, by their cookies: what they send is judged as they
+/// send it.
+#[map]
+pub static SILENT: SockHash<u64> = SockHash::with_max_entries(MAX_AGENTS * MAX_SILENT_PER_AGENT, 0);
+
+/// Agent to the number of its sockets that hold a place in [`SILENT`]. The programs make the entries.
+#[map]
+pub static SILENT_COUNTS: HashMap<u32, u64> = HashMap::with_max_entries(MAX_AGENTS, 0);
+
+/// The flows that have named their server.
+#[map]
+pub static NAMED_FLOWS: HashMap<NamedFlowKey, NamedFlow> =
+    HashMap::with_max_entries(MAX_AGENTS * MAX_SOCKETS_PER_AGENT, BPF_F_NO_PREALLOC);
+
 /// Index of the host's end of a link to the sealed agent behind it.
 #[map]
 pub static LINKS: HashMap<u32, LinkConfig> = HashMap::with_max_entries(MAX_AGENTS, 0);
@@ -68,7 +83,7 @@ pub static FLOWS: Array<KnownFlow> = Array::with_max_entries(MAX_FLOWS, 0);
 #[map]
 pub static COUNTERS: HashMap<CounterKey, u64> = HashMap::with_max_entries(MAX_AGENTS * 32, 0);
 
-/// Denials for the daemon. When it is full, [`egress_common::LOST_EVENTS`] counts.
+/// Denials for the daemon: [`egress_common::Event`], and [`egress_common::NameEvent`], which is longer. When it is full, [`egress_common::LOST_EVENTS`] counts.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
@@ -97,12 +112,63 @@ pub struct Socket {
     pub flow_transport: u32,
     /// The policy by which the direct flow was judged last.
     pub flow_generation: u32,
-    pub zero: u32,
+    /// How far the direct flow has come that must name its server: a [`egress_common::GateState`].
+    pub gate: u16,
+    /// 1 while this socket holds a place in [`SILENT_COUNTS`].
+    pub silent: u16,
     /// Destination of the direct flow.
     pub flow_address: Address,
     /// What the agent asked for before the last redirect.
     pub original_address: Address,
     pub origin: OriginKey,
+}
+
+/// What sockets say whose flows must name their servers; the kernel frees it with the socket. Not in a
+/// place for each processor: whoever sends can be interrupted by what leaves.
+#[btf_map]
+static SPOKEN: SkStorage<Spoken> = SkStorage::new();
+
+/// What one socket said. Only who holds the socket's lock writes here, but for `heard`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Spoken {
+    /// Of [`NAMED_FLOWS`].
+    pub key: NamedFlowKey,
+    /// Sequence number of the first octet.
+    pub first: u32,
+    /// That of the server's.
+    pub server_first: u32,
+    /// Up to where the client's bytes were judged, after a retry.
+    pub judged: u32,
+    /// How often a hello that was not all there was held back.
+    pub held: u32,
+    /// 1 if the server spoke first.
+    pub heard: u32,
+    /// 1 while `key` is in [`NAMED_FLOWS`].
+    pub named: u32,
+    pub hello: Hello,
+    /// The hello as a packet shows it.
+    pub shown: Hello,
+    pub flow: NamedFlow,
+    /// The types of a hello's extensions.
+    pub kinds: [u16; MAX_EXTENSIONS as usize],
+    /// The name as a packet shows it.
+    pub shown_name: [u8; 256],
+}
+
+/// What the socket `sk` said, if its flow must name its server.
+#[inline(always)]
+pub fn spoken<'a>(sk: *mut c_void) -> Option<&'a mut Spoken> {
+    let storage = ptr::addr_of!(SPOKEN).cast_mut().cast();
+    unsafe { bpf_sk_storage_get(storage, sk, ptr::null_mut(), 0).cast::<Spoken>().as_mut() }
+}
+
+/// As [`spoken`], after making room for it.
+#[inline(always)]
+pub fn spoken_or_insert<'a>(sk: *mut c_void) -> Option<&'a mut Spoken> {
+    let storage = ptr::addr_of!(SPOKEN).cast_mut().cast();
+    let flags = BPF_SK_STORAGE_GET_F_CREATE as u64;
+    unsafe { bpf_sk_storage_get(storage, sk, ptr::null_mut(), flags).cast::<Spoken>().as_mut() }
 }
 
 /// What is known of the socket `sk`, which must be a full socket.

@@ -124,6 +124,38 @@ struct Ports {
     destination: [u8; 2],
 }
 
+/// The payload of a TCP segment.
+pub struct Segment {
+    /// That of the first octet of the payload; of a SYN, that of the SYN.
+    pub sequence: u32,
+    /// Where the payload begins in the packet.
+    pub payload: u32,
+    /// Its octets.
+    pub length: u32,
+}
+
+/// Reads what [`read`] does not of a packet that it has read. None if it is no TCP, or short.
+#[inline(always)]
+pub fn segment<const AT: usize>(skb: *const __sk_buff) -> Option<Segment> {
+    match ether_type(skb) {
+        ETH_P_IP if unsafe { *at::<u8>(skb, AT + 9)? } == TCP => segment_at(skb, AT + 20),
+        ETH_P_IPV6 if unsafe { *at::<u8>(skb, AT + 6)? } == TCP => segment_at(skb, AT + 40),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn segment_at(skb: *const __sk_buff, offset: usize) -> Option<Segment> {
+    let header = unsafe { &*at::<TcpHeader>(skb, offset)? };
+    let words = u32::from(header.offset >> 4);
+    if words < 5 {
+        return None;
+    }
+    let payload = offset as u32 + words * 4;
+    let length = unsafe { (*skb).len }.checked_sub(payload)?;
+    Some(Segment { sequence: u32::from_be_bytes(header.sequence), payload, length })
+}
+
 const TCP_FIN: u8 = 0x01;
 const TCP_SYN: u8 = 0x02;
 const TCP_RST: u8 = 0x04;

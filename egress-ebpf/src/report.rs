@@ -166,7 +166,7 @@ pub fn chatter(agent: u32) {
 }
 
 #[inline(always)]
-fn count(agent: u32, reason: u32) {
+pub fn count(agent: u32, reason: u32) {
     if let Some(counter) = COUNTERS.get_ptr_mut(&CounterKey { agent, reason }) {
         add(counter, 1);
     }

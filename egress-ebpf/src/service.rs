@@ -45,6 +45,14 @@ pub fn config<'a>(agent: u32) -> Result<&'a AgentConfig, Denied> {
 /// Takes one of the agent's places for a socket that a listener is going to serve.
 #[inline(always)]
 pub fn claim(socket: &mut Socket, service: Service) -> Result<(), Denied> {
+    claim_place(socket)?;
+    socket.redirects |= service as u32;
+    Ok(())
+}
+
+/// Takes one of the agent's places for a socket of which the maps hold more than the kernel frees.
+#[inline(always)]
+pub fn claim_place(socket: &mut Socket) -> Result<(), Denied> {
     if socket.counted == 0 {
         let full = Denied::because(DropReason::QuotaExceeded);
         let count = SOCKET_COUNTS.get_ptr_mut(&socket.agent).ok_or(full)?;
@@ -54,7 +62,6 @@ pub fn claim(socket: &mut Socket, service: Service) -> Result<(), Denied> {
         add(count, 1);
         socket.counted = 1;
     }
-    socket.redirects |= service as u32;
     Ok(())
 }
 

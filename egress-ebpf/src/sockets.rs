@@ -3,6 +3,7 @@
 use crate::{
     agent,
     error::Denied,
+    gate,
     maps::{Socket, socket, socket_or_insert},
     service,
 };
@@ -11,7 +12,7 @@ use aya_ebpf::{
     bindings::bpf_sockopt,
     programs::{SockContext, SockoptContext},
 };
-use egress_common::{DropReason, FENCE_PROBE, OriginKey, TCP, UDP};
+use egress_common::{DropReason, FENCE_PROBE, GateState, OriginKey, TCP, UDP};
 
 const SOCK_STREAM: u32 = 1;
 const SOCK_DGRAM: u32 = 2;
@@ -48,7 +49,8 @@ pub fn made_by_current(agent: u32) -> Socket {
         original_port: 0,
         flow_transport: 0,
         flow_generation: 0,
-        zero: 0,
+        gate: GateState::None as u16,
+        silent: 0,
         flow_address: [0; 16],
         original_address: [0; 16],
         origin: OriginKey { agent: 0, port: 0, transport: 0, zero: 0, address: [0; 16] },
@@ -60,6 +62,7 @@ pub fn made_by_current(agent: u32) -> Socket {
 pub fn release(ctx: &SockContext) {
     if let Some(socket) = socket(ctx.as_ptr()) {
         service::release(socket);
+        gate::release(socket);
     }
 }
 
@@ -113,7 +116,7 @@ pub fn set_option(ctx: &SockoptContext) -> Result<(), Denied> {
         SOL_SOCKET => option.optname == SO_MARK,
         SOL_TCP => match option.optname {
             TCP_REPAIR | TCP_MD5SIG | TCP_MD5SIG_EXT | TCP_AO_ADD_KEY => true,
-            TCP_ULP => !asks_for_tls(option),
+            TCP_ULP => !asks_for_tls(option) || gate::is_closed(option),
             _ => false,
         },
         _ => false,

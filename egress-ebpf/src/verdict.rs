@@ -12,7 +12,15 @@ use egress_common::{
 /// Leave, and the way it takes.
 pub struct Pass {
     pub rule: u32,
-    pub through_proxy: bool,
+    pub gate: Gate,
+}
+
+impl Pass {
+    /// Whether packets may go straight to the address, whatever they say.
+    #[inline(always)]
+    pub fn is_direct(&self) -> bool {
+        self.gate as u16 == Gate::Direct as u16
+    }
 }
 
 /// Whether `agent` may send to (`address`, `port`) over `transport` at this moment.
@@ -21,8 +29,8 @@ pub fn judge(agent: u32, transport: u8, address: &Address, port: u16) -> Result<
     judge_start(agent, transport, address, port, false)
 }
 
-/// As [`judge`]. If a flow `starts`, a direct grant notes that it was used. One to the proxy does not:
-/// many names may share its address, and the proxy knows which of them the flow is for.
+/// As [`judge`]. If a flow `starts`, a direct grant notes that it was used. One by a name does not:
+/// many names may share its address, and it is not yet known which of them the flow is for.
 #[inline(always)]
 pub fn judge_start(
     agent: u32,
@@ -37,11 +45,11 @@ pub fn judge_start(
         let grant = unsafe { &mut *grant };
         let now = unsafe { bpf_ktime_get_boot_ns() };
         if grant.expires > now {
-            let through_proxy = grant.gate != Gate::Direct as u16;
-            if starts && !through_proxy {
+            let pass = Pass { rule: grant.rule, gate: way(grant.gate) };
+            if starts && pass.is_direct() {
                 note_use(grant, now);
             }
-            return Ok(Pass { rule: grant.rule, through_proxy });
+            return Ok(pass);
         }
         denied = Denied { reason: DropReason::GrantExpired, rule: grant.rule };
     }
@@ -51,7 +59,36 @@ pub fn judge_start(
         return Err(Denied::because(DropReason::AddressSpecial));
     }
     denied_network(agent, transport, port, address)?;
-    Ok(Pass { rule: allowed.rule, through_proxy: false })
+    Ok(Pass { rule: allowed.rule, gate: Gate::Direct })
+}
+
+/// The way of the grant for an address, whether it has expired or not; direct where there is none.
+#[inline(always)]
+pub fn gate(agent: u32, transport: u8, address: &Address, port: u16) -> Gate {
+    let key = GrantKey { agent, port, transport, zero: 0, address: *address };
+    match unsafe { GRANTS.get(&key) } {
+        Some(grant) => way(grant.gate),
+        None => Gate::Direct,
+    }
+}
+
+/// Sends what follows through the proxy, which reads more than these programs do.
+#[inline(always)]
+pub fn fall_back(agent: u32, transport: u8, address: &Address, port: u16) {
+    let key = GrantKey { agent, port, transport, zero: 0, address: *address };
+    if let Some(grant) = GRANTS.get_ptr_mut(&key) {
+        unsafe { (*grant).gate = Gate::Proxy as u16 };
+    }
+}
+
+/// What no daemon of this time wrote is the proxy's.
+#[inline(always)]
+fn way(gate: u16) -> Gate {
+    match gate {
+        _ if gate == Gate::Direct as u16 => Gate::Direct,
+        _ if gate == Gate::Kernel as u16 => Gate::Kernel,
+        _ => Gate::Proxy,
+    }
 }
 
 /// Once a second at most, so that of a flood each packet reads a cache line that all processors share,

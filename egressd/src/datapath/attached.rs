@@ -1,7 +1,7 @@
 //! What is really attached to the cgroup above all agents, as the kernel tells it: our programs,
 //! and those of others.
 
-use super::{bpffs::Pins, cgroup::Cgroup, ebpf::HOOKS, frames, links, seal::Link};
+use super::{bpffs::Pins, cgroup::Cgroup, ebpf::HOOKS, frames, links, seal::Link, sockmap};
 use aya::programs::{ProgramInfo, loaded_programs};
 use std::{io, os::fd::AsFd};
 
@@ -34,6 +34,7 @@ impl Attached {
             }
             attached.note(&folder, kind as u32, own, &direct)?;
         }
+        attached.look_at_the_gate(&folder, pins)?;
         for kind in OTHER_HOOKS {
             match links::attached(&folder, kind, links::Whose::Own) {
                 Ok(direct) => attached.note(&folder, kind, None, &direct)?,
@@ -55,6 +56,26 @@ impl Attached {
         Ok(attached)
     }
 
+    /// The programs that judge server names, where the kernel took them: then they are pinned.
+    fn look_at_the_gate(&mut self, folder: impl AsFd, pins: &Pins) -> io::Result<()> {
+        let kind = links::AttachType::SocketOperations as u32;
+        let own = pinned(pins, sockmap::LIFE);
+        let direct = links::attached(&folder, kind, links::Whose::Own)?;
+        if own.is_some_and(|own| !direct.contains(&own)) {
+            self.missing.push(sockmap::LIFE.to_owned());
+        }
+        self.note(&folder, kind, own, &direct)?;
+        let Some(own) = pinned(pins, sockmap::MESSAGE) else { return Ok(()) };
+        match sockmap::judges(pins) {
+            Ok(Some(judges)) if judges == [own] => {}
+            Ok(_) => self.missing.push(sockmap::MESSAGE.to_owned()),
+            // A kernel that does not say.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     fn note(&mut self, folder: impl AsFd, kind: u32, own: Option<u32>, direct: &[u32]) -> io::Result<()> {
         let effective = links::attached(folder, kind, links::Whose::Effective)?;
         self.foreign.extend(direct.iter().filter(|id| Some(**id) != own).map(|id| describe(*id, kind)));
@@ -65,8 +86,8 @@ impl Attached {
 }
 
 /// The hooks of a cgroup to which nothing of ours is attached (include/uapi/linux/bpf.h, enum
-/// bpf_attach_type): socket operations, binds, sysctl, getsockopt, getsockname, Unix sockets.
-const OTHER_HOOKS: [u32; 14] = [3, 8, 9, 12, 13, 18, 21, 31, 32, 49, 50, 51, 52, 53];
+/// bpf_attach_type): binds, sysctl, getsockopt, getsockname, Unix sockets.
+const OTHER_HOOKS: [u32; 13] = [8, 9, 12, 13, 18, 21, 31, 32, 49, 50, 51, 52, 53];
 
 /// The id of the program that is pinned as `name`.
 fn pinned(pins: &Pins, name: &str) -> Option<u32> {

@@ -3,9 +3,12 @@
 use super::{
     bpffs::Pins,
     cgroup::Cgroup,
+    fence::Programs,
     frames,
     links::{self, AttachType},
     lsm::{self, Kernel, SecurityHooks, UseSecurityHooks},
+    named::NamedFlows,
+    sockmap::{self, SILENT},
     tables::Tables,
 };
 use aya::{
@@ -13,9 +16,10 @@ use aya::{
     maps::{MapData, RingBuf},
     programs::{
         CgroupDevice, CgroupSkb, CgroupSock, CgroupSockAddr, CgroupSockopt, Program, ProgramError,
-        SchedClassifier,
+        SchedClassifier, SkMsg, SockOps,
     },
 };
+use egress_common::GateOffsets;
 use std::{fs::File, io};
 
 /// The programs, in the order in which they see a flow. Each is one hook and one pinned link.
@@ -38,7 +42,7 @@ pub const HOOKS: [(&str, AttachType); 14] = [
 ];
 
 /// The maps that outlive the daemon.
-const MAPS: [&str; 14] = [
+const MAPS: [&str; 18] = [
     "CGROUPS",
     "AGENTS",
     "SOCKET_COUNTS",
@@ -53,11 +57,15 @@ const MAPS: [&str; 14] = [
     "COUNTERS",
     "EVENTS",
     "SOCKETS",
+    "SPOKEN",
+    SILENT,
+    "SILENT_COUNTS",
+    "NAMED_FLOWS",
 ];
 
 /// The loaded programs. Dropping this leaves them in force: the pins hold them.
 pub struct Ebpf {
-    pub tables: Tables,
+    pub programs: Programs,
     pub events: RingBuf<MapData>,
     pub security_hooks: SecurityHooks,
 }
@@ -74,12 +82,18 @@ impl Ebpf {
             UseSecurityHooks::WhereTheKernelRunsThem => Kernel::look(),
             UseSecurityHooks::Never => Err("they are not to be used".to_owned()),
         };
-        let mut object = open(pins, kernel.as_ref().ok())?;
+        let (mut object, reader) = sockmap::open(pins, kernel.as_ref().ok())?;
         let folder = cgroup.file().map_err(|error| EbpfError::Cgroup(error.to_string()))?;
         for (hook, kind) in HOOKS {
             let program = object.program_mut(hook).ok_or(EbpfError::Missing(hook))?;
             load_and_pin(program, hook, pins)?;
             attach(program, hook, kind, pins, cgroup, &folder)?;
+        }
+        if reader.is_ok() {
+            sockmap::attach_message(&mut object, pins)?;
+            let program = object.program_mut(sockmap::LIFE).ok_or(EbpfError::Missing(sockmap::LIFE))?;
+            pin(program, sockmap::LIFE, pins)?;
+            attach(program, sockmap::LIFE, AttachType::SocketOperations, pins, cgroup, &folder)?;
         }
         let program = object.program_mut(frames::PROGRAM).ok_or(EbpfError::Missing(frames::PROGRAM))?;
         load_and_pin(program, frames::PROGRAM, pins)?;
@@ -91,7 +105,11 @@ impl Ebpf {
         let events = object.take_map("EVENTS").ok_or(EbpfError::Missing("EVENTS"))?;
         Ok(Self {
             events: RingBuf::try_from(events).map_err(|error| EbpfError::Load(chain(&error)))?,
-            tables: Tables::take(&mut object)?,
+            programs: Programs {
+                tables: Tables::take(&mut object)?,
+                named_flows: NamedFlows::take(&mut object)?,
+                reader,
+            },
             security_hooks,
         })
     }
@@ -131,7 +149,7 @@ pub type Tried = (&'static str, Result<(), EbpfError>);
 /// # Errors
 /// The kernel refuses the maps.
 pub fn try_each(pins: &Pins, cgroup: &Cgroup) -> Result<Vec<Tried>, EbpfError> {
-    let mut object = open(pins, None)?;
+    let mut object = open(pins, None, GateOffsets::default())?;
     let folder = cgroup.file().map_err(|error| EbpfError::Cgroup(error.to_string()))?;
     let mut outcomes = Vec::new();
     for (hook, kind) in HOOKS {
@@ -146,8 +164,9 @@ pub fn try_each(pins: &Pins, cgroup: &Cgroup) -> Result<Vec<Tried>, EbpfError> {
 }
 
 /// The object with its maps: those that are pinned, or new ones.
-fn open(pins: &Pins, kernel: Option<&Kernel>) -> Result<aya::Ebpf, EbpfError> {
+pub fn open(pins: &Pins, kernel: Option<&Kernel>, gate: GateOffsets) -> Result<aya::Ebpf, EbpfError> {
     let mut loader = EbpfLoader::new();
+    loader.override_global("GATE_OFFSETS", &gate, true);
     if let Some(kernel) = kernel {
         loader.override_global("OFFSETS", &kernel.offsets, true);
     }
@@ -184,19 +203,22 @@ fn attach(
     Ok(())
 }
 
+/// A program that is loaded already stays as it is.
 fn load_and_pin(program: &mut Program, hook: &'static str, pins: &Pins) -> Result<(), EbpfError> {
-    load(program).map_err(|error| EbpfError::Refused { hook, error: chain(&error) })?;
+    if program.fd().is_err() {
+        load(program).map_err(|error| EbpfError::Refused { hook, error: chain(&error) })?;
+    }
     pin(program, hook, pins)
 }
 
-fn pin(program: &mut Program, hook: &'static str, pins: &Pins) -> Result<(), EbpfError> {
+pub fn pin(program: &mut Program, hook: &'static str, pins: &Pins) -> Result<(), EbpfError> {
     let path = pins.programs().join(hook);
     // A pin of the program that is about to be replaced: its link keeps it meanwhile.
     let _ = std::fs::remove_file(&path);
     program.pin(&path).map_err(|error| EbpfError::Pin { hook, error: chain(&error) })
 }
 
-fn load(program: &mut Program) -> Result<(), ProgramError> {
+pub fn load(program: &mut Program) -> Result<(), ProgramError> {
     if let Ok(program) = <&mut CgroupSkb>::try_from(&mut *program) {
         program.load()
     } else if let Ok(program) = <&mut CgroupSock>::try_from(&mut *program) {
@@ -206,6 +228,10 @@ fn load(program: &mut Program) -> Result<(), ProgramError> {
     } else if let Ok(program) = <&mut SchedClassifier>::try_from(&mut *program) {
         program.load()
     } else if let Ok(program) = <&mut CgroupDevice>::try_from(&mut *program) {
+        program.load()
+    } else if let Ok(program) = <&mut SkMsg>::try_from(&mut *program) {
+        program.load()
+    } else if let Ok(program) = <&mut SockOps>::try_from(&mut *program) {
         program.load()
     } else {
         <&mut CgroupSockAddr>::try_from(program)?.load()
@@ -240,8 +266,10 @@ mod tests {
         let links = std::fs::read_dir(pins.links()).map(Iterator::count);
         pins.remove().expect("unpinned");
         cgroup.remove().expect("removed");
-        let hooks = loaded.unwrap_or_else(|error| panic!("{error}")).security_hooks;
-        assert_eq!(links.ok(), Some(HOOKS.len() + hooks.programs().len()));
+        let loaded = loaded.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(loaded.programs.reader, Ok(()));
+        let hooks = loaded.security_hooks;
+        assert_eq!(links.ok(), Some(HOOKS.len() + 1 + hooks.programs().len()));
         if let Some(missing) = hooks.missing() {
             println!("without security hooks: {missing}");
             let reasons = ["does not run them", "refuses the program", "unknown BTF type"];

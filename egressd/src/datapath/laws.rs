@@ -3,28 +3,31 @@
 use super::{
     cgroup::cgroup2_mount,
     events::{event, read},
+    name_events,
 };
 use crate::{
-    audit::{Line, Record, Time, laws::is_one_line},
-    policy::{Agent, AgentId, AgentName, Policy, Reason},
+    audit::{Line, Record, Time, Verdict, laws::is_one_line},
+    policy::{Agent, AgentId, AgentName, Moment, Policy, Reason},
 };
 use egress_common::{
-    fnv1a,
+    NameEvent, fnv1a,
     hello::{self, Hello, MAX_NAME, Unread},
 };
 use std::sync::Arc;
 
 /// Whatever stands in the ring buffer, it is skipped or becomes one line of the log.
 pub fn kernel_event(item: &[u8]) {
-    let Some(mut raw) = read(item) else { return };
+    let Some(mut raw) = read::<egress_common::Event>(item) else { return };
     // What `/proc` says of a process is not the reader's doing.
     raw.pid = 0;
     let Ok(name) = AgentName::parse("agent") else { return };
     let agent = Agent::new(AgentId(raw.agent), name, Arc::new(Policy::default()));
     for agent in [None, Some(&agent)] {
-        let event = event(agent, &raw);
-        assert_eq!(event.verdict.as_str(), "deny");
-        assert!(event.reason.is_some());
+        let event = match read::<NameEvent>(item) {
+            Some(named) => name_events::event(agent, &NameEvent { event: raw, ..named }, Moment(0)),
+            None => event(agent, &raw),
+        };
+        assert_eq!(event.verdict == Verdict::Deny, event.reason.is_some());
         is_one_line(&Line::Record(Record::of(&event, 1, Time::from(jiff::Timestamp::UNIX_EPOCH))));
     }
 }
@@ -63,7 +66,7 @@ pub fn server_name(bytes: &[u8]) -> Result<Option<(String, usize, bool)>, Reason
     let name = &name[..folded.length as usize];
     assert_eq!(folded.hash, fnv1a(name.iter().copied()), "maps hold the same hash");
     let name = String::from_utf8(name.to_vec()).expect("a valid name is ASCII");
-    Ok(Some((name, hello.length as usize, hello.flags & Hello::ECH != 0)))
+    Ok(Some((name, hello.length as usize, hello.has(Hello::ECH))))
 }
 
 /// Whether the kernel programs take `name` for one; and as what.

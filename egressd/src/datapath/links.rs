@@ -72,6 +72,7 @@ pub enum AttachType {
     Ingress = 0,
     Egress = 1,
     SocketCreate = 2,
+    SocketOperations = 3,
     Device = 6,
     Connect4 = 10,
     Connect6 = 11,
@@ -94,6 +95,37 @@ pub enum AttachType {
 pub fn cgroup_of(link: impl AsFd) -> io::Result<u64> {
     let [low, high, ..] = target_of(link)?;
     Ok(u64::from(high) << 32 | u64::from(low))
+}
+
+/// Has `program` judge what the sockets in the sockmap `map` send, in place of any that did. It stays for
+/// as long as the map.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn attach_to_sockmap(program: impl AsFd, map: impl AsFd) -> io::Result<()> {
+    // include/uapi/linux/bpf.h, union bpf_attr, BPF_PROG_ATTACH.
+    #[repr(C)]
+    struct ProgramAttach {
+        target: u32,
+        program: u32,
+        attach_type: u32,
+        flags: u32,
+    }
+    let attributes = ProgramAttach {
+        target: number(&map)?,
+        program: number(&program)?,
+        attach_type: BPF_SK_MSG_VERDICT,
+        flags: 0,
+    };
+    bpf(BPF_PROG_ATTACH, &attributes).map(|_| ())
+}
+
+/// The ids of the programs that judge what the sockets in the sockmap `map` send.
+///
+/// # Errors
+/// The kernel does not say (before 5.18).
+pub fn attached_to_sockmap(map: impl AsFd) -> io::Result<Vec<u32>> {
+    query(number(&map)?, BPF_SK_MSG_VERDICT, Whose::Own)
 }
 
 /// The index of the device that `link` is attached to; 0 if it is gone.
@@ -258,12 +290,14 @@ fn number(descriptor: &impl AsFd) -> io::Result<u32> {
 // include/uapi/linux/bpf.h, enum bpf_cmd.
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_PROG_ATTACH: libc::c_int = 8;
 const BPF_PROG_GET_NEXT_ID: libc::c_int = 11;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 /// enum bpf_attach_type.
+const BPF_SK_MSG_VERDICT: u32 = 7;
 const BPF_TCX_INGRESS: u32 = 46;
 
 fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<i32> {

@@ -3,7 +3,7 @@
 //! The programs are compiled once, for every kernel; what differs from kernel to kernel is looked
 //! up when they are loaded. The format is that of Documentation/bpf/btf.rst.
 
-use egress_common::Offsets;
+use egress_common::{GateOffsets, Offsets};
 use std::{fs, io};
 
 /// Reads the offsets from the running kernel.
@@ -23,6 +23,21 @@ pub fn of_this_kernel() -> Result<Offsets, OffsetError> {
         unix_address: offset("unix_sock", &["addr"])?,
         address_length: offset("unix_address", &["len"])?,
         address_name: offset("unix_address", &["name"])?,
+    })
+}
+
+/// As [`of_this_kernel`], of what the programs read that judge server names.
+///
+/// # Errors
+/// As there.
+pub fn of_the_gate() -> Result<GateOffsets, OffsetError> {
+    let types = Types::read(fs::read(VMLINUX).map_err(OffsetError::Read)?)?;
+    let offset = |structure, member| types.offset(structure, &[member]);
+    Ok(GateOffsets {
+        write_seq: offset("tcp_sock", "write_seq")?,
+        skb_head: offset("sk_buff", "head")?,
+        skb_end: offset("sk_buff", "end")?,
+        shared_flags: offset("skb_shared_info", "flags")?,
     })
 }
 
@@ -219,6 +234,8 @@ mod tests {
         // The first is behind others in its structure, whatever the kernel; the last is an array at
         // the end.
         assert!(offsets.socket_sk > 0 && offsets.address_name > offsets.address_length, "{offsets:?}");
+        let offsets = of_the_gate().unwrap();
+        assert!(offsets.write_seq > 0 && offsets.skb_head > 0 && offsets.skb_end > 0, "{offsets:?}");
     }
 
     #[test]

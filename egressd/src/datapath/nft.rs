@@ -140,6 +140,12 @@ impl Nft {
         Ok(())
     }
 
+    /// Whether `agent` can reach all of `direct`, or has no share in the table.
+    #[must_use]
+    pub fn knows(&self, agent: u32, direct: &[(u8, IpAddr, u16)]) -> bool {
+        self.shares.get(&agent).is_none_or(|share| direct.iter().all(|entry| share.direct.contains(entry)))
+    }
+
     /// Looks whether the table is there, with the rule that sends agents to it.
     ///
     /// # Errors

@@ -20,12 +20,16 @@ mod listen;
 mod lookup;
 mod origin;
 mod peek;
+mod pipes;
 mod record;
 mod refuse;
 mod relay;
 mod request;
 mod response;
 mod server_name;
+mod share;
+mod socks;
+mod splice;
 mod transparent;
 mod wire;
 

@@ -7,7 +7,7 @@ use super::{
     wire::AgentStream,
 };
 use crate::policy::Reason;
-use std::time::Duration;
+use std::{io, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 /// How long a flow may take, in all, to show a whole ClientHello or request head. A total, not a
@@ -67,6 +67,9 @@ pub async fn more(agent: &mut AgentStream, end: Instant, cut_short: Reason) -> R
     };
     match timeout_at(end, agent.0.fill()).await {
         Err(_elapsed) => Err(Unread::Misread(Misread::because(Reason::HelloTimeout))),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::QuotaExceeded => {
+            Err(Unread::Misread(Misread::explained(Reason::QuotaExceeded, "buffers at the proxy")))
+        }
         Ok(Ok(0) | Err(_)) => Err(gone()),
         Ok(Ok(_)) => Ok(()),
     }

@@ -9,4 +9,5 @@ mod lab;
 mod live;
 mod properties;
 mod retry;
+mod socks;
 mod tls;
