@@ -3,10 +3,14 @@
 //!
 //! `harness` sends and looks; the others are scenarios.
 
+#[allow(dead_code, reason = "the proxy's half is for other tests")]
+#[path = "../hellos/mod.rs"]
+mod cases;
 mod harness;
 mod hellos;
 mod server;
 #[allow(dead_code, reason = "scripts look at more of it")]
 mod world;
 
+mod corpus;
 mod names;
