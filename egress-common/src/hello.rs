@@ -1,7 +1,7 @@
 //! The ClientHello, as the kernel programs read it: whole in one record, or not at all.
 //!
-//! What the proxy and rustls deny, this denies too. What it cannot tell from a valid hello is
-//! [`Unread::Unreadable`]: the proxy may read it.
+//! What the proxy denies, this denies too, and for the same reason. What it cannot tell from a valid hello
+//! is [`Unread::Unreadable`]: the proxy may read it.
 
 use core::ptr;
 
@@ -11,7 +11,7 @@ pub const MAX_EXTENSIONS: u32 = 32;
 /// The longest record of a ClientHello, with its header (RFC 8446, section 5.1).
 pub const MAX_HELLO: u32 = RECORD_HEADER + 16_384;
 
-/// The longest name (RFC 1035, section 2.3.4), here with its root dot.
+/// The longest name (RFC 1035, section 2.3.4).
 pub const MAX_NAME: u32 = 253;
 
 /// First octet of every TLS record that carries a handshake (RFC 8446, section 5.1).
@@ -34,7 +34,7 @@ pub struct Hello {
     pub length: u32,
     /// Where the server name is, counted from the begin of the record; 0 before one was found.
     name_at: u32,
-    /// As it stands there: 1 to 253 octets, any case, maybe with a root dot.
+    /// As it stands there: 1 to 253 octets, any case.
     name_length: u32,
     /// [`Self::ECH`], [`Self::EARLY_DATA`], and what the reader needs for itself.
     flags: u32,
@@ -45,7 +45,8 @@ impl Hello {
     pub const ECH: u32 = 1;
     /// Data may follow before the server answers (RFC 8446, section 4.2.10).
     pub const EARLY_DATA: u32 = 2;
-    const SIGNATURES: u32 = 4;
+    /// Its list of server names is not one host name.
+    const NOT_ONE_NAME: u32 = 4;
     /// Its last extension so far is pre_shared_key, behind which none may stand.
     const ENDED: u32 = 8;
     const NAME: u32 = 16;
@@ -167,8 +168,9 @@ pub fn read(
     if at != length {
         return Err(Unread::Unreadable);
     }
-    if !hello.has(Hello::SIGNATURES) {
-        return Err(Unread::Malformed);
+    // Told only here: a hello that is malformed has no name, be it a good or a bad one.
+    if hello.has(Hello::NOT_ONE_NAME) {
+        return Err(Unread::NotOneName);
     }
     if hello.has(Hello::NAME) { Ok(()) } else { Err(Unread::Nameless) }
 }
@@ -209,13 +211,16 @@ fn extensions(source: &mut impl Source, length: u32) -> Result<u32, Unread> {
         return Err(Unread::Malformed);
     }
     let at = at + 1 + compressions as u32;
-    // No extensions, and so no signature algorithms.
-    if at + 2 > length {
+    // A hello of before there were extensions ends here.
+    if at != length && at + 2 > length {
         return Err(Unread::Malformed);
     }
     // Nobody compresses. Where other methods stand in front, no compression may be behind them.
     if first != 0 {
         return Err(if compressions == 1 { Unread::Malformed } else { Unread::Unreadable });
+    }
+    if at == length {
+        return Ok(length);
     }
     let [high, low] = source.octets(at).ok_or(Unread::Cut)?;
     if at + 2 + be16(high, low) != length {
@@ -253,11 +258,10 @@ fn extension(
         *place = kind;
     }
     match kind {
-        SERVER_NAME => {
-            let (at, length) = server_name(source, at + 4, size)?;
-            hello.names(at, length);
-        }
-        SIGNATURE_ALGORITHMS => hello.set(Hello::SIGNATURES),
+        SERVER_NAME => match server_name(source, at + 4, size)? {
+            Some((at, length)) => hello.names(at, length),
+            None => hello.set(Hello::NOT_ONE_NAME),
+        },
         PRE_SHARED_KEY => hello.set(Hello::ENDED),
         EARLY_DATA => hello.set(Hello::EARLY_DATA),
         ENCRYPTED_CLIENT_HELLO => hello.set(Hello::ECH),
@@ -266,33 +270,24 @@ fn extension(
     Ok(next)
 }
 
-/// The one entry of a list of `size` octets, of type `host_name` (RFC 6066, section 3).
+/// Where the one entry of a list of `size` octets is, of type `host_name` (RFC 6066, section 3), and how
+/// long; None if it is not that.
 #[inline(always)]
-fn server_name(source: &mut impl Source, at: u32, size: u32) -> Result<(u32, u32), Unread> {
+fn server_name(source: &mut impl Source, at: u32, size: u32) -> Result<Option<(u32, u32)>, Unread> {
     if size < 6 {
-        return Err(Unread::Malformed);
+        return Ok(None);
     }
     let [list_high, list_low, kind, high, low] = source.octets(at).ok_or(Unread::Cut)?;
     let (list, name) = (be16(list_high, list_low), be16(high, low));
-    if list + 2 != size {
-        return Err(Unread::Malformed);
+    if list + 2 != size || kind != HOST_NAME || name + 3 != list || name > MAX_NAME {
+        return Ok(None);
     }
-    if kind != HOST_NAME {
-        return Err(Unread::NotOneName);
-    }
-    if name == 0 || name + 3 > list {
-        return Err(Unread::Malformed);
-    }
-    if name + 3 < list || name > MAX_NAME {
-        return Err(Unread::NotOneName);
-    }
-    Ok((at + 5, name))
+    Ok(Some((at + 5, name)))
 }
 
 /// A name, as the maps hold it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Name {
-    /// Without the root dot.
     pub length: u32,
     /// [`crate::fnv1a`] of it.
     pub hash: u64,
@@ -301,18 +296,12 @@ pub struct Name {
     pub is_valid: bool,
 }
 
-/// Folds the `length` octets of `name` to lower case, without a root dot, and hashes them. What is behind
-/// them in `name` becomes NUL.
+/// Folds the `length` octets of `name` to lower case, and hashes them. A root dot makes a name that is not
+/// valid (RFC 6066, section 3: without a trailing dot).
 #[inline(always)]
 pub fn fold(name: &mut [u8; 256], length: u32) -> Name {
     let mut state = START;
     let mut hash = FNV_OFFSET;
-    let mut length = length;
-    let last = length.wrapping_sub(1) as usize & 0xff;
-    if length > 1 && name[last] == b'.' {
-        name[last] = 0;
-        length -= 1;
-    }
     let end = apart(length);
     for (index, octet) in name.iter_mut().take(MAX_NAME as usize).enumerate() {
         if index as u32 >= end {
@@ -350,7 +339,6 @@ const fn be16(high: u8, low: u8) -> u32 {
 // RFC 8446, sections 4 and 4.2; RFC 6066, section 1.1; RFC 9849, section 5.
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
-const SIGNATURE_ALGORITHMS: u16 = 13;
 const PRE_SHARED_KEY: u16 = 41;
 const EARLY_DATA: u16 = 42;
 const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
@@ -459,8 +447,8 @@ mod tests {
     use std::{vec, vec::Vec};
 
     #[test]
-    fn a_hello_is_read_with_its_name_in_lower_case_without_the_root_dot() {
-        for sent in [&b"ok.test"[..], b"OK.Test", b"ok.test."] {
+    fn a_hello_is_read_with_its_name_in_lower_case() {
+        for sent in [&b"ok.test"[..], b"OK.Test"] {
             let bytes = hello(&[name(sent), (13, vec![0, 2, 4, 3]), (0xfe0d, vec![])]);
             let (hello, name, folded) = read_slice(&bytes).unwrap();
             assert_eq!(hello.length as usize, bytes.len());
@@ -485,7 +473,6 @@ mod tests {
     fn what_is_not_one_valid_hello_in_one_record_is_told_apart() {
         let signatures = (13, vec![0, 2, 4, 3]);
         refuses(&hello(core::slice::from_ref(&signatures)), Unread::Nameless);
-        refuses(&hello(&[name(b"ok.test")]), Unread::Malformed);
         refuses(&hello(&[name(b"ok.test"), signatures.clone(), name(b"ok.test")]), Unread::Malformed);
         refuses(&hello(&[name(b"ok.test"), signatures.clone(), (9, vec![]), (9, vec![])]), Unread::Malformed);
         refuses(&hello(&[(41, vec![]), name(b"ok.test"), signatures.clone()]), Unread::Malformed);
@@ -526,6 +513,7 @@ mod tests {
         let cases = [
             &b"."[..],
             b"..",
+            b"a.",
             b"a..",
             b".a",
             b"a..b",

@@ -35,7 +35,7 @@ use tempfile::TempDir;
 ///
 /// Fields are dropped in this order: first who uses the namespaces, then the namespaces.
 pub struct Lab {
-    sniffer: Sniffer,
+    sniffer: Option<Sniffer>,
     sentinel: UdpSocket,
     _sinks: Sinks,
     _web_server: WebServer,
@@ -64,7 +64,7 @@ impl Lab {
         for server in DnsServer::listens().into_iter().chain(WebServer::listens()) {
             inet.wait_for_listener(server);
         }
-        let sniffer = Sniffer::start(&inet);
+        let sniffer = Some(Sniffer::start(&inet));
         let sentinel = host.within(|| UdpSocket::bind((HOST_V4, 0)).expect("a sentinel socket can be bound"));
         Self {
             sniffer,
@@ -120,12 +120,22 @@ impl Lab {
 
     /// The oracle.
     pub fn sniffer(&self) -> &Sniffer {
-        &self.sniffer
+        self.sniffer.as_ref().expect("the lab has its oracle")
+    }
+
+    /// The same lab with a link as fast as it can be: nobody listens on it, the host leaves checksums and
+    /// segments to it, and answers connections as hosts do by default. It proves nothing.
+    pub fn without_oracle(mut self) -> Self {
+        self.sniffer = None;
+        self.host.within(|| offload_checksums(Offload::Yes));
+        self.host.set("ipv4/tcp_syncookies", "1");
+        self.inet.set("ipv4/tcp_syncookies", "1");
+        self
     }
 
     /// Returns when the sniffer has seen whatever was sent before this call.
     pub fn settle(&self) {
-        self.sniffer.wait_for_sentinels(&self.sentinel);
+        self.sniffer().wait_for_sentinels(&self.sentinel);
     }
 
     /// A folder that goes with the lab.
@@ -269,7 +279,7 @@ fn wire(host: &Namespace, inet: &Namespace) {
     // As on a host of containers: nothing but the fence keeps a packet of a device from being forwarded.
     host.set("ipv4/ip_forward", "1");
     host.set("ipv6/conf/all/forwarding", "1");
-    host.within(complete_checksums);
+    host.within(|| offload_checksums(Offload::No));
     // Doors that some hosts leave open: paths that a server adds, ping sockets for all, data in the
     // SYN without a cookie.
     host.batch("mptcp limits set subflow 8 add_addr_accepted 8\n");
@@ -280,9 +290,16 @@ fn wire(host: &Namespace, inet: &Namespace) {
     host.set("ipv4/tcp_syncookies", "2");
 }
 
-/// Has the host write checksums itself, as the last link of a real host would: what is on the wire
+/// Whether the host leaves checksums, and the cutting of segments that goes with them, to its link.
+#[derive(Clone, Copy)]
+enum Offload {
+    No = 0,
+    Yes = 1,
+}
+
+/// Without it the host writes checksums itself, as the last link of a real host would: what is on the wire
 /// is then what a router reads.
-fn complete_checksums() {
+fn offload_checksums(offload: Offload) {
     #[repr(C)]
     struct EthtoolValue {
         command: u32,
@@ -291,7 +308,7 @@ fn complete_checksums() {
     const ETHTOOL_STXCSUM: u32 = 0x17;
     const SIOCETHTOOL: libc::c_ulong = 0x8946;
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket can be bound");
-    let mut value = EthtoolValue { command: ETHTOOL_STXCSUM, data: 0 };
+    let mut value = EthtoolValue { command: ETHTOOL_STXCSUM, data: offload as u32 };
     // SAFETY: zeros are a valid ifreq; the name fits, and both structs outlive the call.
     let result = unsafe {
         let mut request: libc::ifreq = std::mem::zeroed();
@@ -301,7 +318,7 @@ fn complete_checksums() {
         request.ifr_ifru.ifru_data = (&raw mut value).cast();
         libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), SIOCETHTOOL as _, &raw mut request)
     };
-    assert_eq!(result, 0, "the host's link can be told to complete checksums");
+    assert_eq!(result, 0, "the host's link can be told who completes checksums");
 }
 
 fn on_link(address: Ipv4Addr) -> bool {
@@ -314,7 +331,7 @@ fn write_resolv_conf(folder: &Path) {
 }
 
 /// Removes what test processes that died have left: namespaces, traces in the kernel, folders.
-fn remove_leftovers() {
+pub fn remove_leftovers() {
     let names = |folder: &Path| {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>()

@@ -12,6 +12,7 @@ mod dns_server;
 mod fence;
 mod frame;
 mod job;
+#[allow(dead_code, reason = "scripts/bench uses more of it")]
 mod lab;
 mod places;
 mod policies;
@@ -36,6 +37,7 @@ mod doctor;
 mod explicit_proxy;
 mod fetch;
 mod full_map;
+mod gate;
 mod grants;
 mod host;
 mod inbound;

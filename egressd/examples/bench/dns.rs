@@ -6,6 +6,7 @@ use crate::{
     lab::Lab,
     measures::Measures,
     peers::{self, Peer},
+    processes::time_on_processors,
     program::{self, Program},
     programs,
 };
@@ -122,7 +123,7 @@ impl Case {
 struct Subject<'a> {
     name: &'static str,
     server: SocketAddr,
-    pid: Pid,
+    pid: i32,
     place: Place<'a>,
 }
 
@@ -157,11 +158,11 @@ impl Stage {
     }
 
     fn subjects(&self) -> Vec<Subject<'_>> {
-        let (lab, daemon) = (self.fence.lab(), self.fence.daemon().pid());
+        let (lab, daemon) = (self.fence.lab(), self.fence.daemon().pid().as_raw());
         let peer = |peer: &Peer| Subject {
             name: peer.name,
             server: peer.address,
-            pid: peer.program.pid(),
+            pid: peer.program.pid().as_raw(),
             place: Place::Host(lab),
         };
         let mut subjects: Vec<_> = self.peers.iter().map(peer).collect();
@@ -190,16 +191,6 @@ fn ports(fence: &Fence) -> Vec<u16> {
         u16::from_str_radix(address.strip_prefix("0100007F:")?, 16).ok()
     };
     sockets.lines().filter_map(port).collect()
-}
-
-/// Nanoseconds that the threads of a process have had a processor.
-fn time_on_processors(pid: Pid) -> u64 {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let time = |task: fs::DirEntry| {
-        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse::<u64>().ok()
-    };
-    tasks.filter_map(time).sum()
 }
 
 fn arguments(server: SocketAddr, name: &str, seconds: f64, more: &[&str]) -> Vec<String> {

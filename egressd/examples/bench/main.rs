@@ -2,14 +2,18 @@
 //!
 //! One file a bench. A bench asserts nothing about time: it prints, and people compare.
 
+mod datapath;
 mod dns;
 mod kills;
 mod leaks;
 mod load;
 mod measures;
 mod peers;
+mod processes;
 mod report;
 mod start;
+mod supervise;
+mod tls;
 
 #[path = "../../../tests/e2e/dns_server.rs"]
 mod dns_server;
@@ -40,11 +44,11 @@ mod traces;
 #[path = "../../../tests/e2e/web_server.rs"]
 mod web_server;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use measures::Measures;
 use report::Report;
 use serde_json::Value;
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, process::ExitCode};
 
 /// Measures what the firewall costs, and what it withstands
 #[derive(Debug, Parser)]
@@ -55,6 +59,9 @@ struct Arguments {
     /// How the numbers are printed
     #[arg(short, long, global = true, value_enum, default_value_t)]
     output: Output,
+    /// Another process cleans up behind this one
+    #[arg(long, global = true, hide = true)]
+    supervised: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -88,8 +95,54 @@ enum Bench {
         #[arg(long)]
         programs_alone: bool,
     },
+    /// What the verdict costs each packet and each connect(2), beside nftables and iptables
+    Datapath(DatapathOptions),
+    #[command(hide = true)]
+    Pump(datapath::pump::Pump),
+    /// What a check of the server name costs: in the kernel, in our proxy, in haproxy, nginx and squid
+    Tls(TlsOptions),
+    #[command(hide = true)]
+    TlsLoad(tls::load::Load),
+    #[command(hide = true)]
+    TlsServer(tls::server::Server),
     /// What names let out past the resolver, and what is found of it
     Leaks(leaks::Options),
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+struct DatapathOptions {
+    #[arg(short = 'n', long, default_value_t = 25)]
+    rounds: usize,
+    /// Of each burst
+    #[arg(long, default_value_t = 0.05)]
+    seconds: f64,
+    /// Agents in the maps, beside those that are measured
+    #[arg(long, default_value_t = 1000)]
+    agents: u32,
+    /// Grants of each of those
+    #[arg(long, default_value_t = 1000)]
+    grants: u32,
+    /// Networks of one of those that are measured
+    #[arg(long, default_value_t = 100_000)]
+    networks: u32,
+    /// A few rounds with fewer agents: to see that it works
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+struct TlsOptions {
+    #[arg(short = 'n', long, default_value_t = 5)]
+    rounds: usize,
+    /// Of each case, of each subject, in a round
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Flows that rest, to see what memory they take
+    #[arg(long, default_value_t = 10_000)]
+    idle: usize,
+    /// Rounds of 0.3 s: to see that it works
+    #[arg(long)]
+    quick: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -99,8 +152,23 @@ enum Output {
     Json,
 }
 
-fn main() {
-    let Arguments { bench, output } = Arguments::parse();
+fn main() -> ExitCode {
+    let Arguments { bench, output, supervised } = Arguments::parse();
+    if !supervised && !bench.is_part() {
+        return supervise::run();
+    }
+    run(bench, output);
+    ExitCode::SUCCESS
+}
+
+impl Bench {
+    /// Whether it is a program of a bench, which runs it by itself.
+    fn is_part(&self) -> bool {
+        matches!(self, Self::Load(_) | Self::TlsLoad(_) | Self::TlsServer(_) | Self::Pump(_))
+    }
+}
+
+fn run(bench: Bench, output: Output) {
     match bench {
         Bench::Start { rounds } => tell(&start::bench(rounds), Report::to_json, output),
         Bench::Kills { kills, mode, programs_alone } => {
@@ -111,12 +179,28 @@ fn main() {
                 true => ("dns-fairness", dns::fairness(rounds, seconds)),
                 false => ("dns", dns::bench(rounds, seconds)),
             };
-            tell(&measures, Measures::to_json, output);
-            measures.write(&results(), name).expect("the results can be written");
+            keep(&measures, name, output);
+        }
+        Bench::Datapath(DatapathOptions { rounds, seconds, agents, grants, networks, quick }) => {
+            let (rounds, agents) = if quick { (5, 100) } else { (rounds, agents) };
+            let crowd = datapath::Crowd { agents, grants, networks };
+            keep(&datapath::bench(rounds, seconds, crowd), "datapath", output);
+        }
+        Bench::Tls(TlsOptions { rounds, seconds, idle, quick }) => {
+            let measures = tls::bench(rounds, if quick { 0.3 } else { seconds }, idle);
+            keep(&measures, "tls", output);
         }
         Bench::Leaks(options) => leaks::bench(&options, matches!(output, Output::Json)),
         Bench::Load(load) => println!("{}", load.run()),
+        Bench::TlsLoad(load) => load.run(),
+        Bench::TlsServer(server) => server.run(),
+        Bench::Pump(pump) => pump.run(),
     }
+}
+
+fn keep(measures: &Measures, name: &str, output: Output) {
+    tell(measures, Measures::to_json, output);
+    measures.write(&results(), name).expect("the results can be written");
 }
 
 fn tell<T: fmt::Display>(report: &T, to_json: impl Fn(&T) -> Value, output: Output) {

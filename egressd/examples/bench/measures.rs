@@ -7,7 +7,26 @@ use std::{fmt, fs, path::Path};
 #[derive(Default)]
 pub struct Measures {
     pub title: String,
+    pub aims: Vec<Aim>,
     rows: Vec<Row>,
+}
+
+/// What was meant to come out of a bench, and what did.
+pub struct Aim {
+    what: String,
+    found: f64,
+    wanted: f64,
+    is_met: bool,
+}
+
+impl Aim {
+    pub fn at_least(what: String, found: f64, wanted: f64) -> Self {
+        Self { what, found, wanted, is_met: found >= wanted }
+    }
+
+    pub fn at_most(what: String, found: f64, wanted: f64) -> Self {
+        Self { what, found, wanted, is_met: found <= wanted }
+    }
 }
 
 struct Row {
@@ -20,7 +39,7 @@ struct Row {
 
 impl Measures {
     pub fn new(title: String) -> Self {
-        Self { title, rows: Vec::new() }
+        Self { title, ..Self::default() }
     }
 
     pub fn add(&mut self, case: &str, subject: &str, metric: &'static str, unit: &'static str, value: f64) {
@@ -36,6 +55,19 @@ impl Measures {
                 values: vec![value],
             }),
         }
+    }
+
+    /// NaN where nothing was measured, which no aim is met by.
+    pub fn median(&self, case: &str, subject: &str, metric: &str) -> f64 {
+        let is_its =
+            |row: &&Row| (row.case.as_str(), row.subject.as_str(), row.metric) == (case, subject, metric);
+        self.rows.iter().find(is_its).map_or(f64::NAN, |row| row.part(0.5))
+    }
+
+    /// Of whom a metric was measured in a case.
+    pub fn subjects(&self, case: &str, metric: &str) -> Vec<String> {
+        let rows = self.rows.iter().filter(|row| row.case == case && row.metric == metric);
+        rows.map(|row| row.subject.clone()).collect()
     }
 
     pub fn to_json(&self) -> Value {
@@ -82,6 +114,11 @@ impl fmt::Display for Measures {
                 let spread = format!("{low:.2} to {high:.2}");
                 writeln!(f, "  {:<32}{median:>12.2}{spread:>28}{:>8.2}", row.subject, median / first)?;
             }
+        }
+        for (number, aim) in self.aims.iter().enumerate() {
+            let heading = if number == 0 { "\nwhat was aimed at\n" } else { "" };
+            let met = if aim.is_met { "met" } else { "MISSED" };
+            writeln!(f, "{heading}  {:<72}{:>9.2}{:>9.2}  {met}", aim.what, aim.found, aim.wanted)?;
         }
         Ok(())
     }

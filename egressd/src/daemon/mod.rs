@@ -397,7 +397,7 @@ fn hidden(config: &DaemonConfig) -> Vec<PathBuf> {
 
 /// The one way to compile policies: files and texts alike.
 fn loader<'a>(config: &'a DaemonConfig, registries: &'a Installed) -> Loader<'a> {
-    Loader::new(&config.allowlist_dirs).with_registries(registries)
+    Loader::new(&config.allowlist_dirs).with_registries(registries).with_credentials(&config.credentials)
 }
 
 /// Only root may look into it, and only a folder of root's is taken.

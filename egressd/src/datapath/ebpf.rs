@@ -8,7 +8,7 @@ use super::{
     links::{self, AttachType},
     lsm::{self, Kernel, SecurityHooks, UseSecurityHooks},
     named::NamedFlows,
-    sockmap::{self, GateSupport, SILENT},
+    sockmap::{self, SILENT},
     tables::Tables,
 };
 use aya::{
@@ -68,7 +68,6 @@ pub struct Ebpf {
     pub programs: Programs,
     pub events: RingBuf<MapData>,
     pub security_hooks: SecurityHooks,
-    pub gate: GateSupport,
 }
 
 impl Ebpf {
@@ -83,14 +82,14 @@ impl Ebpf {
             UseSecurityHooks::WhereTheKernelRunsThem => Kernel::look(),
             UseSecurityHooks::Never => Err("they are not to be used".to_owned()),
         };
-        let (mut object, gate) = sockmap::open(pins, kernel.as_ref().ok())?;
+        let (mut object, reader) = sockmap::open(pins, kernel.as_ref().ok())?;
         let folder = cgroup.file().map_err(|error| EbpfError::Cgroup(error.to_string()))?;
         for (hook, kind) in HOOKS {
             let program = object.program_mut(hook).ok_or(EbpfError::Missing(hook))?;
             load_and_pin(program, hook, pins)?;
             attach(program, hook, kind, pins, cgroup, &folder)?;
         }
-        if gate.is_there() {
+        if reader.is_ok() {
             sockmap::attach_message(&mut object, pins)?;
             let program = object.program_mut(sockmap::LIFE).ok_or(EbpfError::Missing(sockmap::LIFE))?;
             pin(program, sockmap::LIFE, pins)?;
@@ -109,13 +108,9 @@ impl Ebpf {
             programs: Programs {
                 tables: Tables::take(&mut object)?,
                 named_flows: NamedFlows::take(&mut object)?,
-                reader: match &gate {
-                    GateSupport::There => Ok(()),
-                    GateSupport::Missing(why) => Err(why.clone()),
-                },
+                reader,
             },
             security_hooks,
-            gate,
         })
     }
 }
@@ -272,7 +267,7 @@ mod tests {
         pins.remove().expect("unpinned");
         cgroup.remove().expect("removed");
         let loaded = loaded.unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(loaded.gate, GateSupport::There);
+        assert_eq!(loaded.programs.reader, Ok(()));
         let hooks = loaded.security_hooks;
         assert_eq!(links.ok(), Some(HOOKS.len() + 1 + hooks.programs().len()));
         if let Some(missing) = hooks.missing() {

@@ -46,5 +46,4 @@ pub use named::{CutFlow, FlowSocket, NamedFlows};
 pub use nft::{Nft, NftError};
 pub use ruleset::Listeners;
 pub use seal::{Cell, CellError, Forwarding, ForwardingError, Link, Namespaces};
-pub use sockmap::GateSupport;
 pub use tables::Tables;

@@ -57,7 +57,7 @@ async fn dial_until(permit: &Permit, end: Instant) -> Result<UpstreamStream, Dia
     let address = SocketAddr::new(permit.address().ok_or(DialError::NoAddress)?, permit.port());
     let failed = |error| DialError::Connect { address, error };
     match timeout_at(end, TcpStream::connect(address)).await {
-        Ok(Ok(tcp)) => Ok(UpstreamStream(Wire::new(tcp).map_err(failed)?)),
+        Ok(Ok(tcp)) => Ok(UpstreamStream(Wire::to_upstream(tcp).map_err(failed)?)),
         Ok(Err(error)) => Err(failed(error)),
         Err(_elapsed) => Err(DialError::Timeout(address)),
     }

@@ -1,6 +1,9 @@
 //! What the flows of all agents share.
 
-use super::flows::{Flows, LiveFlow, still_allowed};
+use super::{
+    flows::{Flows, LiveFlow, still_allowed},
+    pipes::Pipes,
+};
 use crate::{
     audit::{Event, Gate as Judged, Recorder, Spoken},
     policy::{Agent, Denial, Moment, OriginLookup, Permit, Reason, Resolve},
@@ -13,6 +16,7 @@ pub struct Gate {
     pub(super) clock: fn() -> Moment,
     pub(super) resolve: Arc<dyn Resolve>,
     pub(super) origins: Arc<dyn OriginLookup>,
+    pub(super) pipes: Arc<Pipes>,
     flows: Arc<Flows>,
 }
 
@@ -24,7 +28,7 @@ impl Gate {
         resolve: Arc<dyn Resolve>,
         origins: Arc<dyn OriginLookup>,
     ) -> Arc<Self> {
-        Arc::new(Self { recorder, clock, resolve, origins, flows: Arc::default() })
+        Arc::new(Self { recorder, clock, resolve, origins, pipes: Pipes::new(), flows: Arc::default() })
     }
 
     /// Cuts the live flows that the policy of `agent` no longer allows. To be called after

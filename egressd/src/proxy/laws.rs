@@ -6,7 +6,7 @@ use super::{
     bytes::crafted_hello,
     framing::{Body, Framing, Trailers},
     head::HeadScan,
-    hello::{HelloReader, Misread},
+    hello::{Hello, HelloReader},
     request::{Head, Request},
     response::Response,
 };
@@ -15,15 +15,14 @@ use crate::policy::{Destination, HostName};
 /// A hello that is read names the one server that any server would find in it, however its bytes
 /// arrive.
 pub fn hello(bytes: &[u8]) {
-    let whole = HelloReader::new().feed(bytes);
+    let whole = HelloReader::new().read(bytes);
     // Every octet by itself, where that does not take too long.
     let size = if bytes.len() <= 2048 { 1 } else { 61 };
     let mut reader = HelloReader::new();
-    let pieces = bytes.chunks(size).find_map(|piece| reader.feed(piece).transpose()).transpose();
-    let name = |read: &Result<Option<HostName>, Misread>| read.clone().ok().flatten();
-    assert_eq!(name(&whole), name(&pieces), "the pieces do not matter");
-    assert_eq!(whole.is_err(), pieces.is_err(), "the pieces do not matter");
-    if let Ok(Some(name)) = whole {
+    let ends = (0..bytes.len()).step_by(size).skip(1).chain([bytes.len()]);
+    let pieces = ends.map(|end| reader.read(&bytes[..end])).find(|read| read != &Ok(None));
+    assert_eq!(whole, pieces.unwrap_or(Ok(None)), "the pieces do not matter");
+    if let Ok(Some(Hello { name, .. })) = whole {
         let handshake = handshake(bytes);
         let found = server_names(&handshake).unwrap_or_default();
         let [only] = found.as_slice() else { panic!("{name} was read, {found:?} stand there") };
@@ -103,7 +102,8 @@ pub fn name_in_hello(name: &[u8]) -> Option<HostName> {
     let length = |bytes: &[u8]| (bytes.len() as u16).to_be_bytes();
     let entry = [&[0][..], &length(name), name].concat();
     let list = [&length(&entry)[..], &entry].concat();
-    HelloReader::new().feed(&crafted_hello(&[(0, list)])).ok().flatten()
+    let hello = HelloReader::new().read(&crafted_hello(&[(0, list)])).ok().flatten()?;
+    Some(hello.name)
 }
 
 /// The name in a Host field.

@@ -13,7 +13,7 @@ mod domains;
 mod encodings;
 mod live;
 mod pcap;
-mod random;
+pub mod random;
 mod relay;
 mod replay;
 mod resolver;

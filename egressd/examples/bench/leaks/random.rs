@@ -20,6 +20,14 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    /// `all`, in another order (Durstenfeld 1964).
+    pub fn shuffled<T>(&mut self, mut all: Vec<T>) -> Vec<T> {
+        for last in (1..all.len()).rev() {
+            all.swap(last, self.below(last + 1));
+        }
+        all
+    }
+
     /// From 0 to `end`, without it. The bias of the remainder is below 2^-40 for all that is drawn here.
     pub fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % end as u64).expect("it is below a usize")

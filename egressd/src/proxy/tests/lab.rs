@@ -101,8 +101,12 @@ impl Lab {
 
     /// A connection to the proxy that has sent `bytes`.
     pub async fn proxied(&self, bytes: &str) -> TcpStream {
+        self.proxied_with(bytes.as_bytes()).await
+    }
+
+    pub async fn proxied_with(&self, bytes: &[u8]) -> TcpStream {
         let mut tcp = TcpStream::connect(self.explicit).await.unwrap();
-        tcp.write_all(bytes.as_bytes()).await.unwrap();
+        tcp.write_all(bytes).await.unwrap();
         tcp
     }
 

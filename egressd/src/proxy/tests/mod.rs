@@ -3,8 +3,10 @@
 pub(super) use super::bytes;
 
 mod connect;
+mod handshake;
 mod http;
 mod lab;
 mod live;
 mod properties;
+mod socks;
 mod tls;

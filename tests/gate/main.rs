@@ -1,0 +1,12 @@
+//! The kernel's half of the server-name gate, by real sockets through the loaded programs, without a daemon.
+//! What counts is what the server got.
+//!
+//! `harness` sends and looks; the others are scenarios.
+
+mod harness;
+mod hellos;
+mod server;
+#[allow(dead_code, reason = "scripts look at more of it")]
+mod world;
+
+mod names;
