@@ -10,7 +10,7 @@ use super::{
     request::{Head, Request},
     response::Response,
 };
-use crate::policy::{Destination, HostName};
+use crate::policy::{Destination, HostName, Reason};
 
 /// A hello that is read names the one server that any server would find in it, however its bytes
 /// arrive.
@@ -104,6 +104,46 @@ pub fn name_in_hello(name: &[u8]) -> Option<HostName> {
     let list = [&length(&entry)[..], &entry].concat();
     let hello = HelloReader::new().read(&crafted_hello(&[(0, list)])).ok().flatten()?;
     Some(hello.name)
+}
+
+/// The server name that the proxy finds in a ClientHello, how many octets the hello has, and whether it has
+/// Encrypted Client Hello. None as long as it is not whole.
+///
+/// # Errors
+/// The reason of the denial.
+pub fn server_name(bytes: &[u8]) -> Result<Option<(String, usize, bool)>, Reason> {
+    server_name_in_pieces(&[bytes])
+}
+
+/// The same, where the flow had sent each of `taken` in turn: each starts with the one before it.
+///
+/// # Errors
+/// As of [`server_name`].
+pub fn server_name_in_pieces(taken: &[&[u8]]) -> Result<Option<(String, usize, bool)>, Reason> {
+    let mut reader = HelloReader::new();
+    let read = taken.iter().map(|taken| reader.read(taken)).find(|read| read != &Ok(None));
+    let read = read.unwrap_or(Ok(None)).map_err(|misread| misread.reason)?;
+    Ok(read.map(|hello| (hello.name.to_string(), hello.length, hello.has_ech)))
+}
+
+/// The server name that rustls finds in a ClientHello, if there is one. None as long as it is not whole.
+///
+/// # Errors
+/// Why it refuses the hello.
+pub fn server_name_by_rustls(mut bytes: &[u8]) -> Result<Option<Option<String>>, rustls::Error> {
+    let mut acceptor = rustls::server::Acceptor::default();
+    while !bytes.is_empty() {
+        if acceptor.read_tls(&mut bytes).unwrap_or(0) == 0 {
+            // What its buffer cannot hold, it does not take.
+            return Err(rustls::InvalidMessage::MessageTooLarge.into());
+        }
+        match acceptor.accept() {
+            Ok(Some(hello)) => return Ok(Some(hello.client_hello().server_name().map(str::to_owned))),
+            Ok(None) => {}
+            Err((error, _alert)) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// The name in a Host field.
