@@ -178,7 +178,7 @@ impl Daemon {
         }
         // Before the programs: building its world takes as long as loading them.
         let proof = Proof::prepare(&root, &pins, &config.run_dir)?;
-        let Ebpf { programs, events, security_hooks } = Ebpf::load(&pins, &root, options.security_hooks)?;
+        let Ebpf { programs, events, security_hooks, .. } = Ebpf::load(&pins, &root, options.security_hooks)?;
         let nft = Nft::claim(&options.instance, &root)?;
         let frames = Frames::open(&pins)?;
         let fence = Arc::new(Fence::new(programs, nft, frames, forwarding()));

@@ -142,7 +142,7 @@ impl Fence {
         let mut tables = self.tables();
         let policy = agent.policy();
         let ways = self.ways(agent.id(), &policy, tables.is_sealed(agent.id()));
-        Ok(tables.retain_grants(agent.id(), &ways, now(), |_| true)?)
+        Ok(tables.retain_grants(agent.id(), &ways, now(), Some)?)
     }
 
     fn ways<'a>(&self, agent: AgentId, policy: &'a Policy, is_sealed: bool) -> Ways<'a> {
@@ -158,7 +158,10 @@ impl Fence {
     /// Has the host forward for sealed agents whose policy has direct flows.
     fn forward_for(&self, link: Option<&Link>, ways: &Ways<'_>) -> Result<(), FenceError> {
         match link {
-            Some(_) if ways.has_direct() => Ok(self.forwarding.ensure()?),
+            Some(_) if ways.has_direct() => {
+                self.nft().ensure_tracking()?;
+                Ok(self.forwarding.ensure()?)
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -199,7 +202,11 @@ impl Fence {
             networks: leave::networks(policy.allow()),
             direct: self.direct_of(agent.id(), &self.ways(agent.id(), &policy, is_sealed(site))),
         };
-        self.nft().set(share);
+        let mut nft = self.nft();
+        if site.link.is_some() && self.ways(agent.id(), &policy, true).has_direct() {
+            nft.track();
+        }
+        nft.set(share);
         Ok(())
     }
 
@@ -469,7 +476,8 @@ impl GrantSink for Fence {
         grants: &'a [Grant],
     ) -> Pin<Box<dyn Future<Output = Result<(), GrantError>> + Send + 'a>> {
         Box::pin(async move {
-            // Writing maps takes microseconds; only direct grants wait for nft, some milliseconds.
+            // Writing maps takes microseconds, and so do sets; but who replaces the table keeps it for some
+            // milliseconds.
             let write = || self.grant(agent, grants).map_err(|error| GrantError::Kernel(error.to_string()));
             if self.waits_for_nft(agent, grants) { tokio::task::block_in_place(write) } else { write() }
         })
@@ -532,6 +540,17 @@ const SECOND: u64 = 1_000_000_000;
 /// Octets of a command line that a record keeps.
 const MAX_COMMAND: usize = 512;
 
+/// What is left of a grant of TLS whose rule is gone, where another one opens its name: open flows go on
+/// by that, and new ones start when the name was looked up again.
+fn succeeded(grant: Grant, policy: &Policy, now: Moment) -> Option<Grant> {
+    if grant.protocol != Protocol::Tls {
+        return None;
+    }
+    let rule = policy.successor(&grant.name, grant.port, grant.protocol, grant.rule)?;
+    let left = Grant { rule, expires: grant.expires.min(now), ..grant };
+    policy.opens(&left).then_some(left)
+}
+
 fn is_sealed(site: Site<'_>) -> bool {
     site.listeners.flags & Listeners::SEALED != 0
 }
@@ -540,7 +559,11 @@ fn write_policy(tables: &mut Tables, agent: AgentId, ways: &Ways<'_>) -> Result<
     let (moment, policy) = (now(), ways.policy);
     // Of what expired, only direct grants matter still: to flows that are open by them.
     let matters = |grant: &Grant| grant.expires > moment || ways.is_direct(grant);
-    tables.retain_grants(agent, ways, moment, |grant| policy.opens(grant) && matters(grant))?;
+    let keep = |grant: Grant| {
+        let kept = if policy.opens(&grant) { Some(grant) } else { succeeded(grant, policy, moment) };
+        kept.filter(matters)
+    };
+    tables.retain_grants(agent, ways, moment, keep)?;
     tables.set_networks(NetworkList::Denied, agent, &leave::denied_networks(policy.deny()))?;
     tables.set_networks(NetworkList::Allowed, agent, &leave::networks(policy.allow()))?;
     Ok(tables.set_rules(agent, &leave::rules(policy))?)

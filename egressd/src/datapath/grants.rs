@@ -38,18 +38,18 @@ impl Tables {
         self.names_of(agent).into_iter().filter_map(|(key, value)| read_name(&key, &value)).collect()
     }
 
-    /// Removes the grants of `agent` for which `keep` is false, and writes the others anew: what two
-    /// names shared is narrowed, and what the kernel could not read it may try again.
+    /// Removes the grants of `agent` for which `keep` has none, and writes the others anew, as it has
+    /// them: what two names shared is narrowed, and what the kernel could not read it may try again.
     pub fn retain_grants(
         &mut self,
         agent: AgentId,
         ways: &Ways<'_>,
         now: Moment,
-        keep: impl Fn(&Grant) -> bool,
+        keep: impl Fn(Grant) -> Option<Grant>,
     ) -> Outcome {
         let (mut kept, mut removed) = (Vec::new(), Vec::new());
         for (key, value) in self.names_of(agent) {
-            match read_name(&key, &value).filter(|grant| keep(grant)) {
+            match read_name(&key, &value).and_then(&keep) {
                 Some(grant) => kept.push(grant),
                 None => removed.push(key),
             }

@@ -9,6 +9,7 @@ mod clock;
 mod destroy;
 mod detail;
 mod ebpf;
+mod elements;
 mod events;
 mod fence;
 mod frames;

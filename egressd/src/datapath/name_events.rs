@@ -109,7 +109,8 @@ fn denial(
         return None;
     }
     let denied = DropReason::from_code(raw.event.reason);
-    let own = Denial::because(denied.map_or(Reason::PacketNotAllowed, reason));
+    let rule = agent.and_then(|agent| source_of(agent, raw.event.rule));
+    let own = Denial { reason: denied.map_or(Reason::PacketNotAllowed, reason), rule };
     let judged = agent.zip(name).map(|(agent, name)| {
         let destination = Destination::Name(name.clone());
         let flow = Flow { destination, port: raw.event.port, protocol: Protocol::Tls, address: Some(wire) };
@@ -117,7 +118,7 @@ fn denial(
     });
     Some(match (own.reason, judged) {
         // The programs know what is granted, and not why something is not.
-        (Reason::ServerNameNotGranted, Some(Err(denial))) => denial,
+        (Reason::ServerNameNotGranted | Reason::GrantExpired, Some(Err(denial))) => denial,
         (Reason::RuleRemoved, Some(Err(denial))) if denial.reason == Reason::DeniedByRule => denial,
         _ => own,
     })
@@ -162,7 +163,8 @@ mod tests {
     #[test]
     fn a_name_that_is_not_granted_is_denied_for_the_reason_that_the_policy_has() {
         let denied = |name| {
-            let raw = raw(name, DropReason::ServerNameNotGranted as u32);
+            let mut raw = raw(name, DropReason::ServerNameNotGranted as u32);
+            raw.event.rule = 0;
             let event = event(Some(&agent()), &raw, NOW);
             assert_eq!(event.verdict, Verdict::Deny);
             (event.reason, event.rule.map(|rule| rule.line))

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 /// The map of them, which the programs fill and clear. No more of one agent than it may have sockets.
 #[derive(Debug)]
 pub struct NamedFlows {
-    map: Option<HashMap<MapData, NamedFlowKey, NamedFlow>>,
+    map: HashMap<MapData, NamedFlowKey, NamedFlow>,
 }
 
 /// A flow that its policy no longer allows.
@@ -34,40 +34,63 @@ pub struct FlowSocket {
 
 impl NamedFlows {
     pub(super) fn take(object: &mut aya::Ebpf) -> Result<Self, EbpfError> {
-        let map = object.take_map(MAP).map(HashMap::try_from).transpose();
-        Ok(Self { map: map.map_err(|error| EbpfError::Map { map: MAP, error: chain(&error) })? })
+        let map = object.take_map(MAP).ok_or(EbpfError::Missing(MAP))?;
+        let map =
+            HashMap::try_from(map).map_err(|error| EbpfError::Map { map: MAP, error: chain(&error) })?;
+        Ok(Self { map })
     }
 
     /// Removes the flows of `agent` that its policy denies by their names, and returns them: from its
-    /// next segment on, such a flow is denied by the programs.
+    /// next segment on, such a flow is denied by the programs. The others go on by the rule that allows
+    /// them by now.
     pub fn cut_denied(&mut self, agent: &Agent, now: Moment) -> Vec<CutFlow> {
-        let Some(map) = &mut self.map else { return Vec::new() };
-        let flows = map.iter().flatten().filter(|(key, _)| key.agent == agent.id().0);
-        let denied: Vec<_> =
-            flows.filter_map(|(key, flow)| Some((key, denied(agent, &key, &flow, now)?))).collect();
-        for (key, _) in &denied {
-            // One that is gone has ended by itself.
-            let _ = map.remove(key);
+        let own = self.map.iter().flatten().filter(|(key, _)| key.agent == agent.id().0);
+        let judged: Vec<_> = own.map(|(key, flow)| (key, judge(agent, &key, &flow, now))).collect();
+        let mut cut = Vec::new();
+        for (key, judgement) in judged {
+            // One that is not there any more has ended by itself.
+            let _ = match judgement {
+                Judgement::Stays => Ok(()),
+                Judgement::StaysBy(flow) => self.map.insert(key, flow, EXISTS),
+                Judgement::Unreadable => self.map.remove(&key),
+                Judgement::Denied(denied) => {
+                    cut.push(denied);
+                    self.map.remove(&key)
+                }
+            };
         }
-        denied.into_iter().filter_map(|(_, cut)| cut).collect()
+        cut
     }
 
     /// Removes every flow of an agent that is gone.
     pub fn forget(&mut self, agent: AgentId) {
-        let Some(map) = &mut self.map else { return };
-        for key in map.keys().flatten().filter(|key| key.agent == agent.0).collect::<Vec<_>>() {
-            let _ = map.remove(&key);
+        for key in self.map.keys().flatten().filter(|key| key.agent == agent.0).collect::<Vec<_>>() {
+            let _ = self.map.remove(&key);
         }
     }
 }
 
 const MAP: &str = "NAMED_FLOWS";
 
-/// What the policy says against a flow; None where it says nothing. A name that cannot be read, which
-/// the programs never write, goes without a word.
-fn denied(agent: &Agent, key: &NamedFlowKey, flow: &NamedFlow, now: Moment) -> Option<Option<CutFlow>> {
+/// include/uapi/linux/bpf.h, BPF_EXIST.
+const EXISTS: u64 = 2;
+
+/// What the policy says of a flow.
+#[derive(Debug)]
+enum Judgement {
+    Stays,
+    /// By another rule.
+    StaysBy(NamedFlow),
+    Denied(CutFlow),
+    /// The programs never write such a name.
+    Unreadable,
+}
+
+fn judge(agent: &Agent, key: &NamedFlowKey, flow: &NamedFlow, now: Moment) -> Judgement {
     let octets = usize::try_from(flow.length).ok().and_then(|length| flow.name.get(..length));
-    let Some(name) = octets.and_then(|octets| HostName::from_ascii(octets).ok()) else { return Some(None) };
+    let Some(name) = octets.and_then(|octets| HostName::from_ascii(octets).ok()) else {
+        return Judgement::Unreadable;
+    };
     let socket = FlowSocket {
         source: SocketAddr::new(address(key.source), key.source_port),
         destination: SocketAddr::new(address(key.address), key.port),
@@ -79,8 +102,13 @@ fn denied(agent: &Agent, key: &NamedFlowKey, flow: &NamedFlow, now: Moment) -> O
         protocol: Protocol::Tls,
         address: Some(socket.destination.ip()),
     };
-    let denial = agent.still_allows(&judged, RuleId(flow.rule), now).err()?;
-    Some(Some(CutFlow { name, socket, denial }))
+    if let Err(denial) = agent.still_allows(&judged, RuleId(flow.rule), now) {
+        return Judgement::Denied(CutFlow { name, socket, denial });
+    }
+    match agent.policy().successor(&name, key.port, Protocol::Tls, RuleId(flow.rule)) {
+        Some(rule) if rule.0 != flow.rule => Judgement::StaysBy(NamedFlow { rule: rule.0, ..*flow }),
+        Some(_) | None => Judgement::Stays,
+    }
 }
 
 #[cfg(test)]
@@ -92,24 +120,29 @@ mod tests {
 
     #[test]
     fn a_flow_stays_while_a_rule_allows_its_name_though_its_grant_expired() {
-        assert_eq!(judged("api.test", &["api.test"], &[]), None);
-        assert_eq!(judged("api.test", &["*.test"], &[]), None);
+        assert!(matches!(judged("api.test", 1, &["api.test"], &[]), Judgement::Stays));
+        let by_another = judged("api.test", 5, &["other.test", "*.test"], &[]);
+        assert!(matches!(by_another, Judgement::StaysBy(NamedFlow { rule: 2, .. })), "{by_another:?}");
     }
 
     #[test]
     fn a_flow_is_cut_by_its_name_when_its_rule_is_gone_or_a_deny_rule_came() {
-        let reason = |cut: Option<Option<CutFlow>>| cut.flatten().map(|cut| cut.denial.reason);
-        assert_eq!(reason(judged("api.test", &["other.test"], &[])), Some(Reason::HostNotAllowed));
-        assert_eq!(reason(judged("api.test", &["*.test"], &["api.test"])), Some(Reason::DeniedByRule));
+        let reason = |judgement| match judgement {
+            Judgement::Denied(cut) => Some(cut.denial.reason),
+            Judgement::Stays | Judgement::StaysBy(_) | Judgement::Unreadable => None,
+        };
+        assert_eq!(reason(judged("api.test", 1, &["other.test"], &[])), Some(Reason::HostNotAllowed));
+        let denied = judged("api.test", 1, &["*.test"], &["api.test"]);
+        assert_eq!(reason(denied), Some(Reason::DeniedByRule));
     }
 
     #[test]
     fn a_flow_whose_name_cannot_be_read_is_cut() {
-        assert_eq!(judged("", &["*.test"], &[]), Some(None));
+        assert!(matches!(judged("", 1, &["*.test"], &[]), Judgement::Unreadable));
     }
 
-    fn judged(name: &str, allow: &[&str], deny: &[&str]) -> Option<Option<CutFlow>> {
-        let rules = |patterns: &[&str]| patterns.iter().map(|pattern| rule(pattern)).collect();
+    fn judged(name: &str, by: u32, allow: &[&str], deny: &[&str]) -> Judgement {
+        let rules = |patterns: &[&str]| (1..).zip(patterns).map(|(id, pattern)| rule(id, pattern)).collect();
         let policy = Policy::new(rules(allow), rules(deny));
         let agent = Agent::new(AgentId(7), AgentName::parse("named").expect("name"), Arc::new(policy));
         let key = NamedFlowKey {
@@ -119,15 +152,15 @@ mod tests {
             source: v4_mapped([192, 0, 2, 1]),
             address: v4_mapped([192, 0, 2, 7]),
         };
-        let mut flow = NamedFlow { rule: 1, length: 0, cookie: 5, name: [0; 256] };
+        let mut flow = NamedFlow { rule: by, length: 0, cookie: 5, name: [0; 256] };
         flow.length = u32::try_from(name.len()).expect("short");
         flow.name[..name.len()].copy_from_slice(name.as_bytes());
-        denied(&agent, &key, &flow, Moment(1))
+        judge(&agent, &key, &flow, Moment(1))
     }
 
-    fn rule(pattern: &str) -> Rule {
+    fn rule(id: u32, pattern: &str) -> Rule {
         Rule {
-            id: RuleId(1),
+            id: RuleId(id),
             source: Source { file: "test.yaml".into(), line: 1 },
             subject: Subject::Host(Pattern::parse(pattern).expect("a pattern")),
             ports: vec![443],
