@@ -3,6 +3,7 @@
 use crate::{
     error::Denied,
     maps::{AGENTS, ORIGINS, SOCKET_COUNTS, Socket, add},
+    packet::{Words, words},
 };
 use egress_common::{
     Address, AgentConfig, DropReason, MAX_SOCKETS_PER_AGENT, OriginKey, OriginValue, loopback_v4, loopback_v6,
@@ -19,10 +20,10 @@ pub enum Service {
 
 /// The listener of an agent that (`address`, `port`) is, if it is one.
 #[inline(always)]
-pub fn at(config: &AgentConfig, address: &Address, port: u16) -> Option<Service> {
-    let (dns, proxy, explicit) = if *address == loopback_v4() {
+pub fn at(config: &AgentConfig, address: Words, port: u16) -> Option<Service> {
+    let (dns, proxy, explicit) = if address == words(&loopback_v4()) {
         (config.dns_v4, config.proxy_v4, config.explicit_v4)
-    } else if *address == loopback_v6() {
+    } else if address == words(&loopback_v6()) {
         (config.dns_v6, config.proxy_v6, config.explicit_v6)
     } else {
         return None;
