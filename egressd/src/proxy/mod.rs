@@ -37,6 +37,8 @@ mod wire;
 pub use gate::Gate;
 pub use listen::{Listeners, MAX_CONNECTIONS, serve};
 pub use quic::MAX_QUIC_FLOWS;
+#[cfg(any(test, fuzzing))]
+pub use quic::laws as quic_laws;
 
 #[cfg(any(test, fuzzing))]
 #[path = "tests/bytes.rs"]
