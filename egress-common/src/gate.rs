@@ -80,3 +80,5 @@ const _: () = assert!(size_of::<NameEvent>() == 64 + 40 + 256);
 unsafe impl aya::Pod for NamedFlowKey {}
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for NamedFlow {}
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for NameEvent {}

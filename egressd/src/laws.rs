@@ -16,7 +16,11 @@ pub use crate::{
     },
 };
 
-use crate::{config, control, dns, policy::HostName, proxy};
+mod hello;
+
+pub use hello::differential as hello_differential;
+
+use crate::{config, control, datapath, dns, policy::HostName, proxy};
 
 /// A name is one name on every way that leads to it, or none.
 pub fn host_name(bytes: &[u8]) {
@@ -35,6 +39,10 @@ pub fn host_name(bytes: &[u8]) {
     // TLS has stricter readers: a root dot, for one, is not allowed there.
     let in_hello = proxy::laws::name_in_hello(bytes);
     assert!(in_hello.is_none() || in_hello == name, "in a ClientHello");
+    let in_kernel = datapath::laws::name_folded(bytes);
+    let folded = name.as_ref().filter(|_| !bytes.ends_with(b".")).map(ToString::to_string);
+    let is_encoded = || in_kernel.as_ref().is_some_and(|name| name.contains("xn--"));
+    assert!(in_kernel == folded || (folded.is_none() && is_encoded()), "in the kernel: {in_kernel:?}");
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     assert_eq!(config::laws::name_in_rule(text), name, "in a rule");
     let asked = control::laws::name_asked(text);
@@ -84,12 +92,13 @@ mod tests {
 
     type Law = fn(&[u8]);
 
-    const LAWS: [(&str, Law); 15] = [
+    const LAWS: [(&str, Law); 16] = [
         ("audit_lines", super::audit_lines),
         ("config", super::config),
         ("control_request", super::control_request),
         ("dns_answer", super::dns_answer),
         ("dns_query", super::dns_query),
+        ("hello_differential", super::hello_differential),
         ("host_name", super::host_name),
         ("http_body", super::http_body),
         ("http_request", super::http_request),

@@ -1,7 +1,7 @@
 //! What a policy compiles to.
 
 use egressd::{
-    config::{Policies, load_str},
+    config::{Credential, CredentialSource, Loader, Policies, load_str},
     policy::{AgentName, LeakAction, LeakBudget, LeakFlag, LeakTerms, Policy, Protocol, Rule},
 };
 use std::{path::Path, sync::Arc};
@@ -152,6 +152,42 @@ fn a_deny_rule_without_ports_covers_all_of_them() {
 fn a_wildcard_at_a_public_suffix_needs_the_word_danger() {
     only_rule("- {host: '*.github.io', danger_public_suffix: true}");
 }
+
+#[test]
+fn a_rule_that_inspects_says_which_requests_pass_and_what_is_sent_with_them() {
+    let rule = only_rule(INSPECTING);
+    assert!(rule.tls.needs_proxy());
+    let inspection = rule.tls.inspection.clone().unwrap();
+    let allowed: Vec<String> = inspection.allow.iter().flatten().map(ToString::to_string).collect();
+    assert_eq!(allowed, ["GET /repos/**", "* /graphql"]);
+    assert_eq!((inspection.max_body, inspection.max_bytes), (Some(1_000_000), Some(65536)));
+    let injected = inspection.inject.first().unwrap();
+    assert_eq!((injected.header.as_str(), injected.credential.as_str()), ("authorization", "forge"));
+    // Another term is another rule, so that a reload cuts the flows of the one before.
+    assert_ne!(only_rule(&INSPECTING.replace("GET", "POST")).id, rule.id);
+    assert!(!only_rule("- {host: api.example.com, inspect: false}").tls.needs_proxy());
+}
+
+#[test]
+fn a_rule_injects_none_but_the_credentials_of_the_daemon() {
+    let credential = |name: &str| Credential {
+        name: name.to_owned(),
+        source: CredentialSource::Environment("X".to_owned()),
+        around: Default::default(),
+    };
+    let load = |credentials: &[Credential]| {
+        let loader = Loader::new(&[]).with_credentials(credentials);
+        loader.load_str("p.yaml", &default_of(INSPECTING), Path::new(""))
+    };
+    assert!(load(&[credential("forge")]).is_ok());
+    let error = load(&[credential("other")]).unwrap_err();
+    assert!(error.to_string().contains("no credential `forge`"), "{error}");
+    assert!(error.to_string().contains("credentials of egressd.yaml: other"), "{error}");
+    assert_eq!(error.diagnostics()[0].line(), Some(5));
+}
+
+const INSPECTING: &str = "- {host: api.example.com, inspect: true, allow: [GET /repos/**, \"* /graphql\"], \
+                          max_body: 1MB, max_bytes: 65536, inject: {header: Authorization, from: forge}}";
 
 fn only_rule(rule: &str) -> Rule {
     of(&compile(&default_of(rule)), "default").allow()[0].clone()

@@ -1,13 +1,14 @@
 //! A daemon that fences nothing: what the control socket and `egressctl` are tested against.
 
 use egressd::{
-    audit::{Feed, Recovered, Time},
+    audit::{self, Feed, Recovered, Time},
     control::{
         Asked, BoxFuture, Daemon, explain,
         protocol::{
             AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, ApproveLeaks, Boundary, Check, Consent,
             DeniedZone, ExplainRequest, Explanation, Flows, Found, LeakLevel, LeaksRequest, LogStatus,
-            RaisedFlag, Refusal, RefusalKind, ReloadSummary, StartAgent, StartedAgent, Status, ZoneLeaks,
+            RaisedFlag, Refusal, RefusalKind, ReloadSummary, ServerNames, StartAgent, StartedAgent, Status,
+            ZoneLeaks,
         },
     },
     policy::{NameTerms, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject, TlsTerms},
@@ -75,6 +76,7 @@ impl Daemon for Fake {
             policies: vec!["/etc/egressd/policy.d/build.yaml".into()],
             policies_loaded: time(),
             flows: self.feed.totals().into(),
+            server_names: Some(ServerNames { by: audit::Path::Kernel, why: None }),
             log: LogStatus::new("/var/log/audit.jsonl".into(), self.feed.next_seq(), Default::default()),
             lost: 0,
         }

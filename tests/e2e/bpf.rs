@@ -49,11 +49,11 @@ pub fn erase_map(map: &Path, key: &[u8]) {
     bpf(MAP_DELETE, &[number(&map), key.as_ptr() as u64]).expect("an entry can be removed");
 }
 
-/// How many entries a pinned map has, whose keys have 8 octets.
+/// How many entries a pinned map has. One that others write to meanwhile may seem to have more.
 pub fn count_entries(map: &Path) -> usize {
     let map = pinned(map);
-    let mut key: [u8; 8];
-    let mut next = [0_u8; 8];
+    let mut key: [u8; MAX_KEY];
+    let mut next = [0_u8; MAX_KEY];
     let mut start = 0;
     let mut count = 0;
     while bpf(MAP_NEXT_KEY, &[number(&map), start, next.as_mut_ptr() as u64]).is_ok() {
@@ -120,6 +120,9 @@ pub const CGROUP_SKB: u32 = 8;
 pub const CGROUP_SOCK_ADDR: u32 = 18;
 pub const EGRESS: u32 = 1;
 pub const CONNECT4: u32 = 10;
+
+/// Octets: no key of ours is longer.
+const MAX_KEY: usize = 64;
 
 // enum bpf_cmd.
 const MAP_UPDATE: libc::c_int = 2;

@@ -40,6 +40,13 @@ impl Frame {
         self.segment().map(|(flow, _, _)| flow)
     }
 
+    /// What a TCP segment to `port` carries, if anything.
+    pub fn payload(&self, port: u16) -> Option<&[u8]> {
+        let ((_, ports), _, data) = self.segment()?;
+        let octets = self.0.get(data..self.end()?)?;
+        (ports & 0xffff == u32::from(port) && !octets.is_empty()).then_some(octets)
+    }
+
     /// The neighbours that ARP (RFC 826) or a neighbour solicitation (RFC 4861, section 4.3) is
     /// about: who asks, and who is asked for.
     pub fn neighbours(&self) -> Option<[IpAddr; 2]> {
@@ -81,6 +88,15 @@ impl Frame {
         let sequence = u32::from_be_bytes(self.array(offset + 4)?);
         let data = offset + usize::from(self.0.get(offset + 12)? >> 4) * 4;
         (data <= self.0.len()).then_some(((self.destination()?, ports), sequence, data))
+    }
+
+    /// Where the IP packet in it ends: a short frame is padded.
+    fn end(&self) -> Option<usize> {
+        match self.ethertype()? {
+            ETHERTYPE_IPV4 => Some(14 + usize::from(u16::from_be_bytes(self.array(16)?))),
+            ETHERTYPE_IPV6 => Some(54 + usize::from(u16::from_be_bytes(self.array(18)?))),
+            _ => None,
+        }
     }
 
     fn ethertype(&self) -> Option<u16> {

@@ -37,6 +37,7 @@ mod doctor;
 mod explicit_proxy;
 mod fetch;
 mod full_map;
+mod gate;
 mod grants;
 mod host;
 mod inbound;

@@ -72,10 +72,11 @@ fn configuration() -> String {
         for address in addresses(place) {
             let listen = |port: u16| SocketAddr::new(address, port);
             text += &format!("listen {}; listen {};\n", listen(80), listen(8080));
-            text += &format!("listen {} ssl; listen {} ssl;\n", listen(443), listen(853));
+            text += &format!("listen {} ssl http2; listen {} ssl;\n", listen(443), listen(853));
         }
         text += &format!("ssl_certificate {name}.pem; ssl_certificate_key {KEY};\n");
-        text += &format!("return 200 \"hello from {name} to $host\\n\"; }}\n");
+        text += "location /repository.git/ { root .; }\n";
+        text += &format!("location / {{ return 200 \"hello from {name} to $host\\n\"; }} }}\n");
     }
     text + "}\n"
 }

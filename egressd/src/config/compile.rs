@@ -184,7 +184,8 @@ impl<'a> Compiler<'a> {
     }
 
     fn allow_rules(&mut self, document: &Document, rules: &[Spanned<AllowRule>]) -> Vec<Rule> {
-        let compiled = rules.iter().map(|rule| rule::allow(document, rule, &mut self.ids));
+        let known = self.loader.credentials();
+        let compiled = rules.iter().map(|rule| rule::allow(document, rule, known, &mut self.ids));
         keep(compiled, &mut self.wrong)
     }
 

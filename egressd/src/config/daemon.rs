@@ -1,7 +1,12 @@
 //! The daemon's own file, `egressd.yaml`.
 
 use super::{
-    diagnostic::ConfigError, diagnostic::Diagnostic, document::Document, load::read, upstream::Upstream,
+    credential::{Credential, credentials},
+    diagnostic::{ConfigError, Diagnostic},
+    document::Document,
+    file::{CredentialSection, Named},
+    load::read,
+    upstream::Upstream,
 };
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -15,6 +20,9 @@ pub struct DaemonConfig {
     /// The authorities that resolvers over TLS are believed by, PEM. None: the host's own.
     pub upstream_ca: Option<PathBuf>,
     pub dnssec: Dnssec,
+    /// The authorities that servers behind rules with `inspect` are believed by, PEM. None: the host's own.
+    pub inspection_ca: Option<PathBuf>,
+    pub credentials: Vec<Credential>,
     pub policy_dir: PathBuf,
     pub allowlist_dirs: Vec<PathBuf>,
     pub run_dir: PathBuf,
@@ -38,6 +46,8 @@ impl Default for DaemonConfig {
             upstreams: Vec::new(),
             upstream_ca: None,
             dnssec: Dnssec::default(),
+            inspection_ca: None,
+            credentials: Vec::new(),
             policy_dir: PathBuf::from("/etc/egressd/policy.d"),
             allowlist_dirs: vec![
                 PathBuf::from("/etc/egressd/allowlists"),
@@ -82,6 +92,7 @@ impl DaemonConfig {
             }
         }
         let dnssec = dnssec(document, &file).map_err(|error| wrong.push(error)).unwrap_or_default();
+        let credentials = credentials(document, file.credentials.as_ref(), &mut wrong);
         if upstreams.len() > MAX_UPSTREAMS {
             wrong.push(Diagnostic::general(format!("at most {MAX_UPSTREAMS} upstreams are allowed")));
         }
@@ -93,6 +104,8 @@ impl DaemonConfig {
             upstreams,
             upstream_ca: file.upstream_ca,
             dnssec,
+            inspection_ca: file.inspection_ca,
+            credentials,
             policy_dir: file.policy_dir.unwrap_or(default.policy_dir),
             allowlist_dirs: file.allowlist_dirs.unwrap_or(default.allowlist_dirs),
             run_dir: file.run_dir.unwrap_or(default.run_dir),
@@ -125,6 +138,8 @@ struct DaemonFile {
     upstream_ca: Option<PathBuf>,
     dnssec: Option<Spanned<String>>,
     dnssec_anchor: Option<Spanned<PathBuf>>,
+    inspection_ca: Option<PathBuf>,
+    credentials: Option<Named<CredentialSection>>,
     policy_dir: Option<PathBuf>,
     allowlist_dirs: Option<Vec<PathBuf>>,
     run_dir: Option<PathBuf>,
@@ -138,6 +153,7 @@ const MAX_UPSTREAMS: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::CredentialSource;
 
     #[test]
     fn a_daemon_file_that_only_has_a_version_means_the_defaults() {
@@ -152,6 +168,23 @@ mod tests {
         assert_eq!(compile(text).unwrap().upstreams, wanted.map(|text| Upstream::parse(text).unwrap()));
         let text = "version: 1\nupstream_ca: /etc/own.pem\n";
         assert_eq!(compile(text).unwrap().upstream_ca, Some(PathBuf::from("/etc/own.pem")));
+    }
+
+    #[test]
+    fn credentials_are_named_with_where_they_are_and_how_they_are_sent() {
+        let text = "version: 1\ncredentials:\n  forge: {file: /etc/egressd/forge.token, format: \"Bearer {}\"}\n  \
+                    other: {environment: OTHER}\n";
+        let around = |before: &str| (before.to_owned(), String::new());
+        let file = CredentialSource::File(PathBuf::from("/etc/egressd/forge.token"));
+        let wanted = [
+            Credential { name: "forge".to_owned(), source: file, around: around("Bearer ") },
+            Credential {
+                name: "other".to_owned(),
+                source: CredentialSource::Environment("OTHER".to_owned()),
+                around: around(""),
+            },
+        ];
+        assert_eq!(compile(text).unwrap().credentials, wanted);
     }
 
     #[test]
@@ -175,6 +208,12 @@ mod tests {
             "version: 1\ndnssec: yes\n",
             "version: 1\ndnssec_anchor: /etc/anchor.key\n",
             "version: 1\nversion: 1\n",
+            "version: 1\ncredentials: {a: {}}\n",
+            "version: 1\ncredentials: {a: {file: a.token}}\n",
+            "version: 1\ncredentials: {a: {file: /a, environment: A}}\n",
+            "version: 1\ncredentials: {a: {file: /a, format: Bearer}}\n",
+            "version: 1\ncredentials: {a: {file: /a, format: \"{}{}\"}}\n",
+            "version: 1\ncredentials: {a: {value: secret}}\n",
         ] {
             assert!(compile(text).is_err(), "{text:?}");
         }

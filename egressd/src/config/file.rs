@@ -2,10 +2,10 @@
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_saphyr::Spanned;
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, path::PathBuf};
 
 /// A policy file.
 #[derive(Debug, Deserialize)]
@@ -85,6 +85,33 @@ pub(super) struct AllowRule {
     pub(super) gate: Option<Spanned<String>>,
     /// What becomes of Encrypted Client Hello.
     pub(super) ech: Option<Spanned<String>>,
+    /// Whether TLS is ended, and requests are judged.
+    pub(super) inspect: Option<Spanned<bool>>,
+    /// Methods and paths.
+    pub(super) allow: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Octets of one request's body.
+    pub(super) max_body: Option<Spanned<String>>,
+    /// Octets of the bodies of one connection.
+    pub(super) max_bytes: Option<Spanned<String>>,
+    pub(super) inject: Option<OneOrMore<InjectSection>>,
+}
+
+/// A header field that the agent does not see.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InjectSection {
+    pub(super) header: Spanned<String>,
+    /// The name of a credential.
+    pub(super) from: Spanned<String>,
+}
+
+/// Where a credential is, in the daemon's own file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CredentialSection {
+    pub(super) file: Option<Spanned<PathBuf>>,
+    pub(super) environment: Option<Spanned<String>>,
+    pub(super) format: Option<Spanned<String>>,
 }
 
 /// A rule that denies.
@@ -123,5 +150,37 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedVisitor<T> {
             named.push(pair);
         }
         Ok(Named(named))
+    }
+}
+
+/// A mapping, or a list of such.
+#[derive(Debug)]
+pub(super) struct OneOrMore<T>(pub(super) Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OneOrMoreVisitor(PhantomData))
+    }
+}
+
+struct OneOrMoreVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMoreVisitor<T> {
+    type Value = OneOrMore<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping, or a list of mappings")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Self::Value, M::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(|one| OneOrMore(vec![one]))
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut sequence: S) -> Result<Self::Value, S::Error> {
+        let mut all = Vec::new();
+        while let Some(one) = sequence.next_element()? {
+            all.push(one);
+        }
+        Ok(OneOrMore(all))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     compile::{Compiler, Policies},
+    credential::Credential,
     daemon::DEFAULT_CACHE_DIR,
     diagnostic::{ConfigError, Diagnostic},
     document::Document,
@@ -69,6 +70,7 @@ pub fn load_dir(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
 pub struct Loader<'a> {
     allowlist_dirs: &'a [PathBuf],
     registries: &'a dyn Registries,
+    credentials: Option<&'a [Credential]>,
 }
 
 /// What the tools answered is remembered for the life of the process.
@@ -77,13 +79,20 @@ static INSTALLED: LazyLock<Installed> = LazyLock::new(|| Installed::new(PathBuf:
 impl<'a> Loader<'a> {
     #[must_use]
     pub fn new(allowlist_dirs: &'a [PathBuf]) -> Self {
-        Self { allowlist_dirs, registries: &*INSTALLED }
+        Self { allowlist_dirs, registries: &*INSTALLED, credentials: None }
     }
 
     /// The same, with `packages` answered by `registries` instead of the installed tools.
     #[must_use]
     pub fn with_registries(self, registries: &'a dyn Registries) -> Self {
         Self { registries, ..self }
+    }
+
+    /// The same, where rules may inject none but these credentials. Otherwise it is not known which there
+    /// are.
+    #[must_use]
+    pub fn with_credentials(self, credentials: &'a [Credential]) -> Self {
+        Self { credentials: Some(credentials), ..self }
     }
 
     /// See [`load`].
@@ -114,6 +123,11 @@ impl<'a> Loader<'a> {
         let mut compiler = Compiler::new(self);
         compiler.policy_file(&Document::new(name, text), base_dir, SecretFiles::Denied);
         compiler.finish()
+    }
+
+    /// What [`Self::with_credentials`] was told.
+    pub(super) fn credentials(&self) -> Option<&'a [Credential]> {
+        self.credentials
     }
 
     /// The sites of the package manager that a policy names as `word`.

@@ -1,11 +1,13 @@
 //! Policy files and the daemon's own file: from YAML to values, with errors that show the line.
 
 mod compile;
+mod credential;
 mod daemon;
 mod diagnostic;
 mod document;
 mod file;
 mod identity;
+mod inspect;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
 mod leaks;
@@ -17,6 +19,7 @@ mod tls;
 mod upstream;
 
 pub use compile::Policies;
+pub use credential::{Credential, CredentialSource};
 pub use daemon::{DaemonConfig, Dnssec};
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use load::{Loader, MAX_FILE, load, load_dir, load_str};

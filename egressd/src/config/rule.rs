@@ -1,6 +1,7 @@
 //! From the keys of one rule to the rule.
 
 use super::{
+    credential::Credential,
     diagnostic::Diagnostic,
     document::Document,
     file::{AllowRule, DenyRule},
@@ -21,14 +22,15 @@ const MAX_PORTS: usize = 64;
 /// The DNS port, which the kernel hands to the agent's own resolver whatever server was asked.
 const DNS_PORT: u16 = 53;
 
-/// Compiles a rule that allows.
+/// Compiles a rule that allows; `known` are the credentials that it may inject, where they are known.
 pub(super) fn allow(
     document: &Document,
     rule: &Spanned<AllowRule>,
+    known: Option<&[Credential]>,
     ids: &mut RuleIds,
 ) -> Result<Rule, Diagnostic> {
     let AllowRule { host, cidr, ports, protocol, reason, private, .. } = &rule.value;
-    let AllowRule { danger_public_suffix, leak_budget, types, gate, ech, .. } = &rule.value;
+    let AllowRule { danger_public_suffix, leak_budget, types, .. } = &rule.value;
     let subject = subject(document, rule.referenced, host.as_ref(), cidr.as_ref())?;
     let dangerous = danger_public_suffix.as_ref().is_some_and(|danger| danger.value);
     check_breadth(document, &subject, host.as_ref(), dangerous)?;
@@ -43,7 +45,7 @@ pub(super) fn allow(
     };
     let private = allowed_private(document, &subject, private.as_ref())?;
     let names = names::terms(document, &subject, leak_budget.as_ref(), types.as_ref())?;
-    let tls = tls::terms(document, protocol, gate.as_ref(), ech.as_ref())?;
+    let tls = tls::terms(document, &rule.value, &subject, protocol, known)?;
     Ok(Rule {
         id: ids.id("allow", &subject, &ports, Some(protocol), private, &tls),
         source: document.source(rule.referenced),

@@ -1,19 +1,25 @@
 //! What a rule says of flows that speak TLS.
 
-use super::{diagnostic::Diagnostic, document::Document};
-use crate::policy::{Ech, GateChoice, Protocol, TlsTerms};
+use super::{credential::Credential, diagnostic::Diagnostic, document::Document, file::AllowRule, inspect};
+use crate::policy::{Ech, GateChoice, Protocol, Subject, TlsTerms};
 use serde_saphyr::Spanned;
+use std::sync::Arc;
 
-/// The terms of a rule whose flows speak `protocol`.
+/// The terms of a rule about `subject` whose flows speak `protocol`. `known` are the credentials that
+/// there are, where that is known.
 pub(super) fn terms(
     document: &Document,
+    rule: &AllowRule,
+    subject: &Subject,
     protocol: Protocol,
-    gate: Option<&Spanned<String>>,
-    ech: Option<&Spanned<String>>,
+    known: Option<&[Credential]>,
 ) -> Result<TlsTerms, Diagnostic> {
+    let AllowRule { gate, ech, .. } = rule;
+    let (gate, ech) = (gate.as_ref(), ech.as_ref());
     Ok(TlsTerms {
         gate: word(document, "gate", gate, &GATES, matches!(protocol, Protocol::Tls))?,
         ech: word(document, "ech", ech, &ECH, matches!(protocol, Protocol::Tls | Protocol::Quic))?,
+        inspection: inspect::terms(document, rule, subject, protocol, known)?.map(Arc::new),
     })
 }
 

@@ -4,7 +4,7 @@
 
 mod leaks;
 
-use crate::audit::{Health, Line, Time, Totals};
+use crate::audit::{Health, Line, Path, Time, Totals};
 pub use leaks::{
     AgentLeaks, ApproveLeaks, DeniedZone, LeakBounds, LeakLevel, LeaksRequest, RaisedFlag, ZoneLeaks,
 };
@@ -28,6 +28,9 @@ pub struct Status {
     pub started: Time,
     /// What the daemon proved of itself. It is healthy when every one is passed.
     pub checks: Vec<Check>,
+    /// None of a daemon that had one way.
+    #[serde(default)]
+    pub server_names: Option<ServerNames>,
     pub agents: usize,
     /// The policy files in force.
     pub policies: Vec<PathBuf>,
@@ -55,6 +58,14 @@ pub struct Check {
     pub passed: bool,
     /// What was seen, and what to do about it.
     pub detail: String,
+}
+
+/// Who reads the server names of TLS flows, where their rules leave it open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerNames {
+    pub by: Path,
+    /// Why it is not the kernel.
+    pub why: Option<String>,
 }
 
 /// Flows since the daemon, or the agent, started.

@@ -2,13 +2,13 @@
 
 use super::{Daemon, agents::Running, told::told};
 use crate::{
-    audit::Feed,
+    audit::{Feed, Path},
     control::{
         self, Asked, BoxFuture,
         protocol::{
             AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, ApproveLeaks, Boundary, ExplainRequest,
-            Explanation, LeaksRequest, LogStatus, Refusal, RefusalKind, ReloadSummary, StartAgent,
-            StartedAgent, Status,
+            Explanation, LeaksRequest, LogStatus, Refusal, RefusalKind, ReloadSummary, ServerNames,
+            StartAgent, StartedAgent, Status,
         },
     },
     datapath,
@@ -106,6 +106,7 @@ impl Daemon {
             instance: self.options.instance.clone(),
             started: self.started,
             checks: self.checks(),
+            server_names: Some(self.server_names()),
             agents: self.agents.all().len(),
             policies: loaded.files.clone(),
             policies_loaded: loaded.time,
@@ -117,6 +118,11 @@ impl Daemon {
             ),
             lost: self.recorder.lost() + lost_in_kernel,
         }
+    }
+
+    fn server_names(&self) -> ServerNames {
+        let why = self.fence.proxied_because();
+        ServerNames { by: if why.is_some() { Path::Proxy } else { Path::Kernel }, why }
     }
 
     fn explain(&self, request: &ExplainRequest) -> Result<Explanation, Refusal> {

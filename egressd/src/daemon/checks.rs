@@ -10,6 +10,7 @@ impl Daemon {
     pub(super) fn checks(&self) -> Vec<Check> {
         vec![
             self.proof.check(),
+            self.proof.check_server_names(&self.fence),
             self.programs_are_attached(),
             self.security_hooks_are_pinned(),
             self.table_is_applied(),

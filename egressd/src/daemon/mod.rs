@@ -5,6 +5,7 @@ mod agents;
 mod answers;
 mod cells;
 mod checks;
+mod ends;
 mod leaks;
 mod listeners;
 mod lock;
@@ -20,7 +21,7 @@ use crate::{
     config::{self, DaemonConfig, Installed, Loader, Policies},
     control,
     datapath::{
-        self, Cell, Cgroup, Ebpf, Fence, Forwarding, Frames, Hierarchy, Nft, Pins, SecurityHooks,
+        self, Cell, Cgroup, Doomed, Ebpf, Fence, Forwarding, Frames, Hierarchy, Nft, Pins, SecurityHooks,
         UseSecurityHooks,
     },
     dns,
@@ -96,6 +97,8 @@ pub struct Daemon {
     pins: Pins,
     security_hooks: SecurityHooks,
     fence: Arc<Fence>,
+    /// Sockets that would hang in a flow that is denied.
+    doomed: Arc<Doomed>,
     proof: Proof,
     agents: Arc<Agents>,
     names: Arc<dns::Gate>,
@@ -175,10 +178,10 @@ impl Daemon {
         }
         // Before the programs: building its world takes as long as loading them.
         let proof = Proof::prepare(&root, &pins, &config.run_dir)?;
-        let Ebpf { tables, events, security_hooks, .. } = Ebpf::load(&pins, &root, options.security_hooks)?;
+        let Ebpf { programs, events, security_hooks, .. } = Ebpf::load(&pins, &root, options.security_hooks)?;
         let nft = Nft::claim(&options.instance, &root)?;
         let frames = Frames::open(&pins)?;
-        let fence = Arc::new(Fence::new(tables, nft, frames, forwarding()));
+        let fence = Arc::new(Fence::new(programs, nft, frames, forwarding()));
         proof.must_pass(&fence).await?;
         let agents = Arc::new(Agents::default());
         let (leaks, quarantined) = Leaks::at(&config.run_dir, recorder.clone());
@@ -205,6 +208,7 @@ impl Daemon {
             pins,
             security_hooks,
             fence,
+            doomed: Arc::default(),
             proof,
             agents,
             names,
@@ -226,7 +230,7 @@ impl Daemon {
         daemon.take_over()?;
         daemon.proof.thaw(&daemon.cgroups_elsewhere());
         // Not before: what was denied while no daemon ran waits in the ring for agents to be known.
-        let ring = datapath::report(events, Arc::clone(&daemon.agents) as _, daemon.recorder.clone());
+        let ring = datapath::report(events, daemon.reporter());
         tokio::spawn(async move {
             if let Err(error) = ring.await {
                 tracing::error!(%error, "denials of the kernel programs are no longer recorded");
@@ -248,6 +252,7 @@ impl Daemon {
         let mut hang_up = signal(SignalKind::hangup())?;
         let sweeper = tokio::spawn(Arc::clone(self).keep_tidy());
         let prover = tokio::spawn(Arc::clone(self).keep_proving());
+        let ender = tokio::spawn(Arc::clone(self).keep_ending());
         let quarantined = self.quarantined.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(quarantined) = quarantined {
             let daemon = Arc::clone(self);
@@ -268,6 +273,7 @@ impl Daemon {
         }
         sweeper.abort();
         prover.abort();
+        ender.abort();
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
         self.feed.close();
         self.shutdown.cancel();
@@ -391,7 +397,7 @@ fn hidden(config: &DaemonConfig) -> Vec<PathBuf> {
 
 /// The one way to compile policies: files and texts alike.
 fn loader<'a>(config: &'a DaemonConfig, registries: &'a Installed) -> Loader<'a> {
-    Loader::new(&config.allowlist_dirs).with_registries(registries)
+    Loader::new(&config.allowlist_dirs).with_registries(registries).with_credentials(&config.credentials)
 }
 
 /// Only root may look into it, and only a folder of root's is taken.

@@ -5,7 +5,7 @@ use crate::{
     control::protocol::{Check, Refusal, RefusalKind},
     datapath::{
         Attached, Cgroup, Fence, Link, Pins,
-        canary::{Canary, CanaryError, FOLDER, Findings, OURSELVES},
+        canary::{Canary, CanaryError, FOLDER, Findings, NameFindings, OURSELVES},
     },
 };
 use anyhow::{Context, Result};
@@ -38,6 +38,13 @@ enum Last {
 }
 
 /// What a round changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changes {
+    pub fence: Change,
+    /// Of the programs that read server names.
+    pub server_names: Change,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     None,
@@ -87,21 +94,23 @@ impl Proof {
 
     /// One round. What leaked counts at once; what proves nothing is tried once more, with a canary
     /// of its own.
-    pub async fn prove(&self, fence: &Fence, links: &[Link]) -> Change {
+    pub async fn prove(&self, fence: &Fence, links: &[Link]) -> Changes {
         let mut canary = self.canary.lock().await;
         let mut last = self.round(&mut canary, fence, links).await;
-        if let Err(Unproven::Vacuous(failure)) = &last {
+        if let Some(failure) = vacuous(&last) {
             tracing::warn!(failure, "the self-proof is made again");
             *canary = None;
             last = self.round(&mut canary, fence, links).await;
         }
         let last = last.unwrap_or_else(|unproven| Last::Failed(unproven.to_string()));
+        let server_names = trust(fence, &last);
         let before = std::mem::replace(&mut *self.last(), last.clone());
-        match (before, last) {
+        let fence = match (before, last) {
             (Last::Failed(_), Last::Passed { .. }) => Change::Rose,
             (Last::None | Last::Passed { .. }, Last::Failed(_)) => Change::Fell,
             _ => Change::None,
-        }
+        };
+        Changes { fence, server_names }
     }
 
     async fn round(
@@ -178,6 +187,23 @@ impl Proof {
         Check { name: "self-proof".to_owned(), passed, detail }
     }
 
+    /// Whether the programs that read server names, where there are any, were seen to do it.
+    pub fn check_server_names(&self, fence: &Fence) -> Check {
+        let (passed, detail) = match (fence.has_reader(), fence.proxied_because()) {
+            (false, why) => (true, format!("no programs to prove: {}", why.unwrap_or_default())),
+            (true, Some(why)) => (false, format!("{why}; flows that start go through the proxy")),
+            (true, None) => (true, format!("{} probes went where they must", self.name_probes())),
+        };
+        Check { name: "server-name proof".to_owned(), passed, detail }
+    }
+
+    fn name_probes(&self) -> usize {
+        match &*self.last() {
+            Last::Passed { findings, .. } => findings.server_names.as_ref().map_or(0, |names| names.probes),
+            Last::None | Last::Failed(_) => 0,
+        }
+    }
+
     /// Stops every agent where it is, also those that no daemon serves. Those `elsewhere` are below
     /// no cgroup of ours.
     pub fn freeze(&self, elsewhere: &[Cgroup]) {
@@ -222,6 +248,33 @@ impl Proof {
     // Replaced whole.
     fn last(&self) -> MutexGuard<'_, Last> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a round left open, because something did not arrive.
+fn vacuous(round: &Result<Last, Unproven>) -> Option<String> {
+    match round {
+        Err(Unproven::Vacuous(failure)) => Some(failure.clone()),
+        Ok(Last::Passed { findings, .. }) => {
+            let lost = findings.server_names.as_ref().filter(|names| names.leaked.is_empty());
+            lost.and_then(NameFindings::doubt)
+        }
+        Ok(Last::None | Last::Failed(_)) | Err(Unproven::Detached(_) | Unproven::Leaked(_)) => None,
+    }
+}
+
+/// Has the kernel read server names if `last` shows that it can, and the proxy if not.
+fn trust(fence: &Fence, last: &Last) -> Change {
+    let doubt = match last {
+        Last::Passed { findings, .. } => findings.doubt(),
+        // Agents are frozen; what they go on with is proven first.
+        Last::None | Last::Failed(_) => Some("the self-proof failed".to_owned()),
+    };
+    let falls = doubt.is_some();
+    match (fence.has_reader() && fence.trust_reader(doubt), falls) {
+        (false, _) => Change::None,
+        (true, true) => Change::Fell,
+        (true, false) => Change::Rose,
     }
 }
 
@@ -274,7 +327,9 @@ impl super::Daemon {
 
     /// Makes the proof anew, and freezes or thaws the agents where it turned out otherwise.
     async fn prove(&self) {
-        match self.proof.prove(&self.fence, &self.links()).await {
+        let changes = self.proof.prove(&self.fence, &self.links()).await;
+        self.turn(changes.server_names);
+        match changes.fence {
             Change::None => {}
             Change::Fell => {
                 self.proof.freeze(&self.cgroups_elsewhere());
@@ -287,6 +342,24 @@ impl super::Daemon {
             Change::Rose => {
                 let _turn = self.changes.lock().await;
                 self.proof.thaw(&self.cgroups_elsewhere());
+            }
+        }
+    }
+
+    /// Has flows that start go to the proxy, or past it, where it turned out that they must or may.
+    fn turn(&self, change: Change) {
+        match change {
+            Change::None => return,
+            Change::Fell => {
+                let why = self.fence.proxied_because().unwrap_or_default();
+                tracing::error!(why, "server names are read by the proxy: the proof of the programs failed");
+            }
+            Change::Rose => tracing::warn!("server names are read by the kernel: the programs are proven"),
+        }
+        for running in self.agents.all() {
+            if let Err(error) = tokio::task::block_in_place(|| self.fence.turn(&running.agent)) {
+                tracing::error!(agent = %running.agent.name(), %error, "is denied everything");
+                self.deny_all(running.agent.id(), running.home.cgroup.id());
             }
         }
     }

@@ -79,7 +79,8 @@ impl Daemon {
         running.agent.replace_policy(policy);
         // At once: a name that the agent asks for first would leave at a moment of its choice.
         self.names.keep_warm(&running.agent);
-        self.fence.replace_policy(&running.agent, running.home.site())?;
+        let cut = self.fence.replace_policy(&running.agent, running.home.site())?;
+        self.tell_cut(&running, cut);
         self.server_names.rejudge(&running.agent, datapath::now());
         Ok(())
     }

@@ -42,7 +42,9 @@ impl Daemon {
             let share = home.cell.as_ref().map_or(Ok(()), |_| self.fence.apply_share(id));
             match share.and_then(|()| self.fence.open(agent, home.site())) {
                 Ok(()) => {
-                    self.serve_agent(prepared);
+                    let running = self.serve_agent(prepared);
+                    // Open flows outlive a daemon, but not a policy that denies them.
+                    self.tell_cut(&running, self.fence.cut_named(&running.agent));
                     tracing::info!(agent = %name, "taken over");
                 }
                 Err(error) => {

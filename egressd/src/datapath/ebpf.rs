@@ -3,10 +3,12 @@
 use super::{
     bpffs::Pins,
     cgroup::Cgroup,
+    fence::Programs,
     frames,
     links::{self, AttachType},
     lsm::{self, Kernel, SecurityHooks, UseSecurityHooks},
-    sockmap::{self, GateSupport, SILENT},
+    named::NamedFlows,
+    sockmap::{self, SILENT},
     tables::Tables,
 };
 use aya::{
@@ -63,10 +65,9 @@ const MAPS: [&str; 18] = [
 
 /// The loaded programs. Dropping this leaves them in force: the pins hold them.
 pub struct Ebpf {
-    pub tables: Tables,
+    pub programs: Programs,
     pub events: RingBuf<MapData>,
     pub security_hooks: SecurityHooks,
-    pub gate: GateSupport,
 }
 
 impl Ebpf {
@@ -81,14 +82,14 @@ impl Ebpf {
             UseSecurityHooks::WhereTheKernelRunsThem => Kernel::look(),
             UseSecurityHooks::Never => Err("they are not to be used".to_owned()),
         };
-        let (mut object, gate) = sockmap::open(pins, kernel.as_ref().ok())?;
+        let (mut object, reader) = sockmap::open(pins, kernel.as_ref().ok())?;
         let folder = cgroup.file().map_err(|error| EbpfError::Cgroup(error.to_string()))?;
         for (hook, kind) in HOOKS {
             let program = object.program_mut(hook).ok_or(EbpfError::Missing(hook))?;
             load_and_pin(program, hook, pins)?;
             attach(program, hook, kind, pins, cgroup, &folder)?;
         }
-        if gate.is_there() {
+        if reader.is_ok() {
             sockmap::attach_message(&mut object, pins)?;
             let program = object.program_mut(sockmap::LIFE).ok_or(EbpfError::Missing(sockmap::LIFE))?;
             pin(program, sockmap::LIFE, pins)?;
@@ -104,9 +105,12 @@ impl Ebpf {
         let events = object.take_map("EVENTS").ok_or(EbpfError::Missing("EVENTS"))?;
         Ok(Self {
             events: RingBuf::try_from(events).map_err(|error| EbpfError::Load(chain(&error)))?,
-            tables: Tables::take(&mut object)?,
+            programs: Programs {
+                tables: Tables::take(&mut object)?,
+                named_flows: NamedFlows::take(&mut object)?,
+                reader,
+            },
             security_hooks,
-            gate,
         })
     }
 }
@@ -263,7 +267,7 @@ mod tests {
         pins.remove().expect("unpinned");
         cgroup.remove().expect("removed");
         let loaded = loaded.unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(loaded.gate, GateSupport::There);
+        assert_eq!(loaded.programs.reader, Ok(()));
         let hooks = loaded.security_hooks;
         assert_eq!(links.ok(), Some(HOOKS.len() + 1 + hooks.programs().len()));
         if let Some(missing) = hooks.missing() {

@@ -1,46 +1,68 @@
-//! Denials of the kernel programs, on their way to the audit log.
+//! What the kernel programs judged, on its way to the audit log.
 
 use super::{
     canary::CANARY,
+    clock::now,
+    destroy::Doomed,
     detail,
-    fence::process,
+    fence::{Fence, process},
+    name_events,
+    permits::Permits,
     tables::{address, command},
 };
 use crate::{
     audit::{Event, Gate, Recorder, Spoken, Verdict},
-    policy::{Agent, AgentId, AgentName, Destination, Protocol, Reason},
+    policy::{Agent, AgentId, AgentName, Destination, Protocol, Reason, Resolve},
 };
 use aya::maps::{MapData, RingBuf};
-use egress_common::{DropReason, Hook};
-use std::{io, net::IpAddr, sync::Arc};
-use tokio::io::{Interest, unix::AsyncFd};
+use egress_common::{DropReason, Hook, NameEvent};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::{MissedTickBehavior, interval},
+};
 
 /// Finds the agents that events name by number.
 pub trait Names: Send + Sync {
     fn agent(&self, id: AgentId) -> Option<Arc<Agent>>;
 }
 
-/// Hands every denial of the ring buffer to `recorder`, until it is dropped.
+/// Who hears of what the programs judged.
+pub struct Reporter {
+    pub agents: Arc<dyn Names>,
+    pub recorder: Recorder,
+    /// Hears of the names that flows were permitted by.
+    pub resolve: Arc<dyn Resolve>,
+    pub doomed: Arc<Doomed>,
+    pub fence: Arc<Fence>,
+}
+
+/// Hands every event of the ring buffer to `reporter`, until it is dropped.
 ///
 /// # Errors
 /// The ring buffer cannot be polled.
-pub async fn report(ring: RingBuf<MapData>, agents: Arc<dyn Names>, recorder: Recorder) -> io::Result<()> {
+pub async fn report(ring: RingBuf<MapData>, reporter: Reporter) -> io::Result<()> {
     // SAFETY: the ring buffer owns its descriptor, and keeps it for as long as the AsyncFd keeps
     // the ring buffer.
     let mut ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE)? };
+    let mut permits = Permits::default();
+    let mut rest = interval(REST);
+    rest.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let mut guard = ring.readable_mut().await?;
+        let mut guard = tokio::select! {
+            guard = ring.readable_mut() => guard?,
+            _ = rest.tick() => {
+                reporter.tell_rest(&mut permits);
+                continue;
+            }
+        };
         let ring = guard.get_inner_mut();
         let mut taken = 0;
         while taken < BATCH
             && let Some(item) = ring.next()
         {
             taken += 1;
-            // What the canary is denied is no agent's doing.
-            if let Some(raw) = read(&item).filter(|raw| raw.agent != CANARY.0) {
-                let agent = agents.agent(AgentId(raw.agent));
-                recorder.record(event(agent.as_deref(), &raw));
-            }
+            reporter.tell(&item, &mut permits);
         }
         if taken < BATCH {
             guard.clear_ready();
@@ -51,12 +73,50 @@ pub async fn report(ring: RingBuf<MapData>, agents: Arc<dyn Names>, recorder: Re
     }
 }
 
+impl Reporter {
+    fn tell(&self, item: &[u8], permits: &mut Permits) {
+        // What the canary is denied is no agent's doing.
+        let Some(raw) = read::<egress_common::Event>(item).filter(|raw| raw.agent != CANARY.0) else {
+            return;
+        };
+        let agent = self.agents.agent(AgentId(raw.agent));
+        match read::<NameEvent>(item) {
+            Some(raw) => self.tell_name(agent.as_deref(), &raw, permits),
+            None => self.recorder.record(event(agent.as_deref(), &raw)),
+        }
+    }
+
+    fn tell_name(&self, agent: Option<&Agent>, raw: &NameEvent, permits: &mut Permits) {
+        if let (Some(name), Some(agent)) = (name_events::permitted(raw), agent) {
+            self.resolve.connected(agent, &name);
+            permits.note(agent.id(), name, address(raw.event.address), raw.event.port);
+        }
+        if let (Some(socket), Some(agent)) = (name_events::hanging(raw), agent) {
+            self.doomed.add(agent.id(), socket);
+        }
+        self.recorder.record(name_events::event(agent, raw, now()));
+    }
+
+    /// Tells of flows that the programs counted and did not report, for none came after them.
+    fn tell_rest(&self, permits: &mut Permits) {
+        for (agent, permit, flows) in permits.rest(|permit| self.fence.take_unreported(permit)) {
+            if let Some(agent) = self.agents.agent(agent) {
+                self.recorder.record(name_events::rest(&agent, &permit, flows));
+            }
+        }
+    }
+}
+
+/// How often flows are asked for that were counted and not reported.
+const REST: Duration = Duration::from_secs(1);
+
 /// Events that are taken before others have their turn.
 const BATCH: usize = 64;
 
-/// The event in a ring buffer item; None if it is not one of ours.
-pub(super) fn read(item: &[u8]) -> Option<egress_common::Event> {
-    if item.len() < size_of::<egress_common::Event>() {
+/// The event in a ring buffer item, by its length; None if it holds another one. Those of names begin as
+/// all others do, and are longer.
+pub(super) fn read<T: aya::Pod>(item: &[u8]) -> Option<T> {
+    if item.len() < size_of::<T>() {
         return None;
     }
     // SAFETY: there are enough octets, the type is plain old data, and the read is unaligned.
@@ -112,7 +172,7 @@ fn spoken(raw: &egress_common::Event) -> Spoken {
     }
 }
 
-fn reason(denied: DropReason) -> Reason {
+pub(super) fn reason(denied: DropReason) -> Reason {
     match denied {
         DropReason::AgentUnknown => Reason::AgentUnknown,
         DropReason::AddressNotGranted => Reason::AddressNotGranted,

@@ -1,19 +1,27 @@
 //! The fence as a whole: programs, maps and table, changed together.
 
 use super::{
+    canary::CANARY,
     cgroup::Cgroup,
     clock::now,
     ebpf::chain,
     frames::{Frames, FramesError},
     leave::{self, Direct},
+    name_events,
+    named::{CutFlow, NamedFlows},
     nft::{Nft, NftError},
+    permits::{Permit, Unreported},
     ruleset::{Listeners, Place, Share},
     seal::{Cell, CellError, Forwarding, ForwardingError, Link},
     tables::{NetworkList, Tables},
+    way::{KernelReader, Ways},
 };
-use crate::policy::{
-    Agent, AgentId, Grant, GrantError, GrantSink, HostName, Moment, Origin, OriginLookup, Policy, Process,
-    Transport,
+use crate::{
+    audit::Event,
+    policy::{
+        Agent, AgentId, Grant, GrantError, GrantSink, HostName, Moment, Origin, OriginLookup, Policy,
+        Process, Protocol, Transport,
+    },
 };
 use aya::maps::MapError;
 use egress_common::{GrantValue, MAX_NETWORKS_PER_AGENT};
@@ -33,6 +41,20 @@ pub struct Fence {
     nft: Mutex<Nft>,
     frames: Mutex<Frames>,
     forwarding: Forwarding,
+    named_flows: Mutex<NamedFlows>,
+    /// Why no kernel program reads server names on this host; None where they are loaded.
+    no_reader: Option<String>,
+    /// Why those that are loaded are not trusted; None while they are.
+    mistrusted: Mutex<Option<String>>,
+}
+
+/// What the fence is made of, as it was loaded.
+#[derive(Debug)]
+pub struct Programs {
+    pub tables: Tables,
+    pub named_flows: NamedFlows,
+    /// Why the programs that read server names are not loaded, where they are not.
+    pub reader: Result<(), String>,
 }
 
 /// Where an agent is met, and which listeners serve it.
@@ -45,9 +67,20 @@ pub struct Site<'a> {
 }
 
 impl Fence {
+    /// `reader` says why the programs that read server names are not loaded, where they are not. Those
+    /// that are read none before [`Self::trust_reader`].
     #[must_use]
-    pub fn new(tables: Tables, nft: Nft, frames: Frames, forwarding: Forwarding) -> Self {
-        Self { tables: Mutex::new(tables), nft: Mutex::new(nft), frames: Mutex::new(frames), forwarding }
+    pub fn new(programs: Programs, nft: Nft, frames: Frames, forwarding: Forwarding) -> Self {
+        let Programs { tables, named_flows, reader } = programs;
+        Self {
+            tables: Mutex::new(tables),
+            nft: Mutex::new(nft),
+            frames: Mutex::new(frames),
+            forwarding,
+            named_flows: Mutex::new(named_flows),
+            no_reader: reader.err(),
+            mistrusted: Mutex::new(Some("nothing is proven yet".to_owned())),
+        }
     }
 
     /// Has every frame of `cell` judged, and then takes its link up. Until an agent is admitted with
@@ -79,10 +112,53 @@ impl Fence {
         cell.remove();
     }
 
+    /// Why server names are read by the proxy; None where the kernel programs read them.
+    #[must_use]
+    pub fn proxied_because(&self) -> Option<String> {
+        self.no_reader.clone().or_else(|| self.mistrusted().clone())
+    }
+
+    /// Whether the programs that read server names are loaded.
+    #[must_use]
+    pub fn has_reader(&self) -> bool {
+        self.no_reader.is_none()
+    }
+
+    /// Has the kernel programs read server names from now on, unless there is a `doubt` of them: then
+    /// every flow that starts goes through the proxy. Says whether that is a change: the grants that
+    /// agents hold follow by [`Self::turn`].
+    pub fn trust_reader(&self, doubt: Option<String>) -> bool {
+        let mut held = self.mistrusted();
+        let changed = held.is_some() != doubt.is_some();
+        *held = doubt;
+        changed
+    }
+
+    /// Has the flows of `agent` take the way that they are to take by now.
+    ///
+    /// # Errors
+    /// Names what could not be written.
+    pub fn turn(&self, agent: &Agent) -> Result<(), FenceError> {
+        let mut tables = self.tables();
+        let policy = agent.policy();
+        let ways = self.ways(agent.id(), &policy, tables.is_sealed(agent.id()));
+        Ok(tables.retain_grants(agent.id(), &ways, now(), Some)?)
+    }
+
+    fn ways<'a>(&self, agent: AgentId, policy: &'a Policy, is_sealed: bool) -> Ways<'a> {
+        let kernel = match (&self.no_reader, &*self.mistrusted()) {
+            (Some(_), _) => KernelReader::Missing,
+            // It proves them.
+            (None, Some(_)) if agent != CANARY => KernelReader::Unproven,
+            (None, _) => KernelReader::Proven,
+        };
+        Ways { policy, is_sealed, kernel }
+    }
+
     /// Has the host forward for sealed agents whose policy has direct flows.
-    fn forward_for(&self, link: Option<&Link>, policy: &Policy) -> Result<(), FenceError> {
+    fn forward_for(&self, link: Option<&Link>, ways: &Ways<'_>) -> Result<(), FenceError> {
         match link {
-            Some(_) if leave::has_direct(policy) => {
+            Some(_) if ways.has_direct() => {
                 self.nft().ensure_tracking()?;
                 Ok(self.forwarding.ensure()?)
             }
@@ -115,6 +191,7 @@ impl Fence {
     /// The cgroup is where nft does not look.
     pub fn announce(&self, agent: &Agent, site: Site<'_>) -> Result<(), FenceError> {
         let policy = agent.policy();
+        let ways = self.ways(agent.id(), &policy, is_sealed(site));
         let place = match site.link {
             Some(link) => Place::Link(link.clone()),
             None => Nft::locate(site.cgroup)?,
@@ -124,10 +201,10 @@ impl Fence {
             place,
             listeners: site.listeners,
             networks: leave::networks(policy.allow()),
-            direct: self.direct_of(agent.id(), &policy),
+            direct: self.direct_of(agent.id(), &ways),
         };
         let mut nft = self.nft();
-        if site.link.is_some() && leave::has_direct(&policy) {
+        if site.link.is_some() && ways.has_direct() {
             nft.track();
         }
         nft.set(share);
@@ -157,9 +234,10 @@ impl Fence {
     /// Names what could not be written.
     pub fn open(&self, agent: &Agent, site: Site<'_>) -> Result<(), FenceError> {
         let policy = agent.policy();
-        self.forward_for(site.link, &policy)?;
+        let ways = self.ways(agent.id(), &policy, is_sealed(site));
+        self.forward_for(site.link, &ways)?;
         let mut tables = self.tables();
-        write_policy(&mut tables, agent.id(), &policy)?;
+        write_policy(&mut tables, agent.id(), &ways)?;
         tables.add_agent(agent.id(), site.cgroup.id(), leave::with_policy(site.listeners, &policy))?;
         Ok(site.link.map_or(Ok(()), |link| tables.add_link(agent.id(), link))?)
     }
@@ -178,6 +256,7 @@ impl Fence {
     /// Takes from the maps what an agent may do, and from what the next [`Fence::apply_table`] applies.
     pub fn forget(&self, agent: AgentId, cgroup_id: u64) {
         self.tables().remove_agent(agent, cgroup_id);
+        self.named_flows().forget(agent);
         self.nft().remove(agent.0);
     }
 
@@ -187,6 +266,7 @@ impl Fence {
     /// The table cannot be applied; the programs deny all the same.
     pub fn dismiss(&self, agent: AgentId, cgroup_id: u64) -> Result<(), FenceError> {
         self.tables().remove_agent(agent, cgroup_id);
+        self.named_flows().forget(agent);
         let mut nft = self.nft();
         match nft.remove(agent.0).map(|share| share.place) {
             // Its chain goes with its cell.
@@ -195,28 +275,54 @@ impl Fence {
         }
     }
 
-    /// Makes the kernel obey the policy that `agent` has: what is no longer allowed is cut first.
+    /// Makes the kernel obey the policy that `agent` has: what is no longer allowed is cut first. Returns
+    /// the flows that had named their server and are cut by that name.
     ///
     /// # Errors
     /// Names what could not be written.
-    pub fn replace_policy(&self, agent: &Agent, site: Site<'_>) -> Result<(), FenceError> {
+    pub fn replace_policy(&self, agent: &Agent, site: Site<'_>) -> Result<Vec<CutFlow>, FenceError> {
         let policy = agent.policy();
-        self.forward_for(site.link, &policy)?;
+        let ways = self.ways(agent.id(), &policy, is_sealed(site));
+        self.forward_for(site.link, &ways)?;
+        let mut cut;
         {
             let mut tables = self.tables();
-            write_policy(&mut tables, agent.id(), &policy)?;
+            write_policy(&mut tables, agent.id(), &ways)?;
+            cut = self.cut_named(agent);
             // Last: from here on open flows are judged again, by maps that are complete.
             tables.configure(agent.id(), leave::with_policy(site.listeners, &policy))?;
         }
+        // Those that a program was about to let through by the maps as they were.
+        cut.extend(self.cut_named(agent));
         // Under the lock, so that no grant comes in between and is forgotten. Maps are locked within it,
         // and never the other way round.
         let mut nft = self.nft();
-        let direct = self.direct_of(agent.id(), &policy);
+        let direct = self.direct_of(agent.id(), &ways);
         if let Some(share) = nft.share(agent.id().0) {
             share.networks = leave::networks(policy.allow());
             share.direct = direct;
         }
-        Ok(nft.apply_share(agent.id().0)?)
+        nft.apply_share(agent.id().0)?;
+        Ok(cut)
+    }
+
+    /// Cuts the open flows of `agent` whose names its policy denies, and returns them.
+    #[must_use]
+    pub fn cut_named(&self, agent: &Agent) -> Vec<CutFlow> {
+        self.named_flows().cut_denied(agent, now())
+    }
+
+    /// Takes the flows that the programs counted by `permit` and did not report.
+    #[must_use]
+    pub fn take_unreported(&self, permit: &Permit) -> Option<Unreported> {
+        self.tables().take_unreported(permit, now())
+    }
+
+    /// Events of the flows of `agent`, which is about to end, that the programs counted and did not report.
+    #[must_use]
+    pub fn unreported(&self, agent: &Agent) -> Vec<Event> {
+        let found = self.tables().unreported(agent.id());
+        found.iter().map(|(permit, flows)| name_events::rest(agent, permit, *flows)).collect()
     }
 
     /// The grants of an earlier daemon's life, for an agent that is taken over.
@@ -232,23 +338,26 @@ impl Fence {
         let before = Moment(now().0.saturating_sub(keep));
         let expired = agent.take_expired(before);
         if !expired.is_empty() {
-            self.tables().forget_expired(agent.id(), &expired, before);
+            let (policy, mut tables) = (agent.policy(), self.tables());
+            let ways = self.ways(agent.id(), &policy, tables.is_sealed(agent.id()));
+            tables.forget_expired(agent.id(), &expired, &ways, before);
         }
     }
 
     /// The names of `agent` by whose grants a direct flow started, or a datagram was sent, in the second
-    /// of `since` or later. Names that share an address share this. What goes through the proxy is not
-    /// among them: it speaks its name, see [`crate::policy::Resolve::connected`].
+    /// of `since` or later. Names that share an address share this. What speaks its name is not among
+    /// them, see [`crate::policy::Resolve::connected`].
     ///
     /// Asks the kernel for no more than [`crate::policy::MAX_GRANTS`] entries, and lets others at them
     /// in between.
     #[must_use]
     pub fn used_names(&self, agent: &Agent, since: Moment) -> BTreeSet<HostName> {
-        if !leave::has_direct(&agent.policy()) {
+        let speaks_no_name = |protocol| matches!(protocol, Protocol::Tcp | Protocol::Udp);
+        if !agent.policy().allow().iter().any(|rule| rule.protocol.is_some_and(speaks_no_name)) {
             return BTreeSet::new();
         }
         let mut grants = agent.live_grants(since);
-        grants.retain(leave::is_direct);
+        grants.retain(|grant| speaks_no_name(grant.protocol));
         let mut names = BTreeSet::new();
         for some in grants.chunks(GRANTS_AT_ONCE) {
             let tables = self.tables();
@@ -293,13 +402,24 @@ impl Fence {
         // that it finds, and removes, whatever an older policy still earned.
         let policy = agent.policy();
         let grants: Vec<Grant> = grants.iter().filter(|grant| policy.opens(grant)).cloned().collect();
+        let ways = self.ways(agent.id(), &policy, tables.is_sealed(agent.id()));
         let moment = now();
         for grant in &grants {
-            tables.grant(agent.id(), grant, moment)?;
+            tables.grant(agent.id(), grant, &ways, moment)?;
         }
         drop(tables);
         // What the proxy dials needs no leave of the table, and does not wait for it.
-        if leave::direct(&grants).is_empty() { Ok(()) } else { self.open_directly(agent, grants) }
+        if ways.direct(&grants).is_empty() { Ok(()) } else { self.open_directly(agent, grants) }
+    }
+
+    /// Whether some of `grants` are for addresses that the table does not know yet.
+    fn waits_for_nft(&self, agent: &Agent, grants: &[Grant]) -> bool {
+        let policy = agent.policy();
+        let ways = self.ways(agent.id(), &policy, self.tables().is_sealed(agent.id()));
+        let direct = ways.direct(grants);
+        // One who holds the table keeps others waiting as long.
+        let is_known = || self.nft.try_lock().is_ok_and(|nft| nft.knows(agent.id().0, &direct));
+        !direct.is_empty() && !is_known()
     }
 
     fn open_directly(&self, agent: &Agent, mut grants: Vec<Grant>) -> Result<(), FenceError> {
@@ -307,16 +427,17 @@ impl Fence {
         let mut nft = self.nft();
         // A reload may have come before this lock, and has said what the table holds.
         let policy = agent.policy();
+        let ways = self.ways(id, &policy, self.tables().is_sealed(id));
         grants.retain(|grant| policy.opens(grant));
-        nft.add_direct(id.0, &leave::direct(&grants))?;
+        nft.add_direct(id.0, &ways.direct(&grants))?;
         let is_full = |nft: &mut Nft| nft.share(id.0).is_some_and(|share| share.direct.len() > MAX_DIRECT);
         if !is_full(&mut nft) {
             return Ok(());
         }
         drop(nft);
-        self.tables().retire_direct(id, MAX_DIRECT / 2);
+        self.tables().retire_direct(id, &ways, MAX_DIRECT / 2);
         let mut nft = self.nft();
-        let direct = self.direct_of(id, &agent.policy());
+        let direct = self.direct_of(id, &ways);
         if let Some(share) = nft.share(id.0) {
             share.direct = direct;
         }
@@ -324,15 +445,24 @@ impl Fence {
     }
 
     /// What names earned an agent for direct flows, also where new ones may no longer start.
-    fn direct_of(&self, agent: AgentId, policy: &Policy) -> BTreeSet<Direct> {
+    fn direct_of(&self, agent: AgentId, ways: &Ways<'_>) -> BTreeSet<Direct> {
         let mut grants = self.tables().grants_of(agent);
-        grants.retain(|grant| policy.opens(grant));
-        leave::direct(&grants).into_iter().collect()
+        grants.retain(|grant| ways.policy.opens(grant));
+        ways.direct(&grants).into_iter().collect()
     }
 
     // Maps are changed entry by entry, each whole: a panic in between leaves nothing half done.
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn named_flows(&self) -> MutexGuard<'_, NamedFlows> {
+        self.named_flows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // Replaced whole.
+    fn mistrusted(&self) -> MutexGuard<'_, Option<String>> {
+        self.mistrusted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn nft(&self) -> MutexGuard<'_, Nft> {
@@ -347,9 +477,10 @@ impl GrantSink for Fence {
         grants: &'a [Grant],
     ) -> Pin<Box<dyn Future<Output = Result<(), GrantError>> + Send + 'a>> {
         Box::pin(async move {
-            // Writing maps takes microseconds; only direct grants wait for nft, some milliseconds.
+            // Writing maps takes microseconds, and so do sets; but who replaces the table keeps it for some
+            // milliseconds.
             let write = || self.grant(agent, grants).map_err(|error| GrantError::Kernel(error.to_string()));
-            if leave::direct(grants).is_empty() { write() } else { tokio::task::block_in_place(write) }
+            if self.waits_for_nft(agent, grants) { tokio::task::block_in_place(write) } else { write() }
         })
     }
 }
@@ -410,11 +541,30 @@ const SECOND: u64 = 1_000_000_000;
 /// Octets of a command line that a record keeps.
 const MAX_COMMAND: usize = 512;
 
-fn write_policy(tables: &mut Tables, agent: AgentId, policy: &Policy) -> Result<(), FenceError> {
-    let moment = now();
+/// What is left of a grant of TLS whose rule is gone, where another one opens its name: open flows go on
+/// by that, and new ones start when the name was looked up again.
+fn succeeded(grant: Grant, policy: &Policy, now: Moment) -> Option<Grant> {
+    if grant.protocol != Protocol::Tls {
+        return None;
+    }
+    let rule = policy.successor(&grant.name, grant.port, grant.protocol, grant.rule)?;
+    let left = Grant { rule, expires: grant.expires.min(now), ..grant };
+    policy.opens(&left).then_some(left)
+}
+
+fn is_sealed(site: Site<'_>) -> bool {
+    site.listeners.flags & Listeners::SEALED != 0
+}
+
+fn write_policy(tables: &mut Tables, agent: AgentId, ways: &Ways<'_>) -> Result<(), FenceError> {
+    let (moment, policy) = (now(), ways.policy);
     // Of what expired, only direct grants matter still: to flows that are open by them.
-    let matters = |grant: &Grant| grant.expires > moment || leave::is_direct(grant);
-    tables.retain_grants(agent, moment, |grant| policy.opens(grant) && matters(grant))?;
+    let matters = |grant: &Grant| grant.expires > moment || ways.is_direct(grant);
+    let keep = |grant: Grant| {
+        let kept = if policy.opens(&grant) { Some(grant) } else { succeeded(grant, policy, moment) };
+        kept.filter(matters)
+    };
+    tables.retain_grants(agent, ways, moment, keep)?;
     tables.set_networks(NetworkList::Denied, agent, &leave::denied_networks(policy.deny()))?;
     tables.set_networks(NetworkList::Allowed, agent, &leave::networks(policy.allow()))?;
     Ok(tables.set_rules(agent, &leave::rules(policy))?)
@@ -437,12 +587,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let pins = Pins::open(&folder.path().join("bpf")).expect("bpffs");
         let found = Ebpf::load(&pins, &cgroup, UseSecurityHooks::Never).map(|ebpf| {
-            let (fence, agent) = granted(ebpf.tables, &cgroup, &pins, folder.path());
+            let (fence, agent) = granted(ebpf.programs, &cgroup, &pins, folder.path());
             let (start, none) = (now(), fence.used_names(&agent, Moment(0)));
             run_in(&cgroup, "exec 3<>/dev/udp/127.9.9.9/9; exec 3<>/dev/udp/127.9.9.10/22");
             let used = fence.used_names(&agent, start);
             let later = fence.used_names(&agent, now().after(Duration::from_secs(2)));
-            fence.tables().grant(agent.id(), &grants()[0], now()).expect("granted again");
+            fence.grant(&agent, &grants()[..1]).expect("granted again");
             [none, used, later, fence.used_names(&agent, start)]
         });
         pins.remove().expect("unpinned");
@@ -452,20 +602,17 @@ mod tests {
     }
 
     /// A fence around `cgroup`, without the second deny, and an agent with [`grants`].
-    fn granted(mut tables: Tables, cgroup: &Cgroup, pins: &Pins, folder: &Path) -> (Fence, Agent) {
+    fn granted(programs: Programs, cgroup: &Cgroup, pins: &Pins, folder: &Path) -> (Fence, Agent) {
         let rules = [rule(Protocol::Udp, 9), rule(Protocol::Tcp, 22)];
         let policy = Policy::new(rules.to_vec(), Vec::new());
         let agent = Agent::new(AgentId(7), AgentName::parse("user").expect("name"), Arc::new(policy));
         agent.remember(&grants(), now()).expect("remembered");
-        write_policy(&mut tables, agent.id(), &agent.policy()).expect("written");
-        for grant in grants() {
-            tables.grant(agent.id(), &grant, now()).expect("granted");
-        }
-        let config = leave::with_policy(Listeners::default(), &agent.policy());
-        tables.add_agent(agent.id(), cgroup.id(), config).expect("added");
         let nft = Nft::claim("unused", cgroup).expect("a name");
         let frames = Frames::open(pins).expect("the program");
-        (Fence::new(tables, nft, frames, Forwarding::new(folder)), agent)
+        let fence = Fence::new(programs, nft, frames, Forwarding::new(folder));
+        fence.open(&agent, Site { cgroup, link: None, listeners: Listeners::default() }).expect("opened");
+        fence.grant(&agent, &grants()).expect("granted");
+        (fence, agent)
     }
 
     fn grants() -> [Grant; 4] {

@@ -1,11 +1,11 @@
-//! What a policy means to the kernel: networks, direct grants, and a mark of which policy it was.
+//! What a policy means to the kernel: networks, rules, and a mark of which policy it was.
 
 use super::{
     ruleset::Listeners,
     tables::{NetworkEntry, transport_of},
 };
-use crate::policy::{Grant, Policy, Protocol, Rule, RuleId, Subject};
-use egress_common::{MAX_NETWORKS_PER_AGENT, TCP, UDP};
+use crate::policy::{Policy, Rule, RuleId, Subject};
+use egress_common::{MAX_NETWORKS_PER_AGENT, TCP};
 use std::net::IpAddr;
 
 /// An address that a name earned for direct flows: IANA protocol number, address, port.
@@ -48,34 +48,6 @@ pub fn denied_networks(rules: &[Rule]) -> Vec<NetworkEntry> {
         ports.iter().map(|port| NetworkEntry { network, port: *port, transport, rule: rule.id }).collect()
     };
     rules.iter().flat_map(entries).collect()
-}
-
-/// The grants that need no proxy: what nft must let pass to their addresses.
-pub fn direct(grants: &[Grant]) -> Vec<Direct> {
-    grants
-        .iter()
-        .filter_map(|grant| match grant.protocol {
-            Protocol::Tcp => Some((TCP, grant.address, grant.port)),
-            Protocol::Udp => Some((UDP, grant.address, grant.port)),
-            Protocol::Tls | Protocol::Http | Protocol::Quic => None,
-        })
-        .collect()
-}
-
-/// Whether flows by `grant` need no proxy.
-pub fn is_direct(grant: &Grant) -> bool {
-    !direct(std::slice::from_ref(grant)).is_empty()
-}
-
-/// Whether flows of `policy` may go straight to their addresses.
-pub fn has_direct(policy: &Policy) -> bool {
-    let is_direct = |rule: &Rule| match rule.protocol {
-        Some(Protocol::Tcp | Protocol::Udp) => true,
-        Some(Protocol::Tls | Protocol::Http | Protocol::Quic) | None => {
-            matches!(rule.subject, Subject::Network(_))
-        }
-    };
-    policy.allow().iter().any(is_direct)
 }
 
 /// `listeners` with what the programs must know of `policy`.

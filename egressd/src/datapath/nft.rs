@@ -6,6 +6,7 @@
 
 use super::{
     cgroup::{Cgroup, Hierarchy},
+    elements,
     ruleset::{self, Place, Seals, Share, Tracking},
     seal::{self, Link},
 };
@@ -150,16 +151,22 @@ impl Nft {
     /// Lets `agent` reach more addresses, in one transaction. No-op for those it can reach.
     ///
     /// # Errors
-    /// Says what `nft` said; then the share is as it was.
+    /// Says what the kernel said; then the share is as it was.
     pub fn add_direct(&mut self, agent: u32, direct: &[(u8, IpAddr, u16)]) -> Result<(), NftError> {
         let Some(share) = self.shares.get_mut(&agent) else { return Ok(()) };
         let fresh: Vec<_> = direct.iter().copied().filter(|entry| !share.direct.contains(entry)).collect();
         if fresh.is_empty() {
             return Ok(());
         }
-        run(&ruleset::additions(&self.table, share, &fresh))?;
+        elements::add(&self.table, share, &fresh).map_err(NftError::Elements)?;
         share.direct.extend(fresh);
         Ok(())
+    }
+
+    /// Whether `agent` can reach all of `direct`, or has no share in the table.
+    #[must_use]
+    pub fn knows(&self, agent: u32, direct: &[(u8, IpAddr, u16)]) -> bool {
+        self.shares.get(&agent).is_none_or(|share| direct.iter().all(|entry| share.direct.contains(entry)))
     }
 
     /// Looks whether the table is there, with the rule that sends agents to it.
@@ -192,6 +199,8 @@ pub enum NftError {
     Run(io::Error),
     #[error("nft refused the ruleset: {0}")]
     Refused(String),
+    #[error("failed to add elements to sets of nft: {0}")]
+    Elements(io::Error),
     #[error("table `inet {0}` is not in force")]
     Gone(String),
     #[error("cgroup `{0}` is not below `/sys/fs/cgroup`, where nft looks for it")]

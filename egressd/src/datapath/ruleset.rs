@@ -204,21 +204,6 @@ fn mac([a, b, c, d, e, f]: [u8; 6]) -> String {
     format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
 }
 
-/// A transaction that adds addresses to the sets of `share`.
-#[must_use]
-pub fn additions(table: &str, share: &Share, direct: &[(u8, IpAddr, u16)]) -> String {
-    let (kind, number) = match &share.place {
-        Place::Cgroup { .. } => ("inet", share.agent),
-        Place::Link(link) => ("netdev", link.number),
-    };
-    let mut text = String::new();
-    for (transport, address, port) in direct {
-        let set = format!("{kind} {table} direct{}_{number}", family(*address));
-        line(&mut text, format_args!("add element {set} {{ {address} . {transport} . {port} }}"));
-    }
-    text
-}
-
 /// A transaction that removes `table`.
 #[must_use]
 pub fn removal(table: &str) -> String {

@@ -15,21 +15,6 @@ use aya::{
 use egress_common::GateOffsets;
 use std::{io, os::fd::AsFd};
 
-/// Whether the kernel judges server names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GateSupport {
-    There,
-    /// The proxy must judge them all: why, for people.
-    Missing(String),
-}
-
-impl GateSupport {
-    #[must_use]
-    pub fn is_there(&self) -> bool {
-        *self == Self::There
-    }
-}
-
 /// The program that follows sockets, on the cgroup above all agents.
 pub const LIFE: &str = "life";
 /// The one that reads what they send, on the map [`SILENT`].
@@ -37,12 +22,12 @@ pub const MESSAGE: &str = "message";
 /// The map of sockets that have connected and said no name yet.
 pub const SILENT: &str = "SILENT";
 
-/// The object, with the programs of the gate loaded if this kernel takes them; else without, and so that
-/// the others send everything to the proxy.
+/// The object, with the programs that judge server names loaded if this kernel takes them; else without, and
+/// so that the others send everything to the proxy, and why, for people.
 ///
 /// # Errors
 /// The object or its maps are refused.
-pub fn open(pins: &Pins, kernel: Option<&Kernel>) -> Result<(Ebpf, GateSupport), EbpfError> {
+pub fn open(pins: &Pins, kernel: Option<&Kernel>) -> Result<(Ebpf, Result<(), String>), EbpfError> {
     let why = match lsm_offsets::of_the_gate() {
         Ok(offsets) => {
             // Where the kernel is locked down, its memory is not read, and no second hello is judged.
@@ -51,7 +36,7 @@ pub fn open(pins: &Pins, kernel: Option<&Kernel>) -> Result<(Ebpf, GateSupport),
             for offsets in [offsets, blind] {
                 let mut object = ebpf::open(pins, kernel, offsets)?;
                 match load_all(&mut object) {
-                    Ok(()) => return Ok((object, GateSupport::There)),
+                    Ok(()) => return Ok((object, Ok(()))),
                     Err(error) => why = error.to_string(),
                 }
             }
@@ -59,7 +44,7 @@ pub fn open(pins: &Pins, kernel: Option<&Kernel>) -> Result<(Ebpf, GateSupport),
         }
         Err(error) => error.to_string(),
     };
-    Ok((ebpf::open(pins, kernel, GateOffsets::default())?, GateSupport::Missing(why)))
+    Ok((ebpf::open(pins, kernel, GateOffsets::default())?, Err(why)))
 }
 
 /// Has the program [`MESSAGE`] judge what the sockets in [`SILENT`] send, and pins it.

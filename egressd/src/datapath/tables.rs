@@ -4,13 +4,11 @@ use super::{
     ebpf::{EbpfError, chain},
     seal::Link,
 };
-use crate::policy::{
-    AgentId, Grant, HostName, Moment, OriginalDestination, Protocol, RuleId, Transport, special_within,
-};
+use crate::policy::{AgentId, OriginalDestination, Protocol, RuleId, Transport, special_within};
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key};
 use egress_common::{
-    AgentConfig, CounterKey, DropReason, Gate, GrantKey, GrantValue, LOST_EVENTS, LinkConfig, NameKey,
-    NameValue, NetworkKey, NetworkValue, OriginKey, OriginValue, RuleKey,
+    AgentConfig, CounterKey, DropReason, GrantKey, GrantValue, LOST_EVENTS, LinkConfig, NameKey, NameValue,
+    NetworkKey, NetworkValue, OriginKey, OriginValue, RuleKey,
 };
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -21,8 +19,8 @@ pub struct Tables {
     cgroups: HashMap<MapData, u64, u32>,
     agents: HashMap<MapData, u32, AgentConfig>,
     socket_counts: HashMap<MapData, u32, u64>,
-    grants: HashMap<MapData, GrantKey, GrantValue>,
-    names: HashMap<MapData, NameKey, NameValue>,
+    pub(super) grants: HashMap<MapData, GrantKey, GrantValue>,
+    pub(super) names: HashMap<MapData, NameKey, NameValue>,
     networks: LpmTrie<MapData, NetworkKey, NetworkValue>,
     denied_networks: LpmTrie<MapData, NetworkKey, NetworkValue>,
     rules: HashMap<MapData, RuleKey, u8>,
@@ -70,7 +68,7 @@ impl NetworkEntry {
     }
 }
 
-type Outcome = Result<(), MapError>;
+pub(super) type Outcome = Result<(), MapError>;
 
 impl Tables {
     pub(super) fn take(object: &mut aya::Ebpf) -> Result<Self, EbpfError> {
@@ -119,6 +117,12 @@ impl Tables {
         }
     }
 
+    /// Whether `agent` is sealed, as it was made known; one that is not known counts as sealed.
+    #[must_use]
+    pub fn is_sealed(&self, agent: AgentId) -> bool {
+        self.agents.get(&agent.0, 0).map_or(true, |config| config.flags & AgentConfig::SEALED != 0)
+    }
+
     /// Replaces the listeners of an agent that is known.
     pub fn configure(&mut self, agent: AgentId, config: AgentConfig) -> Outcome {
         self.agents.insert(agent.0, config, 0)
@@ -139,10 +143,7 @@ impl Tables {
             let _ = self.links.remove(&index);
         }
         let _ = self.agents.remove(&agent.0);
-        for (key, _) in self.names_of(agent) {
-            let _ = self.names.remove(&key);
-            let _ = self.grants.remove(&grant_key(&key));
-        }
+        self.forget_grants(agent);
         for rule in self.rules_of(agent) {
             let _ = self.rules.remove(&RuleKey { agent: agent.0, rule: rule.0 });
         }
@@ -157,86 +158,6 @@ impl Tables {
         let _ = self.socket_counts.remove(&agent.0);
         for reason in reasons() {
             let _ = self.counters.remove(&CounterKey { agent: agent.0, reason });
-        }
-    }
-
-    /// Writes one grant, and its name. While two names earned the same address and port, the
-    /// stricter way is taken.
-    pub fn grant(&mut self, agent: AgentId, grant: &Grant, now: Moment) -> Outcome {
-        let (key, value) = name_entry(agent, grant);
-        let gate = gate(grant.protocol);
-        let kernel = grant_key(&key);
-        let held = self.grants.get(&kernel, 0).ok();
-        // What the kernel notes between this read and the write is lost; the next flow notes it again.
-        let used = held.map_or(0, |held| held.used);
-        let own = GrantValue { expires: grant.expires.0, rule: grant.rule.0, gate: gate as u16, used };
-        let value_for_kernel = match held.filter(|held| Moment(held.expires) > now) {
-            Some(held) if held.gate != gate as u16 => GrantValue {
-                expires: held.expires.max(own.expires),
-                rule: if gate == Gate::Proxy { own.rule } else { held.rule },
-                gate: Gate::Proxy as u16,
-                used,
-            },
-            Some(held) => GrantValue { expires: held.expires.max(own.expires), ..own },
-            None => own,
-        };
-        self.names.insert(key, value, 0)?;
-        self.grants.insert(kernel, value_for_kernel, 0)
-    }
-
-    /// What the kernel holds of `grant`.
-    #[must_use]
-    pub fn held(&self, agent: AgentId, grant: &Grant) -> Option<GrantValue> {
-        self.grants.get(&grant_key(&name_entry(agent, grant).0), 0).ok()
-    }
-
-    /// Every grant of `agent` that the kernel keeps, with its name.
-    #[must_use]
-    pub fn grants_of(&self, agent: AgentId) -> Vec<Grant> {
-        self.names_of(agent).into_iter().filter_map(|(key, value)| read_name(&key, &value)).collect()
-    }
-
-    /// Removes the grants of `agent` for which `keep` is false, and narrows what two names share.
-    pub fn retain_grants(&mut self, agent: AgentId, now: Moment, keep: impl Fn(&Grant) -> bool) -> Outcome {
-        let mut kept = Vec::new();
-        for (key, value) in self.names_of(agent) {
-            match read_name(&key, &value) {
-                Some(grant) if keep(&grant) => kept.push(grant),
-                Some(_) | None => {
-                    self.names.remove(&key)?;
-                    // Absent if another name of the same address was removed before.
-                    let _ = self.grants.remove(&grant_key(&key));
-                }
-            }
-        }
-        kept.iter().try_for_each(|grant| self.grant(agent, grant, now))
-    }
-
-    /// Removes `grants` of `agent`, which have expired, from the kernel, but for what was earned again
-    /// and for direct ones: flows that are open by those are judged again when the policy changes.
-    pub fn forget_expired(&mut self, agent: AgentId, grants: &[Grant], now: Moment) {
-        let guarded = grants.iter().filter(|grant| gate(grant.protocol) == Gate::Proxy);
-        for (key, _) in guarded.map(|grant| name_entry(agent, grant)) {
-            let is_stale = |expires: u64| Moment(expires) < now;
-            if self.names.get(&key, 0).is_ok_and(|value| is_stale(value.expires)) {
-                let _ = self.names.remove(&key);
-            }
-            let key = grant_key(&key);
-            if self.grants.get(&key, 0).is_ok_and(|value| is_stale(value.expires)) {
-                let _ = self.grants.remove(&key);
-            }
-        }
-    }
-
-    /// Removes the direct grants of `agent` that expired first, until `keep` are left.
-    pub fn retire_direct(&mut self, agent: AgentId, keep: usize) {
-        let mut direct = self.names_of(agent);
-        direct.retain(|(key, _)| !is_guarded(key));
-        direct.sort_by_key(|(_, value)| value.expires);
-        let surplus = direct.len().saturating_sub(keep);
-        for (key, _) in direct.into_iter().take(surplus) {
-            let _ = self.names.remove(&key);
-            let _ = self.grants.remove(&grant_key(&key));
         }
     }
 
@@ -283,10 +204,6 @@ impl Tables {
     #[must_use]
     pub fn lost_events(&self, agent: AgentId) -> u64 {
         self.counters.get(&CounterKey { agent: agent.0, reason: LOST_EVENTS }, 0).unwrap_or(0)
-    }
-
-    fn names_of(&self, agent: AgentId) -> Vec<(NameKey, NameValue)> {
-        self.names.iter().flatten().filter(|(key, _)| key.agent == agent.0).collect()
     }
 
     fn rules_of(&self, agent: AgentId) -> Vec<RuleId> {
@@ -355,66 +272,8 @@ fn transport_number(transport: Transport) -> u8 {
     }
 }
 
-fn gate(protocol: Protocol) -> Gate {
-    match protocol {
-        Protocol::Tls | Protocol::Http | Protocol::Quic => Gate::Proxy,
-        Protocol::Tcp | Protocol::Udp => Gate::Direct,
-    }
-}
-
 fn reasons() -> impl Iterator<Item = u32> {
     DropReason::ALL.iter().map(|reason| *reason as u32).chain([LOST_EVENTS])
-}
-
-/// By the numbers of [`NameKey::protocol`]; that of TLS is [`egress_common::SPEAKS_TLS`].
-const PROTOCOLS: [Protocol; 5] =
-    [Protocol::Tls, Protocol::Http, Protocol::Tcp, Protocol::Udp, Protocol::Quic];
-
-fn name_entry(agent: AgentId, grant: &Grant) -> (NameKey, NameValue) {
-    let text = grant.name.as_str().as_bytes();
-    let mut name = [0; 256];
-    // A HostName has at most 253 octets.
-    name.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
-    let protocol = PROTOCOLS.iter().position(|protocol| *protocol == grant.protocol).unwrap_or(0);
-    let key = NameKey {
-        agent: agent.0,
-        port: grant.port,
-        protocol: u8::try_from(protocol).unwrap_or(0),
-        zero: 0,
-        address: octets(grant.address),
-        name: egress_common::fnv1a(text.iter().copied()),
-    };
-    let length = u32::try_from(text.len()).unwrap_or(0);
-    let (expires, rule) = (grant.expires.0, grant.rule.0);
-    (key, NameValue { expires, rule, length, reported: 0, flows: 0, flags: 0, name })
-}
-
-fn read_name(key: &NameKey, value: &NameValue) -> Option<Grant> {
-    let name = value.name.get(..usize::try_from(value.length).ok()?)?;
-    Some(Grant {
-        name: HostName::from_ascii(name).ok()?,
-        address: address(key.address),
-        port: key.port,
-        protocol: *PROTOCOLS.get(usize::from(key.protocol))?,
-        rule: RuleId(value.rule),
-        expires: Moment(value.expires),
-    })
-}
-
-/// Whether flows by this grant pass through the proxy.
-fn is_guarded(key: &NameKey) -> bool {
-    PROTOCOLS.get(usize::from(key.protocol)).is_none_or(|protocol| gate(*protocol) == Gate::Proxy)
-}
-
-fn grant_key(key: &NameKey) -> GrantKey {
-    let protocol = PROTOCOLS.get(usize::from(key.protocol)).copied().unwrap_or(Protocol::Tls);
-    GrantKey {
-        agent: key.agent,
-        port: key.port,
-        transport: transport_of(protocol),
-        zero: 0,
-        address: key.address,
-    }
 }
 
 fn network_entry(agent: AgentId, entry: &NetworkEntry) -> (Key<NetworkKey>, NetworkValue) {

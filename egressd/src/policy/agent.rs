@@ -7,7 +7,7 @@ use super::{
     grant::{Grant, GrantError, Grants},
     host::HostName,
     moment::Moment,
-    rule::Protocol,
+    rule::{Protocol, RuleId},
 };
 use arc_swap::ArcSwap;
 use std::{
@@ -117,6 +117,28 @@ impl Agent {
             (Destination::Name(name), Reason::HostNotAllowed) => self.why(name, denial),
             (Destination::Name(_) | Destination::Address(_), _) => denial,
         })
+    }
+
+    /// Whether the policy still allows `flow`, which `rule` once permitted.
+    ///
+    /// Grants govern how flows start. That one has expired since does not end a flow; that no rule
+    /// stands behind it any more does.
+    ///
+    /// # Errors
+    /// The denial that the flow would meet today.
+    pub fn still_allows(&self, flow: &Flow, rule: RuleId, now: Moment) -> Result<(), Denial> {
+        let Err(denial) = self.decide(flow, now) else { return Ok(()) };
+        let has_rule = match flow.destination {
+            // These two are found only after a rule that allows.
+            Destination::Name(_) => {
+                matches!(denial.reason, Reason::GrantExpired | Reason::ServerNameNotGranted)
+            }
+            Destination::Address(_) => {
+                denial.reason != Reason::DeniedByRule
+                    && self.policy().allow().iter().any(|held| held.id == rule)
+            }
+        };
+        if has_rule { Ok(()) } else { Err(denial) }
     }
 
     /// Whether `name` may be looked up. See [`Policy::lookup`].

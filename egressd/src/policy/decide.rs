@@ -10,7 +10,7 @@ use super::{
     moment::Moment,
     pattern::Pattern,
     resolvers::is_resolver,
-    rule::{Protocol, Rule, Source, Subject},
+    rule::{Protocol, Rule, RuleId, Source, Subject},
 };
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -193,6 +193,16 @@ impl Policy {
         let address = on_wire(grant.address);
         let is_denied = |deny: &Rule| covers_name(deny, &grant.name) || deny.subject.holds(address);
         self.allow.iter().any(earns) && self.denying(is_denied, grant.port, grant.protocol).is_none()
+    }
+
+    /// The rule that flows to `name` go by: `rule`, if it still opens it, else the first that does.
+    #[must_use]
+    pub fn successor(&self, name: &HostName, port: u16, protocol: Protocol, rule: RuleId) -> Option<RuleId> {
+        let opens =
+            |held: &&Rule| opens_name(held, name) && held.covers_port(port) && held.covers_protocol(protocol);
+        let mut ids = self.allow.iter().filter(opens).map(|held| held.id).peekable();
+        let first = ids.peek().copied();
+        ids.find(|id| *id == rule).or(first)
     }
 
     fn decide_name(

@@ -1,15 +1,24 @@
 //! What a rule says of flows that speak TLS.
 
-use super::host::HostName;
+use super::{host::HostName, inspect::Inspection};
+use std::sync::Arc;
 
 /// What a rule with `protocol: tls` or `quic` says of its flows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TlsTerms {
     pub gate: GateChoice,
     pub ech: Ech,
+    /// None: the bytes pass as they come.
+    pub inspection: Option<Arc<Inspection>>,
 }
 
 impl TlsTerms {
+    /// Whether only the proxy can do what the rule says.
+    #[must_use]
+    pub fn needs_proxy(&self) -> bool {
+        self.gate == GateChoice::Proxy || self.inspection.is_some()
+    }
+
     /// Whether a ClientHello for `name` with the extension of Encrypted Client Hello is denied.
     #[must_use]
     pub fn refuses_ech(&self, name: &HostName) -> bool {

@@ -33,6 +33,7 @@ pub async fn exchange(
     port: u16,
 ) -> After {
     let activity = Activity::start();
+    upstream.0.count_as(&agent.0);
     let (from_agent, to_agent) = agent.0.split();
     let (from_upstream, to_upstream) = upstream.0.split();
     let upload = send(head.to_bytes(port), head.framing, from_agent, to_upstream, &activity);

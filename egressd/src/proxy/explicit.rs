@@ -1,35 +1,54 @@
-//! Tunnels that an agent asks us for with CONNECT.
+//! Tunnels that an agent asks us for, with CONNECT or over SOCKS.
 
 use super::{
     authority::Authority,
     dial::{DialError, dial_first},
+    handshake::relay_tls,
+    hello::Hello,
+    http::Session,
+    judge::judge_ech,
     lookup::permits,
     origin::{Caller, Sought},
     peek::{self, PATIENCE, Unread},
     refuse::{ALERT, Refusal, bad_gateway, part, refuse, response},
     relay::relay,
+    socks,
     wire::{AgentStream, UpstreamStream},
 };
-use crate::policy::{Destination, Permit, Protocol, Reason};
+use crate::policy::{Denial, Destination, Permit, Protocol, Reason};
+use std::net::SocketAddr;
 use tokio::time::Instant;
 
-/// Serves `CONNECT authority` until the tunnel ends.
-pub async fn tunnel(caller: Caller, agent: AgentStream, authority: Authority) {
-    let protocols: &[Protocol] = match &authority.destination {
-        Destination::Name(_) => &[Protocol::Tls, Protocol::Tcp],
+/// In which protocol a tunnel was asked for, and so is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// `CONNECT host:port` of HTTP/1.
+    Connect,
+    /// The request of SOCKS5.
+    Socks,
+}
+
+/// Serves a tunnel to `authority` until it ends.
+pub async fn tunnel(caller: Caller, agent: AgentStream, authority: Authority, manner: Manner) {
+    let protocols: &[Protocol] = match (&authority.destination, manner) {
+        (Destination::Name(_), Manner::Connect) => &[Protocol::Tls, Protocol::Tcp],
+        // Who uses CONNECT asks for plain HTTP without a tunnel; over SOCKS there is no other way.
+        (Destination::Name(_), Manner::Socks) => &[Protocol::Tls, Protocol::Http, Protocol::Tcp],
         // An address proves no server name.
-        Destination::Address(_) => &[Protocol::Tcp],
+        (Destination::Address(_), Manner::Connect | Manner::Socks) => &[Protocol::Tcp],
     };
-    // Request::parse lets no CONNECT without a port through; port 0 no rule covers.
+    // No request without a port gets here; port 0 no rule covers.
     let port = authority.port.unwrap_or_default();
     let sought = Sought { destination: Some(authority.destination.clone()), address: None, port: Some(port) };
-    let tunnel = Tunnel { caller, agent, sought };
+    let tunnel = Tunnel { caller, agent, sought, manner };
     match permits(&tunnel.caller, &authority.destination, port, protocols).await {
         Err(denial) => tunnel.deny(protocols[0], denial.into()).await,
-        Ok(permits) if permits.iter().any(|permit| permit.protocol() == Protocol::Tls) => {
-            tunnel.serve_tls(&authority.destination, &permits).await;
-        }
-        Ok(permits) => tunnel.serve_any(&permits).await,
+        // They are all for one protocol.
+        Ok(permits) => match permits.first().map(Permit::protocol) {
+            Some(Protocol::Tls) => tunnel.serve_tls(&authority.destination, &permits).await,
+            Some(Protocol::Http) => tunnel.serve_http(&permits).await,
+            Some(Protocol::Tcp | Protocol::Udp | Protocol::Quic) | None => tunnel.serve_any(&permits).await,
+        },
     }
 }
 
@@ -37,12 +56,13 @@ struct Tunnel {
     caller: Caller,
     agent: AgentStream,
     sought: Sought,
+    manner: Manner,
 }
 
 impl Tunnel {
     /// The ClientHello inside must name the host of the CONNECT, before anything is dialled.
     async fn serve_tls(mut self, destination: &Destination, permits: &[Permit]) {
-        if self.agent.0.send(ESTABLISHED).await.is_err() {
+        if self.agent.0.send(self.manner.established()).await.is_err() {
             return;
         }
         let end = Instant::now() + PATIENCE;
@@ -52,11 +72,15 @@ impl Tunnel {
             Err(Unread::Misread(misread)) => return self.cut(misread.into(), None).await,
         }
         let refusal = match peek::hello(&mut self.agent, end).await {
-            Ok(name) if *destination == Destination::Name(name.clone()) => {
-                return self.carry_tls(permits).await;
+            Ok(hello) if *destination == Destination::Name(hello.name.clone()) => {
+                let agent = &self.caller.agent;
+                match permits.iter().try_for_each(|permit| judge_ech(agent, permit, &hello)) {
+                    Ok(()) => return self.carry_tls(permits, &hello).await,
+                    Err(denial) => denial.into(),
+                }
             }
-            Ok(name) => {
-                let why = format!("CONNECT named {destination}, the ClientHello {name}");
+            Ok(hello) => {
+                let why = format!("{} named {destination}, the ClientHello {}", self.manner, hello.name);
                 Refusal::explained(Reason::ServerNameNotGranted, why)
             }
             Err(Unread::Misread(misread)) => misread.into(),
@@ -66,9 +90,9 @@ impl Tunnel {
         self.cut(refusal, last).await;
     }
 
-    async fn carry_tls(self, permits: &[Permit]) {
+    async fn carry_tls(self, permits: &[Permit], hello: &Hello) {
         match dial_first(permits).await {
-            Ok((permit, upstream)) => self.carry(permit, upstream, Some(ALERT)).await,
+            Ok((permit, upstream)) => self.carry(permit, upstream, Some(hello)).await,
             Err(error) => {
                 self.record_failure(permits, &error);
                 self.agent.0.reset();
@@ -76,33 +100,55 @@ impl Tunnel {
         }
     }
 
+    /// Each request inside is judged, as if the kernel had redirected it from the first address.
+    async fn serve_http(mut self, permits: &[Permit]) {
+        let address =
+            permits.iter().find_map(|permit| Some(SocketAddr::new(permit.address()?, permit.port())));
+        let Some(address) = address else {
+            return self.deny(Protocol::Http, Denial::because(Reason::UpstreamFailed).into()).await;
+        };
+        if self.agent.0.send(self.manner.established()).await.is_ok() {
+            let session = Session::redirected(self.caller, self.agent, address);
+            // In a box, for the compiler thinks that a session could ask for a tunnel again.
+            Box::pin(session.serve(Instant::now() + PATIENCE)).await;
+        }
+    }
+
     async fn serve_any(mut self, permits: &[Permit]) {
         match dial_first(permits).await {
             Ok((permit, upstream)) => {
-                if self.agent.0.send(ESTABLISHED).await.is_ok() {
+                if self.agent.0.send(self.manner.established()).await.is_ok() {
                     self.carry(permit, upstream, None).await;
                 }
             }
             Err(error) => {
                 self.record_failure(permits, &error);
-                part(self.agent, &bad_gateway(&error.to_string())).await;
+                part(self.agent, &self.manner.unreachable(&error)).await;
             }
         }
     }
 
-    async fn carry(self, permit: &Permit, upstream: UpstreamStream, last: Option<&[u8]>) {
+    async fn carry(self, permit: &Permit, upstream: UpstreamStream, hello: Option<&Hello>) {
         match self.caller.gate.admit(&self.caller.agent, permit) {
             Ok(flow) => {
                 self.caller.record_permit(&self.sought, permit, None);
-                relay(self.agent, upstream, &flow).await;
+                match hello {
+                    Some(hello) => {
+                        relay_tls(&self.caller, &self.sought, hello, self.agent, upstream, &flow).await;
+                    }
+                    None => relay(self.agent, upstream, &flow).await,
+                }
             }
-            Err(denial) => self.cut(denial.into(), last).await,
+            Err(denial) => self.cut(denial.into(), hello.map(|_| ALERT)).await,
         }
     }
 
-    /// Denies before the tunnel stands: in HTTP.
+    /// Denies before the tunnel stands, in the protocol in which it was asked for.
     async fn deny(self, protocol: Protocol, refusal: Refusal) {
-        let last = response(&self.caller, &self.sought, protocol, &refusal.denial);
+        let last = match self.manner {
+            Manner::Connect => response(&self.caller, &self.sought, protocol, &refusal.denial),
+            Manner::Socks => socks::denied(refusal.denial.reason).to_vec(),
+        };
         refuse(&self.caller, self.agent, &self.sought, protocol, refusal, Some(&last)).await;
     }
 
@@ -118,4 +164,27 @@ impl Tunnel {
     }
 }
 
-const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection Established\r\n\r\n";
+impl Manner {
+    fn established(self) -> &'static [u8] {
+        match self {
+            Self::Connect => b"HTTP/1.1 200 Connection Established\r\n\r\n",
+            Self::Socks => &socks::SUCCEEDED,
+        }
+    }
+
+    fn unreachable(self, error: &DialError) -> Vec<u8> {
+        match self {
+            Self::Connect => bad_gateway(&error.to_string()),
+            Self::Socks => socks::unreachable(error).to_vec(),
+        }
+    }
+}
+
+impl std::fmt::Display for Manner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "CONNECT",
+            Self::Socks => "SOCKS",
+        })
+    }
+}

@@ -1,6 +1,6 @@
 //! The flows that are being relayed, so that a removed rule cuts them.
 
-use crate::policy::{Agent, AgentId, Denial, Destination, Flow, Moment, Permit, Reason};
+use crate::policy::{Agent, AgentId, Denial, Flow, Moment, Permit};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -57,6 +57,12 @@ impl LiveFlow {
     pub async fn cut(&self) {
         self.cut.cancelled().await;
     }
+
+    /// Whether it no longer does.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.cut.is_cancelled()
+    }
 }
 
 impl Drop for LiveFlow {
@@ -65,10 +71,7 @@ impl Drop for LiveFlow {
     }
 }
 
-/// Whether the policy still allows a flow that it once permitted.
-///
-/// Grants govern how flows start. That one has expired since does not end a flow; that no rule
-/// stands behind it any more does.
+/// Whether the policy still allows a flow that it once permitted. See [`Agent::still_allows`].
 ///
 /// # Errors
 /// The denial that the flow would meet today.
@@ -79,18 +82,7 @@ pub fn still_allowed(agent: &Agent, permit: &Permit, now: Moment) -> Result<(), 
         protocol: permit.protocol(),
         address: permit.address(),
     };
-    let Err(denial) = agent.decide(&flow, now) else { return Ok(()) };
-    let has_rule = match permit.destination() {
-        // These two are found only after a rule that allows.
-        Destination::Name(_) => {
-            matches!(denial.reason, Reason::GrantExpired | Reason::ServerNameNotGranted)
-        }
-        Destination::Address(_) => {
-            denial.reason != Reason::DeniedByRule
-                && agent.policy().allow().iter().any(|rule| rule.id == permit.rule())
-        }
-    };
-    if has_rule { Ok(()) } else { Err(denial) }
+    agent.still_allows(&flow, permit.rule(), now)
 }
 
 #[derive(Debug, Default)]

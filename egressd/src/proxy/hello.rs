@@ -1,72 +1,102 @@
 //! Reads the server name of a TLS ClientHello, whatever pieces and records it arrives in.
+//!
+//! As strict as `egress_common::hello`, which reads the same in the kernel: `laws` holds the two to one
+//! verdict. What stands inside of other extensions is between the agent and its upstream.
 
-use super::server_name;
+use super::{
+    record::{HANDSHAKE, NotARecord, Record, vector},
+    server_name,
+};
 use crate::policy::{HostName, Reason};
-use rustls::{Error, InvalidMessage, PeerMisbehaved, server::Acceptor};
 
-/// The largest ClientHello, with its record headers. Post-quantum key shares bring it to 2 KiB,
-/// pre-shared keys to a few more; it must be held whole until it is judged.
-pub const MAX_HELLO: usize = 64 * 1024;
+/// A ClientHello that names one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// Of the outer hello, where another one is encrypted within.
+    pub name: HostName,
+    /// Whether the extension of Encrypted Client Hello is there (RFC 9849); most of those are GREASE.
+    pub has_ech: bool,
+    /// Octets of it, with its record headers where it has any.
+    pub length: usize,
+}
 
-/// First octet of every TLS record that carries a handshake (RFC 8446, section 5.1).
-pub const HANDSHAKE: u8 = 0x16;
-
-/// Takes the bytes that a flow starts with until they make a ClientHello.
-///
-/// The name is that of the outer hello. Encrypted Client Hello (extension 0xfe0d) passes, for
-/// browsers send it as GREASE to every server; the address is granted to the outer name, and no
-/// resolver of ours hands out the keys that a true inner hello needs (RFC 9849; SECURITY.md).
+/// Reads the ClientHello that a flow starts with.
+#[derive(Debug, Default)]
 pub struct HelloReader {
-    acceptor: Acceptor,
-    /// All that was taken, at most [`MAX_HELLO`] and one read more.
-    taken: Vec<u8>,
+    /// Octets of the records that were read.
+    read: usize,
+    /// What they carried.
+    message: Vec<u8>,
 }
 
 impl HelloReader {
     #[must_use]
     pub fn new() -> Self {
-        Self { acceptor: Acceptor::default(), taken: Vec::new() }
+        Self::default()
     }
 
-    /// Takes the next bytes; returns the server name when the hello is complete. Bytes behind the
-    /// hello are ignored.
+    /// Reads on in `taken`, which is all that the flow has sent, from its first octet. None as long as
+    /// the hello is not whole. Bytes behind its last record are ignored.
     ///
     /// # Errors
-    /// The bytes are no ClientHello with exactly one DNS name (RFC 6066, section 3). The reader
-    /// must not be fed again after an error, nor after a name.
-    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<Option<HostName>, Misread> {
-        if self.taken.is_empty() && bytes.first().is_some_and(|first| *first != HANDSHAKE) {
+    /// The bytes are no ClientHello with exactly one DNS name. The reader must not be asked again after an
+    /// error, nor after a hello.
+    pub fn read(&mut self, taken: &[u8]) -> Result<Option<Hello>, Misread> {
+        if taken.first().is_some_and(|first| *first != HANDSHAKE) {
             return Err(Misread::because(Reason::NotTls));
         }
-        while !bytes.is_empty() {
-            let before = bytes;
-            let taken = self.acceptor.read_tls(&mut bytes).unwrap_or(0);
-            self.taken.extend_from_slice(&before[..taken]);
-            // What the deframer cannot hold, it does not take.
-            if taken == 0 || self.taken.len() > MAX_HELLO {
-                return Err(Misread::because(Reason::HelloTooLarge));
-            }
-            match self.acceptor.accept() {
-                Ok(None) => {}
-                Ok(Some(hello)) => {
-                    let name = server_name(hello.client_hello().server_name())?;
-                    return match server_name::is_alone(&self.taken) {
-                        true => Ok(Some(name)),
-                        false => Err(Misread::explained(Reason::NameInvalid, NOT_ONE_NAME)),
-                    };
+        while let Some(record) = self.next(taken)? {
+            self.read += record.length();
+            // A hello in one record, as nearly all are, is read where it lies.
+            let hello = match self.message.is_empty() {
+                true => alone(record.fragment)?,
+                false => None,
+            };
+            let hello = match hello {
+                Some(hello) => Some(hello),
+                None => {
+                    self.message.extend_from_slice(record.fragment);
+                    alone(&self.message)?
                 }
-                Err((error, _alert)) => return Err(misread(error)),
+            };
+            if let Some(hello) = hello {
+                return Ok(Some(Hello { length: self.read, ..hello }));
+            }
+            if self.read > MAX_HELLO {
+                return Err(Misread::because(Reason::HelloTooLarge));
             }
         }
         Ok(None)
     }
-}
 
-impl Default for HelloReader {
-    fn default() -> Self {
-        Self::new()
+    fn next<'a>(&self, taken: &'a [u8]) -> Result<Option<Record<'a>>, Misread> {
+        match Record::first(taken.get(self.read..).unwrap_or_default()) {
+            Ok(Some(record)) if record.kind != HANDSHAKE => Err(malformed("hello is interrupted")),
+            Ok(record) => Ok(record),
+            Err(NotARecord) => Err(malformed("hello is not in a valid record")),
+        }
     }
 }
+
+/// Reads the ClientHello at the start of `handshake`, which has no record headers. None as long as it is
+/// not whole.
+///
+/// # Errors
+/// It is no ClientHello with exactly one DNS name.
+pub fn message(handshake: &[u8]) -> Result<Option<Hello>, Misread> {
+    let Some(length) = announced(handshake)? else { return Ok(None) };
+    let Some(body) = handshake.get(MESSAGE_HEADER..length) else { return Ok(None) };
+    let extensions = extensions(body).map_err(malformed)?;
+    let name = extensions.iter().find(|(kind, _)| *kind == SERVER_NAME);
+    let (_, name) = name.ok_or(Misread::because(Reason::ServerNameMissing))?;
+    let name = server_name::parse(name).map_err(|why| Misread::explained(Reason::NameInvalid, why))?;
+    let has_ech = extensions.iter().any(|(kind, _)| *kind == ENCRYPTED_CLIENT_HELLO);
+    Ok(Some(Hello { name, has_ech, length }))
+}
+
+/// The largest ClientHello, with its record headers. Post-quantum key shares bring it to 2 KiB,
+/// pre-shared keys to a few more; it must be held whole until it is judged.
+pub const MAX_HELLO: usize = 64 * 1024;
 
 /// Why the first bytes of a flow name no destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,23 +117,89 @@ impl Misread {
     }
 }
 
-/// An address as the server name counts as none: RFC 6066 allows names only.
-fn server_name(name: Option<&str>) -> Result<HostName, Misread> {
-    let name = name.ok_or(Misread::because(Reason::ServerNameMissing))?;
-    HostName::parse(name).map_err(|error| Misread::explained(Reason::NameInvalid, error))
-}
-
-fn misread(error: Error) -> Misread {
-    if error == Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) {
-        Misread::because(Reason::HelloTooLarge)
-    } else if error == Error::PeerMisbehaved(PeerMisbehaved::ServerNameMustContainOneHostName) {
-        Misread::explained(Reason::NameInvalid, NOT_ONE_NAME)
-    } else {
-        Misread::explained(Reason::HelloMalformed, error)
+/// The same of a message behind which nothing may follow: in the record that ends a hello, for the agent
+/// has nothing more to say before the answer.
+fn alone(carried: &[u8]) -> Result<Option<Hello>, Misread> {
+    match announced(carried)? {
+        Some(length) if length < carried.len() => Err(malformed("bytes follow the hello in its record")),
+        Some(_) | None => message(carried),
     }
 }
 
-const NOT_ONE_NAME: &str = "server name is not one valid DNS name";
+/// Octets that the message at the start of `handshake` will have.
+fn announced(handshake: &[u8]) -> Result<Option<usize>, Misread> {
+    if handshake.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
+        return Err(malformed("handshake does not start with a hello"));
+    }
+    let Some((&[_, high, middle, low], _)) = handshake.split_first_chunk() else { return Ok(None) };
+    let length = MESSAGE_HEADER + u32::from_be_bytes([0, high, middle, low]) as usize;
+    match length <= MAX_HELLO {
+        true => Ok(Some(length)),
+        false => Err(Misread::because(Reason::HelloTooLarge)),
+    }
+}
+
+/// The extensions of a hello (RFC 8446, section 4.1.2), each type at most once.
+fn extensions(body: &[u8]) -> Result<Vec<(u16, &[u8])>, &'static str> {
+    let extensions = list(extension_block(body)?).ok_or("extensions do not end where they should")?;
+    let mut kinds: Vec<u16> = extensions.iter().map(|(kind, _)| *kind).collect();
+    // Its binders cover all that stands before them (RFC 8446, section 4.2.11).
+    if kinds.iter().rev().skip(1).any(|kind| *kind == PRE_SHARED_KEY) {
+        return Err("pre-shared key is not the last extension");
+    }
+    kinds.sort_unstable();
+    match kinds.is_sorted_by(|one, next| one < next) {
+        true => Ok(extensions),
+        false => Err("an extension stands there twice"),
+    }
+}
+
+/// What stands behind the fields that every hello has.
+fn extension_block(body: &[u8]) -> Result<&[u8], &'static str> {
+    const SHORT: &str = "hello is cut short";
+    let (_version_and_random, body) = body.split_at_checked(34).ok_or(SHORT)?;
+    let (session, body) = vector(body, 1).ok_or(SHORT)?;
+    if session.len() > MAX_SESSION {
+        return Err("session id is too long");
+    }
+    let (ciphers, body) = vector(body, 2).ok_or(SHORT)?;
+    if ciphers.is_empty() || !ciphers.len().is_multiple_of(2) {
+        return Err("list of cipher suites is not valid");
+    }
+    let (compressions, block) = vector(body, 1).ok_or(SHORT)?;
+    match compressions.contains(&NO_COMPRESSION) {
+        true => Ok(block),
+        false => Err("uncompressed is not offered"),
+    }
+}
+
+/// A hello of before there were extensions has no block of them.
+fn list(block: &[u8]) -> Option<Vec<(u16, &[u8])>> {
+    let mut list = Vec::new();
+    if block.is_empty() {
+        return Some(list);
+    }
+    let (mut extensions, []) = vector(block, 2)? else { return None };
+    while !extensions.is_empty() {
+        let (kind, rest) = extensions.split_first_chunk()?;
+        let (data, rest) = vector(rest, 2)?;
+        list.push((u16::from_be_bytes(*kind), data));
+        extensions = rest;
+    }
+    Some(list)
+}
+
+fn malformed(why: &'static str) -> Misread {
+    Misread::explained(Reason::HelloMalformed, why)
+}
+
+const CLIENT_HELLO: u8 = 1;
+const MESSAGE_HEADER: usize = 4;
+const MAX_SESSION: usize = 32;
+const NO_COMPRESSION: u8 = 0;
+const SERVER_NAME: u16 = 0;
+const PRE_SHARED_KEY: u16 = 41;
+const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
 
 #[cfg(test)]
 mod tests {
@@ -115,8 +211,9 @@ mod tests {
         let hello = client_hello("ok.test");
         for split in 0..hello.len() {
             let mut reader = HelloReader::new();
-            assert_eq!(reader.feed(&hello[..split]), Ok(None), "split at {split}");
-            assert_eq!(reader.feed(&hello[split..]), Ok(Some(name("ok.test"))), "split at {split}");
+            assert_eq!(reader.read(&hello[..split]), Ok(None), "split at {split}");
+            let read = reader.read(&hello).unwrap().unwrap();
+            assert_eq!((read.name, read.length), (name("ok.test"), hello.len()), "split at {split}");
         }
     }
 
@@ -151,19 +248,24 @@ mod tests {
     #[test]
     fn a_hello_without_exactly_one_dns_name_is_refused() {
         refuses(&crafted_hello(&[]), Reason::ServerNameMissing);
-        refuses(&named(&[]), Reason::HelloMalformed);
-        refuses(&named(&[(0, b"192.0.2.1")]), Reason::ServerNameMissing);
-        refuses(&named(&[(0, b"2001:db8::1")]), Reason::ServerNameMissing);
-        refuses(&named(&[(0, b"ok.test"), (0, b"evil.test")]), Reason::HelloMalformed);
-        refuses(&named(&[(7, b"ok.test")]), Reason::NameInvalid);
-        refuses(&named(&[(0, b"")]), Reason::HelloMalformed);
-        // Other readers read on behind a type of name that they do not know.
-        refuses(&named(&[(0, b"ok.test"), (7, b"x"), (0, b"evil.test")]), Reason::NameInvalid);
-        refuses(&named(&[(0, b"ok.test"), (7, b"x")]), Reason::NameInvalid);
-        refuses(&named(&[(0, b"ok.test\0.evil.test")]), Reason::NameInvalid);
-        refuses(&named(&[(0, b"ok.test..")]), Reason::NameInvalid);
-        refuses(&named(&[(0, b"*.test")]), Reason::NameInvalid);
-        refuses(&named(&[(0, "b\u{fc}cher.test".as_bytes())]), Reason::NameInvalid);
+        let invalid: [&[(u8, &[u8])]; 12] = [
+            &[],
+            &[(0, b"192.0.2.1")],
+            &[(0, b"2001:db8::1")],
+            &[(0, b"ok.test"), (0, b"evil.test")],
+            &[(7, b"ok.test")],
+            &[(0, b"")],
+            // Other readers read on behind a type of name that they do not know.
+            &[(0, b"ok.test"), (7, b"x"), (0, b"evil.test")],
+            &[(0, b"ok.test"), (7, b"x")],
+            &[(0, b"ok.test\0.evil.test")],
+            &[(0, b"ok.test.")],
+            &[(0, b"*.test")],
+            &[(0, "b\u{fc}cher.test".as_bytes())],
+        ];
+        for names in invalid {
+            refuses(&named(names), Reason::NameInvalid);
+        }
         let list = server_names(&[(0, b"ok.test")]);
         refuses(&crafted_hello(&[(0, list.clone()), (0, list)]), Reason::HelloMalformed);
     }
@@ -206,14 +308,17 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> Result<Option<HostName>, Reason> {
-        HelloReader::new().feed(bytes).map_err(|misread| misread.reason)
+        HelloReader::new()
+            .read(bytes)
+            .map(|hello| hello.map(|hello| hello.name))
+            .map_err(|misread| misread.reason)
     }
 
     fn read_in_octets(bytes: &[u8]) -> Result<Option<HostName>, Reason> {
         let mut reader = HelloReader::new();
-        for octet in bytes {
-            if let Some(name) = reader.feed(&[*octet]).map_err(|misread| misread.reason)? {
-                return Ok(Some(name));
+        for end in 1..=bytes.len() {
+            if let Some(hello) = reader.read(&bytes[..end]).map_err(|misread| misread.reason)? {
+                return Ok(Some(hello.name));
             }
         }
         Ok(None)

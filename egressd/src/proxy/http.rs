@@ -3,7 +3,7 @@
 use super::{
     dial::{DialError, dial, dial_first},
     exchange::{After, exchange},
-    explicit::tunnel,
+    explicit::{Manner, tunnel},
     flows::still_allowed,
     judge::judge_redirected,
     lookup::permits,
@@ -46,7 +46,7 @@ impl Session {
             let head = match peek::request(&mut self.agent, end).await {
                 Ok(Request::Plain(head)) => head,
                 Ok(Request::Connect(authority)) if self.original.is_none() => {
-                    return tunnel(self.caller, self.agent, authority).await;
+                    return tunnel(self.caller, self.agent, authority, Manner::Connect).await;
                 }
                 Ok(Request::Connect(_)) => break self.malformed("CONNECT is for proxies"),
                 Err(Unread::Misread(misread)) => break Ending::Denied(self.nowhere(), misread.into()),

@@ -1,5 +1,6 @@
 //! Puts a flow before the policy, as the proxy meets flows.
 
+use super::hello::Hello;
 use crate::policy::{
     Agent, Denial, Destination, Flow, Moment, Permit, Protocol, Reason, SpecialPurpose, Subject,
     special_purpose,
@@ -54,6 +55,21 @@ pub fn judge_redirected(
         settled => return settled,
     };
     judge(agent, &Destination::Address(address), Some(address), port, &[protocol], now).map_err(|_| denial)
+}
+
+/// Denies a flow whose hello may hide another name than the one that `permit` is for.
+///
+/// # Errors
+/// The rule of the permit refuses Encrypted Client Hello to this name.
+pub fn judge_ech(agent: &Agent, permit: &Permit, hello: &Hello) -> Result<(), Denial> {
+    let policy = agent.policy();
+    let rule = policy.allow().iter().find(|rule| rule.id == permit.rule());
+    // A rule that has just gone refuses everything; who admits the flow looks again.
+    let is_refused = rule.is_none_or(|rule| rule.tls.refuses_ech(&hello.name));
+    match hello.has_ech && is_refused {
+        true => Err(Denial::by(Reason::EchNotAllowed, permit.source())),
+        false => Ok(()),
+    }
 }
 
 /// Withholds what the agent may not have through us: this host, link-local and metadata services,

@@ -6,24 +6,23 @@ use super::{
     bytes::crafted_hello,
     framing::{Body, Framing, Trailers},
     head::HeadScan,
-    hello::{HelloReader, Misread},
+    hello::{Hello, HelloReader},
     request::{Head, Request},
     response::Response,
 };
-use crate::policy::{Destination, HostName};
+use crate::policy::{Destination, HostName, Reason};
 
 /// A hello that is read names the one server that any server would find in it, however its bytes
 /// arrive.
 pub fn hello(bytes: &[u8]) {
-    let whole = HelloReader::new().feed(bytes);
+    let whole = HelloReader::new().read(bytes);
     // Every octet by itself, where that does not take too long.
     let size = if bytes.len() <= 2048 { 1 } else { 61 };
     let mut reader = HelloReader::new();
-    let pieces = bytes.chunks(size).find_map(|piece| reader.feed(piece).transpose()).transpose();
-    let name = |read: &Result<Option<HostName>, Misread>| read.clone().ok().flatten();
-    assert_eq!(name(&whole), name(&pieces), "the pieces do not matter");
-    assert_eq!(whole.is_err(), pieces.is_err(), "the pieces do not matter");
-    if let Ok(Some(name)) = whole {
+    let ends = (0..bytes.len()).step_by(size).skip(1).chain([bytes.len()]);
+    let pieces = ends.map(|end| reader.read(&bytes[..end])).find(|read| read != &Ok(None));
+    assert_eq!(whole, pieces.unwrap_or(Ok(None)), "the pieces do not matter");
+    if let Ok(Some(Hello { name, .. })) = whole {
         let handshake = handshake(bytes);
         let found = server_names(&handshake).unwrap_or_default();
         let [only] = found.as_slice() else { panic!("{name} was read, {found:?} stand there") };
@@ -103,7 +102,48 @@ pub fn name_in_hello(name: &[u8]) -> Option<HostName> {
     let length = |bytes: &[u8]| (bytes.len() as u16).to_be_bytes();
     let entry = [&[0][..], &length(name), name].concat();
     let list = [&length(&entry)[..], &entry].concat();
-    HelloReader::new().feed(&crafted_hello(&[(0, list)])).ok().flatten()
+    let hello = HelloReader::new().read(&crafted_hello(&[(0, list)])).ok().flatten()?;
+    Some(hello.name)
+}
+
+/// The server name that the proxy finds in a ClientHello, how many octets the hello has, and whether it has
+/// Encrypted Client Hello. None as long as it is not whole.
+///
+/// # Errors
+/// The reason of the denial.
+pub fn server_name(bytes: &[u8]) -> Result<Option<(String, usize, bool)>, Reason> {
+    server_name_in_pieces(&[bytes])
+}
+
+/// The same, where the flow had sent each of `taken` in turn: each starts with the one before it.
+///
+/// # Errors
+/// As of [`server_name`].
+pub fn server_name_in_pieces(taken: &[&[u8]]) -> Result<Option<(String, usize, bool)>, Reason> {
+    let mut reader = HelloReader::new();
+    let read = taken.iter().map(|taken| reader.read(taken)).find(|read| read != &Ok(None));
+    let read = read.unwrap_or(Ok(None)).map_err(|misread| misread.reason)?;
+    Ok(read.map(|hello| (hello.name.to_string(), hello.length, hello.has_ech)))
+}
+
+/// The server name that rustls finds in a ClientHello, if there is one. None as long as it is not whole.
+///
+/// # Errors
+/// Why it refuses the hello.
+pub fn server_name_by_rustls(mut bytes: &[u8]) -> Result<Option<Option<String>>, rustls::Error> {
+    let mut acceptor = rustls::server::Acceptor::default();
+    while !bytes.is_empty() {
+        if acceptor.read_tls(&mut bytes).unwrap_or(0) == 0 {
+            // What its buffer cannot hold, it does not take.
+            return Err(rustls::InvalidMessage::MessageTooLarge.into());
+        }
+        match acceptor.accept() {
+            Ok(Some(hello)) => return Ok(Some(hello.client_hello().server_name().map(str::to_owned))),
+            Ok(None) => {}
+            Err((error, _alert)) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// The name in a Host field.

@@ -1,6 +1,6 @@
 //! The server-name gate: a flow carries bytes only after it has named a host that is granted.
 //!
-//! Pure: `authority`, `fields`, `framing`, `head`, `hello`, `judge`, `request`, `response`, `server_name`.
+//! Pure: `authority`, `fields`, `framing`, `head`, `hello`, `judge`, `record`, `request`, `response`, `server_name`.
 //! The rest moves bytes. Nothing but `dial` connects, and it wants a permit.
 
 mod authority;
@@ -11,6 +11,7 @@ mod fields;
 mod flows;
 mod framing;
 mod gate;
+mod handshake;
 mod head;
 mod hello;
 mod http;
@@ -19,16 +20,23 @@ mod listen;
 mod lookup;
 mod origin;
 mod peek;
+mod pipes;
+mod quic;
+mod record;
 mod refuse;
 mod relay;
 mod request;
 mod response;
 mod server_name;
+mod share;
+mod socks;
+mod splice;
 mod transparent;
 mod wire;
 
 pub use gate::Gate;
 pub use listen::{Listeners, MAX_CONNECTIONS, serve};
+pub use quic::MAX_QUIC_FLOWS;
 
 #[cfg(any(test, fuzzing))]
 #[path = "tests/bytes.rs"]

@@ -2,12 +2,12 @@
 
 use super::{
     head::HeadScan,
-    hello::{HelloReader, Misread},
+    hello::{Hello, HelloReader, Misread},
     request::Request,
     wire::AgentStream,
 };
-use crate::policy::{HostName, Reason};
-use std::time::Duration;
+use crate::policy::Reason;
+use std::{io, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 /// How long a flow may take, in all, to show a whole ClientHello or request head. A total, not a
@@ -33,16 +33,12 @@ pub async fn first_octet(agent: &mut AgentStream, end: Instant) -> Result<u8, Un
 }
 
 /// Reads a ClientHello. Its bytes stay in the buffer, to be replayed as they came.
-pub async fn hello(agent: &mut AgentStream, end: Instant) -> Result<HostName, Unread> {
+pub async fn hello(agent: &mut AgentStream, end: Instant) -> Result<Hello, Unread> {
     let mut reader = HelloReader::new();
-    let mut fed = 0;
     loop {
-        let fresh = &agent.0.buffer()[fed..];
-        let length = fresh.len();
-        if let Some(name) = reader.feed(fresh).map_err(Unread::Misread)? {
-            return Ok(name);
+        if let Some(hello) = reader.read(agent.0.buffer()).map_err(Unread::Misread)? {
+            return Ok(hello);
         }
-        fed += length;
         more(agent, end, Reason::HelloMalformed).await?;
     }
 }
@@ -63,7 +59,7 @@ pub async fn request(agent: &mut AgentStream, end: Instant) -> Result<Request, U
 }
 
 /// Reads more before `end`; `cut_short` is the reason if the agent stops half-way.
-async fn more(agent: &mut AgentStream, end: Instant, cut_short: Reason) -> Result<(), Unread> {
+pub async fn more(agent: &mut AgentStream, end: Instant, cut_short: Reason) -> Result<(), Unread> {
     let began = !agent.0.buffer().is_empty();
     let gone = || match began {
         true => Unread::Misread(Misread::explained(cut_short, "agent closed half-way")),
@@ -71,6 +67,9 @@ async fn more(agent: &mut AgentStream, end: Instant, cut_short: Reason) -> Resul
     };
     match timeout_at(end, agent.0.fill()).await {
         Err(_elapsed) => Err(Unread::Misread(Misread::because(Reason::HelloTimeout))),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::QuotaExceeded => {
+            Err(Unread::Misread(Misread::explained(Reason::QuotaExceeded, "buffers at the proxy")))
+        }
         Ok(Ok(0) | Err(_)) => Err(gone()),
         Ok(Ok(_)) => Ok(()),
     }

@@ -2,6 +2,7 @@
 
 use super::{
     flows::LiveFlow,
+    splice::{Burst, burst},
     wire::{AgentStream, Reader, UpstreamStream},
 };
 use std::{
@@ -21,6 +22,7 @@ use tokio::{
 /// [`IDLE`], or the end of the flow's leave resets both.
 pub async fn relay(mut agent: AgentStream, mut upstream: UpstreamStream, flow: &LiveFlow) {
     let activity = Activity::start();
+    upstream.0.count_as(&agent.0);
     let outcome = {
         let (from_agent, to_agent) = agent.0.split();
         let (from_upstream, to_upstream) = upstream.0.split();
@@ -80,15 +82,31 @@ impl Activity {
 /// One direction: reads only after what was read before is written, so that a slow reader slows
 /// the writer down and never fills our memory.
 async fn pump(mut from: Reader<'_>, mut to: WriteHalf<'_>, activity: &Activity) -> io::Result<()> {
+    let mut copied = 0;
     loop {
         let length = from.buffer().len();
         if length > 0 {
             to.write_all(from.buffer()).await?;
             from.consume(length);
+            copied += length;
             activity.note();
+        }
+        if copied >= SPLICE_AFTER {
+            from.readable().await?;
+            if let Some(loan) = from.pipe() {
+                match burst(loan, from.tcp(), to.as_ref(), activity).await? {
+                    Burst::End => return to.shutdown().await,
+                    Burst::Quiet(moved) => copied = if moved < SPLICE_AFTER { 0 } else { copied },
+                }
+                continue;
+            }
         }
         if from.fill().await? == 0 {
             return to.shutdown().await;
         }
     }
 }
+
+/// How many octets one direction copies before the kernel moves them by itself, and how many it must
+/// then move before it runs dry for that to go on: below, two more system calls cost more than copying.
+pub const SPLICE_AFTER: usize = 32 * 1024;

@@ -2,13 +2,14 @@
 
 use super::{
     dial::dial,
-    hello::{HANDSHAKE, Misread},
+    handshake::relay_tls,
+    hello::{Hello, Misread},
     http::Session,
-    judge::judge_redirected,
+    judge::{judge_ech, judge_redirected},
     origin::{Caller, Sought},
     peek::{self, PATIENCE, Unread},
+    record::HANDSHAKE,
     refuse::{ALERT, Refusal, refuse},
-    relay::relay,
     wire::AgentStream,
 };
 use crate::policy::{Denial, Destination, OriginalDestination, Permit, Protocol, Reason};
@@ -37,16 +38,19 @@ pub async fn serve(caller: Caller, mut agent: AgentStream) {
 
 async fn serve_tls(caller: Caller, mut agent: AgentStream, original: SocketAddr, end: Instant) {
     let mut sought = Sought::address(original);
-    let name = match peek::hello(&mut agent, end).await {
-        Ok(name) => Destination::Name(name),
+    let hello = match peek::hello(&mut agent, end).await {
+        Ok(hello) => hello,
         Err(Unread::Gone) => return,
         Err(Unread::Misread(misread)) => {
             return refuse(&caller, agent, &sought, Protocol::Tls, misread.into(), Some(ALERT)).await;
         }
     };
+    let name = Destination::Name(hello.name.clone());
     sought.destination = Some(name.clone());
-    match judge_redirected(&caller.agent, &name, original, Protocol::Tls, caller.now()) {
-        Ok(permit) => carry(caller, agent, sought, permit).await,
+    let permit = judge_redirected(&caller.agent, &name, original, Protocol::Tls, caller.now())
+        .and_then(|permit| judge_ech(&caller.agent, &permit, &hello).map(|()| permit));
+    match permit {
+        Ok(permit) => carry(caller, agent, sought, permit, hello).await,
         Err(denial) => {
             refuse(&caller, agent, &sought, Protocol::Tls, denial.into(), Some(ALERT)).await;
         }
@@ -54,7 +58,7 @@ async fn serve_tls(caller: Caller, mut agent: AgentStream, original: SocketAddr,
 }
 
 /// The first byte goes upstream here, and only behind a permit.
-async fn carry(caller: Caller, agent: AgentStream, sought: Sought, permit: Permit) {
+async fn carry(caller: Caller, agent: AgentStream, sought: Sought, permit: Permit, hello: Hello) {
     let upstream = match dial(&permit).await {
         Ok(upstream) => upstream,
         Err(error) => {
@@ -65,7 +69,7 @@ async fn carry(caller: Caller, agent: AgentStream, sought: Sought, permit: Permi
     match caller.gate.admit(&caller.agent, &permit) {
         Ok(flow) => {
             caller.record_permit(&sought, &permit, None);
-            relay(agent, upstream, &flow).await;
+            relay_tls(&caller, &sought, &hello, agent, upstream, &flow).await;
         }
         Err(denial) => {
             let refusal = Refusal::from(denial);

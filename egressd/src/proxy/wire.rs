@@ -1,9 +1,16 @@
 //! The two sockets of a relayed flow, in types that cannot be swapped.
 
+use super::share::{Lease, Loan, Share};
 use bytes::{Buf, BytesMut};
-use std::io;
+use std::{
+    future::poll_fn,
+    io,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
@@ -22,31 +29,47 @@ pub struct UpstreamStream(pub(super) Wire);
 #[derive(Debug)]
 pub struct Wire {
     tcp: TcpStream,
-    buffer: BytesMut,
+    bytes: Bytes,
 }
 
 impl Wire {
+    /// A socket to an agent, whose buffers count towards the agent's share.
+    #[must_use]
+    pub fn of_agent(tcp: TcpStream, share: Arc<Share>) -> Self {
+        Self { tcp, bytes: Bytes { share: Some(share), ..Bytes::default() } }
+    }
+
+    /// A socket to an upstream. Until it is told whose it is, it reads no more than [`FIRST_READ`].
+    ///
     /// # Errors
     /// The socket is dead already.
-    pub fn new(tcp: TcpStream) -> io::Result<Self> {
+    pub fn to_upstream(tcp: TcpStream) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
-        Ok(Self { tcp, buffer: BytesMut::new() })
+        Ok(Self { tcp, bytes: Bytes::default() })
+    }
+
+    /// Counts the buffers of this socket towards the share of whoever `other` belongs to.
+    pub fn count_as(&mut self, other: &Self) {
+        self.bytes.share.clone_from(&other.bytes.share);
     }
 
     /// What is at hand.
     #[must_use]
     pub fn buffer(&self) -> &[u8] {
-        &self.buffer
+        &self.bytes.buffer
     }
 
     /// Reads more into the buffer; 0 is the end. The caller bounds how much it lets pile up.
     /// Cancelling it loses nothing.
+    ///
+    /// # Errors
+    /// The socket is dead; `QuotaExceeded` if its agent has no room for a larger buffer.
     pub async fn fill(&mut self) -> io::Result<usize> {
-        fill(&self.tcp, &mut self.buffer).await
+        self.split().0.fill().await
     }
 
     pub fn consume(&mut self, octets: usize) {
-        self.buffer.advance(octets.min(self.buffer.len()));
+        self.bytes.consume(octets);
     }
 
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -61,7 +84,7 @@ impl Wire {
     /// Both directions at once.
     pub fn split(&mut self) -> (Reader<'_>, WriteHalf<'_>) {
         let (half, writer) = self.tcp.split();
-        (Reader { half, buffer: &mut self.buffer }, writer)
+        (Reader { half, bytes: &mut self.bytes }, writer)
     }
 
     /// Ends the connection with a reset: whoever waits on the other side knows at once.
@@ -75,39 +98,107 @@ impl Wire {
 #[derive(Debug)]
 pub struct Reader<'a> {
     half: ReadHalf<'a>,
-    buffer: &'a mut BytesMut,
+    bytes: &'a mut Bytes,
 }
 
 impl Reader<'_> {
     #[must_use]
     pub fn buffer(&self) -> &[u8] {
-        self.buffer
+        &self.bytes.buffer
     }
 
     /// See [`Wire::fill`].
     pub async fn fill(&mut self) -> io::Result<usize> {
-        fill(self.half.as_ref(), self.buffer).await
+        poll_fn(|context| self.poll_fill(context)).await
     }
 
     pub fn consume(&mut self, octets: usize) {
-        self.buffer.advance(octets.min(self.buffer.len()));
+        self.bytes.consume(octets);
+    }
+
+    /// Waits until there may be something to read, without taking memory.
+    pub async fn readable(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.half.as_ref().poll_read_ready(context)).await
+    }
+
+    /// The socket, to be read past the buffer, which must be empty.
+    #[must_use]
+    pub fn tcp(&self) -> &TcpStream {
+        self.half.as_ref()
+    }
+
+    /// A pipe out of the share of the agent.
+    #[must_use]
+    pub fn pipe(&self) -> Option<Loan> {
+        self.bytes.share.as_ref()?.pipe()
+    }
+
+    /// Memory is taken only when bytes are there to be read, so that idle flows hold none.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.bytes.free_if_empty();
+        ready!(self.half.as_ref().poll_read_ready(context))?;
+        self.bytes.make_room()?;
+        // Nothing is lost with it: such a read either ends at once or has read nothing.
+        let read = pin!(self.half.read_buf(&mut self.bytes.buffer)).poll(context);
+        self.bytes.note_read();
+        read
     }
 }
 
-/// Octets that are read at once: enough for bulk.
+/// The most that the first read takes. It is larger than most ClientHellos and heads, and small enough
+/// that every flow of an agent may have it; what is read beyond counts towards the agent's share.
+pub const FIRST_READ: usize = 8 * 1024;
+
+/// The most that is read at once: enough for bulk.
 pub const READ_SIZE: usize = 64 * 1024;
 
-/// Memory is taken only when bytes are there to be read, so that idle flows hold none.
-async fn fill(source: &TcpStream, buffer: &mut BytesMut) -> io::Result<usize> {
-    if buffer.is_empty() {
-        *buffer = BytesMut::new();
+/// What was read, and the room that it takes.
+#[derive(Debug, Default)]
+struct Bytes {
+    buffer: BytesMut,
+    share: Option<Arc<Share>>,
+    lease: Option<Lease>,
+    /// The last read filled its buffer, so that a larger one will do good.
+    was_filled: bool,
+}
+
+impl Bytes {
+    fn consume(&mut self, octets: usize) {
+        self.buffer.advance(octets.min(self.buffer.len()));
     }
-    loop {
-        source.readable().await?;
-        buffer.reserve(READ_SIZE);
-        match source.try_read_buf(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            settled => return settled,
+
+    fn free_if_empty(&mut self) {
+        if self.buffer.is_empty() && self.buffer.capacity() > 0 {
+            self.buffer = BytesMut::new();
+            self.lease = None;
         }
+    }
+
+    fn note_read(&mut self) {
+        self.was_filled = !self.buffer.is_empty() && self.buffer.len() == self.buffer.capacity();
+        self.free_if_empty();
+    }
+
+    /// Has room for at least one octet.
+    ///
+    /// # Errors
+    /// What piles up is more than the agent has room for.
+    fn make_room(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            // Without room for a large read, a small one does.
+            self.lease = if self.was_filled { self.lease(READ_SIZE) } else { None };
+            self.buffer = BytesMut::with_capacity(self.lease.as_ref().map_or(FIRST_READ, Lease::octets));
+        } else if self.buffer.len() == self.buffer.capacity() {
+            let lease = self.lease(self.buffer.len() * 2).ok_or(io::ErrorKind::QuotaExceeded)?;
+            let mut larger = BytesMut::with_capacity(lease.octets());
+            larger.extend_from_slice(&self.buffer);
+            self.buffer = larger;
+            self.lease = Some(lease);
+        }
+        Ok(())
+    }
+
+    fn lease(&self, octets: usize) -> Option<Lease> {
+        self.share.as_ref()?.buffer(octets)
     }
 }

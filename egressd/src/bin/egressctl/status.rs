@@ -52,6 +52,10 @@ fn print(out: &mut impl Write, colour: Colour, status: &protocol::Status) -> io:
         let state = if check.passed { "passed" } else { "FAILED" };
         line(&check.name, &format!("{state}: {}", check.detail))?;
     }
+    if let Some(protocol::ServerNames { by, why }) = &status.server_names {
+        let why = why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        line("server names", &format!("{}{why}", by.as_str()))?;
+    }
     let policies: Vec<_> = status.policies.iter().map(|path| path.display().to_string()).collect();
     let loaded = crate::tail::clock(status.policies_loaded);
     line(

@@ -10,10 +10,12 @@ mod packet;
 mod places;
 mod probe;
 mod prover;
+mod server_names;
 mod tap;
 mod world;
 
 pub use prover::live;
+pub use server_names::NameFindings;
 
 use super::{
     bpffs::Pins,
@@ -22,7 +24,8 @@ use super::{
     fence::{Fence, FenceError, Site},
     ruleset::Listeners,
 };
-use crate::policy::{Agent, AgentId, AgentName, GrantError, GrantSink, HostName};
+use crate::policy::{Agent, AgentId, AgentName, GrantError, GrantSink};
+use places::Names;
 use serde::{Deserialize, Serialize};
 use std::{io, path::Path, process::Stdio, sync::Arc, time::Duration};
 use tokio::{
@@ -48,9 +51,19 @@ pub struct Findings {
     /// What could not be tried on this host, and why.
     #[serde(default)]
     pub skipped: Vec<String>,
+    /// None where no program reads server names.
+    #[serde(default)]
+    pub server_names: Option<NameFindings>,
 }
 
 impl Findings {
+    /// Why the programs that read server names are not to be trusted; None where they are, or there are
+    /// none.
+    #[must_use]
+    pub fn doubt(&self) -> Option<String> {
+        self.server_names.as_ref().and_then(NameFindings::doubt)
+    }
+
     #[must_use]
     pub fn passed(&self) -> bool {
         self.leaked.is_empty() && self.lost.is_empty() && self.probes > 0
@@ -61,7 +74,7 @@ impl Findings {
 pub struct Canary {
     agent: Agent,
     cgroup: Cgroup,
-    name: HostName,
+    names: Names,
     round: u32,
     process: Child,
     requests: ChildStdin,
@@ -82,11 +95,11 @@ impl Canary {
         let missing = || CanaryError::Talk(io::Error::other("it has no pipe"));
         let requests = process.stdin.take().ok_or_else(missing)?;
         let answers = BufReader::new(process.stdout.take().ok_or_else(missing)?).lines();
-        let name = HostName::parse(NAME).map_err(|error| CanaryError::Unclear(error.to_string()))?;
+        let names = Names::parse().map_err(|error| CanaryError::Unclear(error.to_string()))?;
         let agent_name =
             AgentName::parse("canary").map_err(|error| CanaryError::Unclear(error.to_string()))?;
-        let agent = Agent::new(CANARY, agent_name, Arc::new(places::policy(&name)));
-        Ok(Self { agent, cgroup, name, round: 0, process, requests, answers })
+        let agent = Agent::new(CANARY, agent_name, Arc::new(places::policy(&names)));
+        Ok(Self { agent, cgroup, names, round: 0, process, requests, answers })
     }
 
     /// Whether it has proven nothing yet.
@@ -117,14 +130,15 @@ impl Canary {
     /// # Errors
     /// It does not answer, or its grants cannot be written: nothing is proven.
     pub async fn prove(&mut self, fence: &Fence) -> Result<Findings, CanaryError> {
-        fence.install(&self.agent, &places::grants(&self.name, now().after(LEAVE))).await?;
+        fence.install(&self.agent, &places::grants(&self.names, now().after(LEAVE))).await?;
         self.round = self.round.wrapping_add(1);
-        let answer = timeout(PATIENCE, self.ask()).await.map_err(|_| CanaryError::Silent)??;
+        let answer =
+            timeout(PATIENCE, self.ask(fence.has_reader())).await.map_err(|_| CanaryError::Silent)??;
         serde_json::from_str(&answer).map_err(|_| CanaryError::Unclear(answer))
     }
 
-    async fn ask(&mut self) -> Result<String, CanaryError> {
-        let request = format!("{}\n", self.round);
+    async fn ask(&mut self, has_reader: bool) -> Result<String, CanaryError> {
+        let request = format!("{}{}\n", self.round, if has_reader { WITH_NAMES } else { "" });
         // Where it is gone, its last words say more than a broken pipe.
         let sent = self.requests.write_all(request.as_bytes()).await;
         match self.answers.next_line().await.map_err(CanaryError::Talk)? {
@@ -180,7 +194,8 @@ pub enum CanaryError {
 /// Not a name that any agent can have.
 pub const FOLDER: &str = ".canary";
 
-const NAME: &str = "canary.invalid";
+/// Behind the number of a round in which server names are proven too.
+const WITH_NAMES: &str = " names";
 
 /// How long the canary's grants live: longer than from one round to the next, so that a round is
 /// not judged by the clock.

@@ -2,7 +2,8 @@
 //! but to the tap.
 
 use crate::policy::{
-    Grant, HostName, Moment, NameTerms, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject, TlsTerms,
+    GateChoice, Grant, HostName, HostNameError, Moment, NameTerms, Pattern, Policy, Protocol, Rule, RuleId,
+    Source, Subject, TlsTerms,
 };
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -30,6 +31,24 @@ impl Family {
     /// A name earned leave to it, at the ports below.
     pub fn granted(self) -> IpAddr {
         self.near(10)
+    }
+
+    /// A server listens there that names earned leave to.
+    pub fn gated(self) -> IpAddr {
+        self.near(30)
+    }
+
+    /// Only the other name earned leave to it.
+    fn gated_elsewhere(self) -> IpAddr {
+        self.near(31)
+    }
+
+    /// As findings have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        }
     }
 
     /// Leave to it has ended.
@@ -85,6 +104,8 @@ pub const BOTH: u16 = 4000;
 pub const TCP_ONLY: u16 = 4001;
 /// Open to what the proxy lets through.
 pub const GUARDED: u16 = 4443;
+/// Open to what named its server to the programs.
+pub const GATED: u16 = 4444;
 /// Open to nothing.
 pub const CLOSED: u16 = 4666;
 
@@ -92,13 +113,35 @@ pub fn at(address: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(address, port)
 }
 
+/// The names of the canary.
+#[derive(Debug)]
+pub struct Names {
+    own: HostName,
+    other: HostName,
+}
+
+pub const NAME: &str = "canary.invalid";
+pub const OTHER_NAME: &str = "other.canary.invalid";
+
+impl Names {
+    pub fn parse() -> Result<Self, HostNameError> {
+        Ok(Self { own: HostName::parse(NAME)?, other: HostName::parse(OTHER_NAME)? })
+    }
+}
+
 /// What the canary may do, and nothing else.
-pub fn policy(name: &HostName) -> Policy {
-    let host = |protocol, ports: &[u16]| rule(Subject::Host(Pattern::Exact(name.clone())), protocol, ports);
+pub fn policy(names: &Names) -> Policy {
+    let of = |name: &HostName, protocol, ports: &[u16]| {
+        rule(Subject::Host(Pattern::Exact(name.clone())), Some(protocol), ports)
+    };
+    let tls = |gate, rule| Rule { tls: TlsTerms { gate, ..TlsTerms::default() }, ..rule };
+    let Names { own, other } = names;
     let mut allow = vec![
-        host(Some(Protocol::Udp), &[BOTH]),
-        host(Some(Protocol::Tcp), &[BOTH, TCP_ONLY]),
-        host(Some(Protocol::Tls), &[GUARDED]),
+        of(own, Protocol::Udp, &[BOTH]),
+        of(own, Protocol::Tcp, &[BOTH, TCP_ONLY]),
+        tls(GateChoice::Proxy, of(own, Protocol::Tls, &[GUARDED])),
+        tls(GateChoice::Kernel, of(own, Protocol::Tls, &[GATED])),
+        tls(GateChoice::Kernel, of(other, Protocol::Tls, &[GATED])),
     ];
     let mut deny = Vec::new();
     for family in [Family::V4, Family::V6] {
@@ -113,9 +156,9 @@ pub fn policy(name: &HostName) -> Policy {
 }
 
 /// What the canary holds while it proves.
-pub fn grants(name: &HostName, expires: Moment) -> Vec<Grant> {
+pub fn grants(names: &Names, expires: Moment) -> Vec<Grant> {
     let grant = |address, port, protocol, rule, expires| Grant {
-        name: name.clone(),
+        name: names.own.clone(),
         address,
         port,
         protocol,
@@ -129,6 +172,11 @@ pub fn grants(name: &HostName, expires: Moment) -> Vec<Grant> {
             grant(family.granted(), BOTH, Protocol::Tcp, 2, expires),
             grant(family.granted(), TCP_ONLY, Protocol::Tcp, 2, expires),
             grant(family.granted(), GUARDED, Protocol::Tls, 3, expires),
+            grant(family.gated(), GATED, Protocol::Tls, 4, expires),
+            Grant {
+                name: names.other.clone(),
+                ..grant(family.gated_elsewhere(), GATED, Protocol::Tls, 5, expires)
+            },
             grant(family.expired(), BOTH, Protocol::Udp, 1, long_ago),
             grant(family.expired(), BOTH, Protocol::Tcp, 2, long_ago),
         ]

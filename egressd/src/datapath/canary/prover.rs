@@ -2,10 +2,11 @@
 //! are no matter, and prove nothing.
 
 use super::{
-    CanaryError, Findings, frames,
+    CanaryError, Findings, NameFindings, WITH_NAMES, frames,
     packet::{holds, tcp_destination, udp},
     places::{Family, at},
     probe::{Act, Place, Probe, probes},
+    server_names,
     world::{Services, World},
 };
 use nix::{
@@ -40,10 +41,15 @@ pub fn live(cgroup: &Path, frames: &Path) -> Result<(), CanaryError> {
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
     let mut line = String::new();
     while input.read_line(&mut line).map_err(CanaryError::Talk)? > 0 {
-        let round = line.trim().parse().map_err(|_| CanaryError::Unclear(line.clone()))?;
+        let asked = line.trim();
+        let (number, with_names) = match asked.strip_suffix(WITH_NAMES) {
+            Some(number) => (number, true),
+            None => (asked, false),
+        };
+        let round = number.parse().map_err(|_| CanaryError::Unclear(line.clone()))?;
         // Only now are the programs loaded.
         prover.watch_frames(frames)?;
-        let findings = serde_json::to_string(&prover.prove(round)).map_err(io::Error::other);
+        let findings = serde_json::to_string(&prover.prove(round, with_names)).map_err(io::Error::other);
         findings.and_then(|text| writeln!(output, "{text}")).map_err(CanaryError::Talk)?;
         output.flush().map_err(CanaryError::Talk)?;
         line.clear();
@@ -90,7 +96,7 @@ impl Prover {
         Self { world, probes, frames: Judge::Unknown }
     }
 
-    fn prove(&self, round: u32) -> Findings {
+    fn prove(&self, round: u32, with_names: bool) -> Findings {
         // What was still under way when the last round ended.
         let mut sights = self.outside(round, None);
         sights.retain(|(number, _)| self.probes[*number].arrives != Place::Outside);
@@ -106,6 +112,10 @@ impl Prover {
         }
         let mut findings = self.judge(&sights);
         self.prove_frames(round, &mut findings);
+        if with_names {
+            let names = findings.server_names.insert(NameFindings::default());
+            self.world.services.iter().for_each(|services| server_names::prove(services, names));
+        }
         findings
     }
 
@@ -130,7 +140,7 @@ impl Prover {
             // Behind the numbers of all other probes.
             let mark = |number| mark(round, self.probes.len() + number);
             let seen = frames::prove(&self.world, family, PATIENCE, mark);
-            let name = |what: &&str| format!("{what} ({})", family_name(family));
+            let name = |what: &&str| format!("{what} ({})", family.word());
             findings.probes += seen.count;
             findings.leaked.extend(seen.leaked.iter().map(name));
             findings.lost.extend(seen.lost.iter().map(name));
@@ -247,7 +257,7 @@ impl Prover {
             ..Findings::default()
         };
         for (number, probe) in self.probes.iter().enumerate() {
-            let name = || format!("{} ({})", probe.what, family_name(probe.family));
+            let name = || format!("{} ({})", probe.what, probe.family.word());
             let seen = |place| sights.contains(&(number, place));
             let strayed = [Place::Outside, Place::Resolver, Place::Proxy, Place::Canary]
                 .into_iter()
@@ -279,11 +289,4 @@ fn received(socket: &Socket) -> Option<Vec<u8>> {
     let length = socket.recv(&mut buffer).ok()?;
     // SAFETY: the kernel wrote that many octets.
     Some(buffer[..length].iter().map(|octet| unsafe { octet.assume_init() }).collect())
-}
-
-fn family_name(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "ipv4",
-        Family::V6 => "ipv6",
-    }
 }

@@ -9,7 +9,7 @@ use super::{
             rtnl::{End, Rtnl},
         },
     },
-    places::Family,
+    places::{Family, GATED, at},
     tap::{self, Tap},
 };
 use egress_common::{AGENT_MAC, GATEWAY_MAC, MAX_AGENTS};
@@ -42,6 +42,8 @@ pub struct Services {
     pub resolver: Socket,
     pub resolver_tcp: Socket,
     pub proxy: Socket,
+    /// At the far end of the link.
+    pub server: Socket,
 }
 
 /// The ports of the listeners.
@@ -65,10 +67,13 @@ impl World {
         add_pairs(&inside).map_err(act(make))?;
         let tap = up(PEER).and_then(Tap::open).map_err(act("open a tap"))?;
         let judged = up(JUDGED.name).and_then(Tap::open).map_err(act("open a tap"))?;
+        let servers = servers().map_err(act("bind the canary's server"))?;
         enter(&inside).map_err(act("enter a network namespace"))?;
         let families = furnish().map_err(act("give the canary an address"))?;
         let raw = up(RAW).and_then(tap::raw).map_err(act("open a raw socket"))?;
-        let services = families.into_iter().map(Services::bind).collect::<io::Result<_>>();
+        let services =
+            families.into_iter().zip(servers).map(|(family, server)| Services::bind(family, server));
+        let services = services.collect::<io::Result<_>>();
         let services = services.map_err(act("bind the canary's listeners"))?;
         Ok(Self { inside, outside, tap, judged, raw, services })
     }
@@ -101,7 +106,7 @@ pub struct WorldError {
 }
 
 impl Services {
-    fn bind(family: Family) -> io::Result<Self> {
+    fn bind(family: Family, server: Socket) -> io::Result<Self> {
         let socket = |kind, port| {
             let (domain, ip) = match family {
                 Family::V4 => (Domain::IPV4, Ipv4Addr::LOCALHOST.into()),
@@ -120,6 +125,7 @@ impl Services {
             resolver: socket(Type::DGRAM, RESOLVER)?,
             resolver_tcp: socket(Type::STREAM, RESOLVER)?,
             proxy: socket(Type::STREAM, PROXY)?,
+            server,
         })
     }
 }
@@ -156,13 +162,34 @@ fn up(name: &str) -> io::Result<u32> {
     Ok(index)
 }
 
+/// What listens at the far end of the first link, for each family that this kernel has; and a way back
+/// from there.
+fn servers() -> io::Result<Vec<Socket>> {
+    let _ = fs::write(DISABLE_IPV6, "0");
+    let (rtnl, index) = (Rtnl::open()?, seal::index(PEER)?);
+    let serve = |family: Family| {
+        rtnl.add_address(index, family.gated())?;
+        rtnl.add_neighbour(index, family.own(), AGENT_MAC)?;
+        rtnl.add_route(index, family.own())?;
+        let address = at(family.gated(), GATED);
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.bind(&address.into())?;
+        socket.listen(16)?;
+        Ok(socket)
+    };
+    let families = if seal::has_ipv6() { vec![Family::V4, Family::V6] } else { vec![Family::V4] };
+    families.into_iter().map(serve).collect()
+}
+
 /// The canary's end, as an agent's; returns the families that this kernel has.
 fn furnish() -> io::Result<Vec<Family>> {
     // Some hosts start every namespace without IPv6. Where there is none at all, there is no file either.
-    let _ = fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "0");
+    let _ = fs::write(DISABLE_IPV6, "0");
     let (IpAddr::V4(v4), IpAddr::V6(v6)) = (Family::V4.own(), Family::V6.own()) else {
         return Ok(Vec::new());
     };
     Link { name: PEER.to_owned(), index: 0, number: 0, v4, v6 }.furnish_inside()?;
     Ok(if seal::has_ipv6() { vec![Family::V4, Family::V6] } else { vec![Family::V4] })
 }
+
+const DISABLE_IPV6: &str = "/proc/sys/net/ipv6/conf/all/disable_ipv6";

@@ -160,11 +160,11 @@ fn proof(bench: &Bench, egressd: &Path) -> Vec<Finding> {
     let line = Finding::new(Level::Proof, "self-proof", "all of the above, by what really left");
     let remedy = "look at what else judges or changes packets on this host";
     match prove(bench, egressd) {
-        Ok((hooks, findings)) if findings.passed() => {
+        Ok((hooks, reader, findings)) if findings.passed() => {
             let found = format!("{} probes of a canary agent went where they must", findings.probes);
-            vec![security_hooks(&hooks), line.ok(found)]
+            vec![security_hooks(&hooks), line.ok(found), server_names(reader, &findings)]
         }
-        Ok((hooks, Findings { leaked, lost, .. })) => {
+        Ok((hooks, _, Findings { leaked, lost, .. })) => {
             let found = format!("got out: [{}]; did not arrive: [{}]", leaked.join("; "), lost.join("; "));
             vec![security_hooks(&hooks), line.missing(Need::Every, found, remedy)]
         }
@@ -185,19 +185,34 @@ fn security_hooks(hooks: &SecurityHooks) -> Finding {
     }
 }
 
-fn prove(bench: &Bench, egressd: &Path) -> Result<(SecurityHooks, Findings), TrialError> {
+/// Without them, the proxy reads server names.
+fn server_names(reader: Result<(), String>, findings: &Findings) -> Finding {
+    let line = Finding::new(Level::Proof, "server names", "TLS that goes straight to its server");
+    match reader.err().or_else(|| findings.doubt()) {
+        None => line.ok("the kernel programs read them"),
+        Some(why) => line.degraded(
+            format!("the proxy reads them: {why}"),
+            "take Linux 6.12 or later, with CONFIG_BPF_STREAM_PARSER and its BTF",
+        ),
+    }
+}
+
+type Proven = (SecurityHooks, Result<(), String>, Findings);
+
+fn prove(bench: &Bench, egressd: &Path) -> Result<Proven, TrialError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let mut canary = Canary::start(&bench.cgroup, &bench.pins, egressd)?;
         let loaded = Ebpf::load(&bench.pins, &bench.cgroup, UseSecurityHooks::default())?;
-        let Ebpf { tables, security_hooks, .. } = loaded;
+        let Ebpf { programs, security_hooks, .. } = loaded;
         let nft = Nft::claim(&bench.name, &bench.cgroup).map_err(io::Error::other)?;
         let frames = Frames::open(&bench.pins).map_err(io::Error::other)?;
-        let fence = Fence::new(tables, nft, frames, Forwarding::new(&bench.folder));
+        let reader = programs.reader.clone();
+        let fence = Fence::new(programs, nft, frames, Forwarding::new(&bench.folder));
         canary.admit(&fence)?;
         let findings = canary.prove(&fence).await;
         canary.end().await;
-        Ok((security_hooks, findings?))
+        Ok((security_hooks, reader, findings?))
     })
 }
 

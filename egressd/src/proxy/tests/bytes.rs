@@ -38,6 +38,14 @@ pub fn crafted_hello(extensions: &[(u16, Vec<u8>)]) -> Vec<u8> {
     in_records(&handshake, 0xffff)
 }
 
+/// The start of a ServerHello with `random`, in one record: as much as tells what it is.
+#[cfg(test)]
+pub fn server_hello(random: [u8; 32]) -> Vec<u8> {
+    let hello = [&[3, 3][..], &random, &[0, 0x13, 1, 0]].concat();
+    let length = (hello.len() as u32).to_be_bytes();
+    in_records(&[&[2], &length[1..], &hello].concat(), 0xffff)
+}
+
 /// Cuts a handshake into TLS records with `size` octets each.
 pub fn in_records(handshake: &[u8], size: usize) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -1,6 +1,9 @@
 //! What happens to flows after they were let through.
 
-use super::{bytes::client_hello, lab::*};
+use super::{
+    bytes::{client_hello, server_hello},
+    lab::*,
+};
 use crate::{
     audit::Verdict,
     policy::{Moment, Policy, Protocol::*, Reason},
@@ -191,11 +194,14 @@ async fn flow(lab: &Lab) -> (TcpStream, TcpStream) {
 }
 
 async fn flow_to(lab: &Lab, name: &str) -> (TcpStream, TcpStream) {
-    let hello = client_hello(name);
+    let (hello, answer) = (client_hello(name), server_hello([7; 32]));
     let mut agent = lab.redirected().await;
     agent.write_all(&hello).await.unwrap();
     let mut upstream = lab.accept().await;
     reads(&mut upstream, &hello).await;
+    // Before it, nothing more of the agent is handed on.
+    upstream.write_all(&answer).await.unwrap();
+    reads(&mut agent, &answer).await;
     (agent, upstream)
 }
 

@@ -13,13 +13,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 #[tokio::test]
 async fn a_granted_hello_reaches_its_upstream_byte_for_byte_and_the_answer_comes_back() {
     let mut lab = lab().await;
-    let hello = [client_hello("ok.test"), b"and more".to_vec()].concat();
+    let hello = client_hello("ok.test");
     let mut agent = lab.redirected().await;
     agent.write_all(&hello).await.unwrap();
     let mut upstream = lab.accept().await;
     reads(&mut upstream, &hello).await;
     upstream.write_all(b"answer").await.unwrap();
     reads(&mut agent, b"answer").await;
+    agent.write_all(b"and more").await.unwrap();
+    reads(&mut upstream, b"and more").await;
 
     let event = lab.allows("ok.test").await;
     assert_eq!(event.address, Some(UPSTREAM));
