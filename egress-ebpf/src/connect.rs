@@ -172,6 +172,9 @@ fn redirect(
     if port == 0 {
         return Err(Denied::because(DropReason::AddressNotGranted));
     }
+    if to.transport == UDP {
+        service::keeps_to_one(socket, service, &to.address, to.port)?;
+    }
     service::claim(socket, service)?;
     socket.original_address = to.address;
     socket.original_port = to.port;

@@ -48,7 +48,7 @@ fn may_come(ctx: &SkBuffContext, agent: u32, socket: Option<&Socket>, packet: &P
         };
     }
     let (from, port) = (&packet.source(), packet.source_port);
-    if let Some(Service::Dns) = service::at(service::config(agent)?, packet.from, port) {
+    if let Some(Service::Dns | Service::Proxy) = service::at(service::config(agent)?, packet.from, port) {
         return Ok(());
     }
     if let Some(socket) = socket

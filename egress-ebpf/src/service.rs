@@ -66,6 +66,22 @@ pub fn claim_place(socket: &mut Socket) -> Result<(), Denied> {
     Ok(())
 }
 
+/// Whether a UDP socket may be redirected to (`address`, `port`): its packets carry no mark of where they were
+/// meant to go, so one of them that the proxy has seen holds the socket to that destination for ever. The
+/// resolver takes packets for any.
+#[inline(always)]
+pub fn keeps_to_one(socket: &Socket, service: Service, address: &Address, port: u16) -> Result<(), Denied> {
+    let went_to = |service: Service| socket.redirects & service as u32 != 0;
+    let is_the_same = socket.original_port == port && socket.original_address == *address;
+    if socket.has_origin == 0 || (service == Service::Dns && !went_to(Service::Proxy)) {
+        return Ok(());
+    }
+    match service == Service::Proxy && !went_to(Service::Dns) && is_the_same {
+        true => Ok(()),
+        false => Err(Denied::because(DropReason::QuotaExceeded)),
+    }
+}
+
 /// Writes down where the socket that is bound to (`address`, `port`) wanted to go, before the
 /// listener can see its packet.
 #[inline(always)]

@@ -40,6 +40,15 @@ pub fn common_and(rules: &[&str]) -> String {
     format!("{COMMON}{rules}")
 }
 
+/// `policy` with rules for TLS that say which way their flows take; see docs/policy.md, `gate`.
+pub fn by_gate(policy: &str, gate: &str) -> String {
+    let by_gate = |line: &str| match line.contains("{host:") && !line.contains("protocol:") {
+        true => line.replace('}', &format!(", gate: {gate}}}")),
+        false => line.to_owned(),
+    };
+    policy.lines().map(|line| by_gate(line) + "\n").collect()
+}
+
 /// As [`with`], with rules that deny.
 pub fn with_denied(rules: &[&str], denied: &[&str]) -> String {
     let denied: String = denied.iter().map(|rule| format!("      - {rule}\n")).collect();

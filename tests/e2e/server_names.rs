@@ -2,9 +2,10 @@
 
 use crate::{
     AGENT,
-    attack::{stops, works},
+    attack::{stops, stops_only_fenced, works},
     fence,
-    places::{OK, SHARED},
+    fence::Fence,
+    places::{OK, Place, SHARED},
     policies::COMMON,
 };
 
@@ -17,17 +18,18 @@ fn another_server_name_at_a_granted_address_is_denied() {
         "timeout 2 openssl s_client -connect {host}:443 -servername {mark}.evil.test < /dev/null",
         "timeout 2 openssl s_client -connect {host}:443 -servername {mark} < /dev/null",
     ];
-    stops(&fence.agent(AGENT), OK, &flows);
+    stops_both(&fence, OK, &flows);
 }
 
 #[test]
 fn of_two_tenants_at_one_address_only_the_allowed_one_is_reached() {
     let fence = fence(COMMON);
     let allowed = "curl -sSf -m 5 https://{host}/ | grep 'hello from {host}'";
-    works(&fence.agent(AGENT), SHARED, &[allowed]);
     let fronted = "curl -s https://{host}/; \
                    curl -s -m 2 --resolve evil2.test:443:{v4} https://evil2.test/ | grep 'hello from evil2.test'";
-    stops(&fence.agent(AGENT), SHARED, &[fronted]);
+    works(&fence.agent(AGENT), SHARED, &[allowed]);
+    works(&fence.agent(AGENT).with(CGROUP), SHARED, &[allowed]);
+    stops_both(&fence, SHARED, &[fronted]);
 }
 
 #[test]
@@ -38,7 +40,7 @@ fn a_hello_that_names_no_server_is_denied() {
         "timeout 2 openssl s_client -connect {host}:443 -servername {v4} -alpn {mark} < /dev/null",
         "curl -s https://{host}/; timeout 2 openssl s_client -connect {v4}:443 -alpn {mark} < /dev/null",
     ];
-    stops(&fence.agent(AGENT), OK, &flows);
+    stops_both(&fence, OK, &flows);
 }
 
 #[test]
@@ -52,7 +54,7 @@ fn what_is_not_tls_is_denied_on_a_tls_port() {
         // A record header that promises a handshake, and then something else.
         "printf '\\x16\\x03\\x01\\x00\\x20{mark}{mark}{mark}' | timeout 2 socat - tcp:{host}:443",
     ];
-    stops(&fence.agent(AGENT), OK, &flows);
+    stops_both(&fence, OK, &flows);
 }
 
 #[test]
@@ -65,12 +67,16 @@ fn a_hello_is_read_however_it_is_cut() {
         "{trick} hello_in_records {host} 443 {host} 130",
     ];
     works(&fence.agent(AGENT), OK, &whole);
+    // What the kernel does not read is the proxy's from the next flow on.
+    works(&fence.agent(AGENT).with(CGROUP), OK, &whole[..1]);
+    let again = whole.map(|trick| format!("{trick} || {trick}"));
+    works(&fence.agent(AGENT).with(CGROUP), OK, &again.each_ref().map(String::as_str));
     let denied = [
         "{trick} hello_dribbled {host} 443 {mark}.evil.test",
         "{trick} hello_in_records {host} 443 {mark}.evil.test 50",
         "{trick} hello_in_records {host} 443 {mark}.evil.test 130",
     ];
-    stops(&fence.agent(AGENT), OK, &denied);
+    stops_both(&fence, OK, &denied);
 }
 
 #[test]
@@ -87,3 +93,11 @@ fn a_host_header_is_judged_on_a_plain_http_port() {
     ];
     stops(&fence.agent(AGENT), OK, &flows);
 }
+
+/// As `stops`, of an agent whose server names the proxy reads, and of one whose the kernel does.
+fn stops_both(fence: &Fence, place: Place, flows: &[&str]) {
+    stops_only_fenced(&fence.agent(AGENT), place, flows);
+    stops(&fence.agent(AGENT).with(CGROUP), place, flows);
+}
+
+const CGROUP: &[&str] = &["--mode", "cgroup"];

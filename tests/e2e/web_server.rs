@@ -75,6 +75,7 @@ fn configuration() -> String {
             text += &format!("listen {} ssl http2; listen {} ssl;\n", listen(443), listen(853));
         }
         text += &format!("ssl_certificate {name}.pem; ssl_certificate_key {KEY};\n");
+        text += "ssl_protocols TLSv1.2 TLSv1.3;\n";
         text += "location /repository.git/ { root .; }\n";
         text += &format!("location / {{ return 200 \"hello from {name} to $host\\n\"; }} }}\n");
     }

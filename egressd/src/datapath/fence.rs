@@ -191,7 +191,6 @@ impl Fence {
     /// The cgroup is where nft does not look.
     pub fn announce(&self, agent: &Agent, site: Site<'_>) -> Result<(), FenceError> {
         let policy = agent.policy();
-        let ways = self.ways(agent.id(), &policy, is_sealed(site));
         let place = match site.link {
             Some(link) => Place::Link(link.clone()),
             None => Nft::locate(site.cgroup)?,
@@ -201,10 +200,10 @@ impl Fence {
             place,
             listeners: site.listeners,
             networks: leave::networks(policy.allow()),
-            direct: self.direct_of(agent.id(), &ways),
+            direct: self.direct_of(agent.id(), &self.ways(agent.id(), &policy, is_sealed(site))),
         };
         let mut nft = self.nft();
-        if site.link.is_some() && ways.has_direct() {
+        if site.link.is_some() && self.ways(agent.id(), &policy, true).has_direct() {
             nft.track();
         }
         nft.set(share);

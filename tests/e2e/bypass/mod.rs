@@ -42,7 +42,12 @@ fn no_name_is_a_way_out() {
 
 #[test]
 fn no_tls_or_http_flow_is_a_way_out() {
-    run::section("tls", tls::RULES, tls::WAYS);
+    run::section_by("tls", "proxy", tls::RULES, tls::WAYS);
+}
+
+#[test]
+fn no_tls_or_http_flow_is_a_way_out_where_the_kernel_reads_server_names() {
+    run::section_by("tls-kernel", "kernel", tls::RULES, tls::WAYS);
 }
 
 #[test]

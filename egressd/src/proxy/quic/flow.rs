@@ -12,7 +12,7 @@ use crate::{
     policy::{Denial, Destination, HostName, Permit, Protocol, Reason},
     proxy::{
         hello::{Hello, Misread},
-        judge::judge_redirected,
+        judge::{judge_ech, judge_redirected},
         origin::{Caller, Sought},
     },
 };
@@ -115,43 +115,28 @@ impl Flow {
     fn judge(&mut self, number: Number, hello: &Hello, datagram: &[u8]) -> Answer {
         let sought = self.sought(Some(&hello.name));
         match self.conversation.standing(number) {
-            Standing::Permitted { refuses_ech } if hello.has_ech && refuses_ech => {
-                self.deny(number, &sought, &Denial::because(Reason::EchNotAllowed), None, datagram)
-            }
-            Standing::Permitted { .. } => {
+            Standing::Permitted => {
                 self.pass(number, datagram);
                 None
             }
             Standing::Unjudged | Standing::Denied(_) => match self.permit(hello) {
-                Ok((permit, refuses_ech)) => self.admit(number, &sought, &permit, refuses_ech, datagram),
+                Ok(permit) => self.admit(number, &sought, &permit, datagram),
                 Err(denial) => self.deny(number, &sought, &denial, None, datagram),
             },
         }
     }
 
-    /// The permit by name for this very address, and whether its rule refuses Encrypted Client Hello.
-    fn permit(&self, hello: &Hello) -> Result<(Permit, bool), Denial> {
+    /// The permit by name for this very address.
+    fn permit(&self, hello: &Hello) -> Result<Permit, Denial> {
         let agent = &self.caller.agent;
         let name = Destination::Name(hello.name.clone());
         let permit = judge_redirected(agent, &name, self.original, Protocol::Quic, self.caller.now())?;
-        let policy = agent.policy();
-        let rule = policy.allow().iter().find(|rule| rule.id == permit.rule());
-        let refuses_ech = rule.is_none_or(|rule| rule.tls.refuses_ech(&hello.name));
-        match hello.has_ech && refuses_ech {
-            true => Err(Denial::by(Reason::EchNotAllowed, permit.source())),
-            false => Ok((permit, refuses_ech)),
-        }
+        judge_ech(agent, &permit, hello)?;
+        Ok(permit)
     }
 
     /// The first datagram goes upstream here, and only behind a permit.
-    fn admit(
-        &mut self,
-        number: Number,
-        sought: &Sought,
-        permit: &Permit,
-        refuses_ech: bool,
-        datagram: &[u8],
-    ) -> Answer {
+    fn admit(&mut self, number: Number, sought: &Sought, permit: &Permit, datagram: &[u8]) -> Answer {
         if self.open.is_none() {
             match Open::dial(permit, self.door.clone(), unreachable_words(datagram)) {
                 Ok(open) => self.open = Some(open),
@@ -169,7 +154,7 @@ impl Flow {
             (Ok(_), None) => return None,
         }
         self.caller.record_permit(sought, permit, None);
-        self.conversation.settle(number, Standing::Permitted { refuses_ech });
+        self.conversation.settle(number, Standing::Permitted);
         self.pass(number, datagram);
         None
     }

@@ -1,7 +1,7 @@
 //! The server-name gate for QUIC: a flow carries datagrams only after its Initial named a host that is
 //! granted for that very address.
 //!
-//! Pure: `connection`, `conversation`, `frames`, `hello`, `held`, `keys`, `packet`, `parting`, `stream`,
+//! Pure: `connection`, `conversation`, `frames`, `held`, `keys`, `packet`, `parting`, `stream`,
 //! `varint`. The rest moves datagrams.
 
 mod connection;
@@ -9,7 +9,6 @@ mod conversation;
 mod flow;
 mod frames;
 mod held;
-mod hello;
 mod keys;
 mod listen;
 mod open;

@@ -78,8 +78,13 @@ fn a_hello_of_several_kilobytes_is_read_and_one_above_the_bound_is_denied() {
             false => is_part(&mut talk, &datagram),
         }
     }
-    let first = CLIENT.says(0, &[crypto(0, &large(MAX_HELLO)[..1100])]);
-    denies(&mut Conversation::default(), &first, Reason::HelloTooLarge);
+    let mut talk = Conversation::default();
+    let hello = large(MAX_HELLO);
+    for (at, piece) in hello[..MAX_HELLO].chunks(1024).enumerate() {
+        is_part(&mut talk, &CLIENT.says(at as u16, &[crypto(at * 1024, piece)]));
+    }
+    let last = [&[6, 0x80, 0, 0x40, 0, 1][..], &hello[MAX_HELLO..=MAX_HELLO]].concat();
+    denies(&mut talk, &CLIENT.says(99, &[last]), Reason::HelloTooLarge);
     let far = CLIENT.says(0, &[[&[6, 0x80, 1, 0, 0, 1][..], b"x"].concat()]);
     denies(&mut Conversation::default(), &far, Reason::HelloTooLarge);
 }
@@ -141,6 +146,11 @@ fn a_second_hello_must_be_whole_and_name_the_same_server_and_there_is_no_third()
     names(&mut talk, &CLIENT.says(0, &[crypto(0, &first)]), "ok.test");
     let other = CLIENT.says(1, &[crypto(first.len(), &hello("evil.test"))]);
     denies(&mut talk, &other, Reason::ServerNameChanged);
+
+    let mut talk = Conversation::default();
+    names(&mut talk, &CLIENT.says(0, &[crypto(0, &first)]), "ok.test");
+    let hidden = CLIENT.says(1, &[crypto(first.len(), &hello_with("ok.test", &[(0xfe0d, vec![0; 40])]))]);
+    denies(&mut talk, &hidden, Reason::EchNotAllowed);
 }
 
 #[test]

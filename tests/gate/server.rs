@@ -1,0 +1,81 @@
+//! A server outside of the fence that writes down every octet, and answers as it is told.
+
+use crate::world::locked;
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+};
+
+/// What a server says: each answer once so many octets have come in all.
+pub type Script = Vec<(usize, Vec<u8>)>;
+
+/// One that serves for as long as the process lives; what it accepts it serves at once.
+pub struct Server {
+    pub address: SocketAddr,
+    flows: Arc<Mutex<Vec<Flow>>>,
+    orders: mpsc::Sender<Script>,
+}
+
+/// What arrived by one connection.
+#[derive(Debug, Clone, Default)]
+pub struct Flow {
+    pub source_port: u16,
+    pub arrived: Vec<u8>,
+    pub ended: bool,
+}
+
+impl Server {
+    /// To be made before the process goes into its cgroup: the sockets of a server are no agent's.
+    pub fn listen(at: IpAddr) -> Self {
+        let listener = TcpListener::bind((at, 0)).expect("bound");
+        let address = listener.local_addr().expect("address");
+        let flows: Arc<Mutex<Vec<Flow>>> = Arc::default();
+        let (orders, script) = mpsc::channel::<Script>();
+        let shared = Arc::clone(&flows);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let script = script.try_iter().last().unwrap_or_default();
+                let flows = Arc::clone(&shared);
+                thread::spawn(move || serve(stream, script, &flows));
+            }
+        });
+        Self { address, flows, orders }
+    }
+
+    /// What the next connection is answered; nothing where nobody says.
+    pub fn answers(&self, script: Script) {
+        self.orders.send(script).expect("serves");
+    }
+
+    /// What came from `source_port`.
+    pub fn flow(&self, source_port: u16) -> Flow {
+        let flows = locked(&self.flows);
+        flows.iter().rev().find(|flow| flow.source_port == source_port).cloned().unwrap_or_default()
+    }
+}
+
+fn serve(mut stream: TcpStream, mut script: Script, flows: &Mutex<Vec<Flow>>) {
+    let Ok(peer) = stream.peer_addr() else { return };
+    locked(flows).push(Flow { source_port: peer.port(), ..Flow::default() });
+    let update = |change: &dyn Fn(&mut Flow)| {
+        locked(flows).iter_mut().rev().find(|flow| flow.source_port == peer.port()).map(change);
+    };
+    let (mut buffer, mut total) = (vec![0; 65_536], 0);
+    loop {
+        while script.first().is_some_and(|(after, _)| total >= *after) {
+            let _ = stream.write_all(&script.remove(0).1);
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                total += count;
+                update(&|flow| flow.arrived.extend_from_slice(&buffer[..count]));
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    update(&|flow| flow.ended = true);
+}
