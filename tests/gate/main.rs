@@ -9,4 +9,7 @@ mod server;
 #[allow(dead_code, reason = "scripts look at more of it")]
 mod world;
 
+mod around;
+mod life;
 mod names;
+mod retry;
