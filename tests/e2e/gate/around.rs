@@ -99,8 +99,8 @@ fn a_socket_that_goes_elsewhere_has_to_name_its_server_again() {
     let fence = gated("kernel");
     let _servers = servers(fence.lab());
     let tricks = [
-        "{trick} gate.reconnected 4 ok.test 4430 {mark} half",
-        "{trick} gate.reconnected 6 ok.test 4430 {mark} half",
+        "{trick} gate.reconnected 4 ok.test 4431 {mark} half",
+        "{trick} gate.reconnected 6 ok.test 4431 {mark} half",
         "{trick} gate.reconnected 4 ok.test 4430 {mark} whole",
         "{trick} gate.reconnected 6 ok.test 4430 {mark} whole",
         "{trick} gate.redirected 4 ok.test 9000 4430 {mark}",
