@@ -2,11 +2,10 @@
 
 use crate::{
     DENY, PASS, agent,
-    egress::is_loopback_address,
     error::Denied,
     gate,
     maps::{Socket, socket, socket_or_insert},
-    packet::is_v4_mapped,
+    packet::{is_loopback_address, is_v4_mapped, words},
     report, service,
     service::Service,
     sockets::made_by_current,
@@ -58,7 +57,7 @@ pub fn hide_redirect(ctx: &SockAddrContext, family: Family) {
     let Some(socket) = socket(sk(ctx)) else { return };
     let peer = destination(ctx, family);
     let Ok(config) = service::config(socket.agent) else { return };
-    let Some(service) = service::at(config, &peer.address, peer.port) else { return };
+    let Some(service) = service::at(config, words(&peer.address), peer.port) else { return };
     if service != Service::Explicit && socket.redirects & service as u32 != 0 && socket.original_port != 0 {
         rewrite(ctx, family, &socket.original_address, socket.original_port);
     }
@@ -75,15 +74,19 @@ pub struct Destination {
 /// Judges one destination, and redirects it where a listener of ours serves it.
 #[inline(always)]
 fn direct(ctx: &SockAddrContext, family: Family, to: &Destination, hook: Hook) -> Result<(), (u32, Denied)> {
-    let agent = match socket(sk(ctx)) {
-        Some(socket) => socket.agent,
-        None => agent::of_current().map_err(|denied| (0, denied))?,
+    let socket = match socket(sk(ctx)) {
+        Some(socket) => socket,
+        None => noted(ctx)?,
     };
+    choose(ctx, family, to, hook, socket).map_err(|denied| (socket.agent, denied))
+}
+
+/// Remembers a socket that nobody noted, as one that was there before the programs.
+#[inline(always)]
+fn noted<'a>(ctx: &SockAddrContext) -> Result<&'a mut Socket, (u32, Denied)> {
+    let agent = agent::of_current().map_err(|denied| (0, denied))?;
     let mut first = made_by_current(agent);
-    let Some(socket) = socket_or_insert(sk(ctx), &mut first) else {
-        return Err((agent, Denied::because(DropReason::QuotaExceeded)));
-    };
-    choose(ctx, family, to, hook, socket).map_err(|denied| (agent, denied))
+    socket_or_insert(sk(ctx), &mut first).ok_or((agent, Denied::because(DropReason::QuotaExceeded)))
 }
 
 #[inline(always)]
@@ -105,14 +108,16 @@ fn choose(
         return redirect(ctx, family, to, socket, Service::Dns);
     }
     let config = service::config(agent)?;
-    match service::at(config, &to.address, to.port) {
+    match service::at(config, words(&to.address), to.port) {
         Some(Service::Explicit) => {
             socket.original_port = 0;
             return service::claim(socket, Service::Explicit);
         }
         // Only who was sent there may speak to the others.
         Some(_) => return Err(Denied::because(DropReason::AddressNotGranted)),
-        None if config.flags & AgentConfig::SEALED != 0 && is_loopback_address(&to.address) => return Ok(()),
+        None if config.flags & AgentConfig::SEALED != 0 && is_loopback_address(words(&to.address)) => {
+            return Ok(());
+        }
         None => {}
     }
     let pass = match verdict::judge_start(agent, to.transport, &to.address, to.port, true) {
@@ -166,6 +171,9 @@ fn redirect(
     };
     if port == 0 {
         return Err(Denied::because(DropReason::AddressNotGranted));
+    }
+    if to.transport == UDP {
+        service::keeps_to_one(socket, service, &to.address, to.port)?;
     }
     service::claim(socket, service)?;
     socket.original_address = to.address;

@@ -5,13 +5,13 @@ use crate::{
     error::Denied,
     gate,
     maps::{Socket, socket},
-    packet::{self, AT_START, Packet},
+    packet::{self, AT_START, Packet, is_loopback_address, words},
     report,
     service::{self, Service},
     verdict,
 };
 use aya_ebpf::{helpers::generated::bpf_sk_fullsock, programs::SkBuffContext};
-use egress_common::{Address, AgentConfig, DropReason, Hook, TCP, UDP};
+use egress_common::{AgentConfig, DropReason, Hook, TCP, UDP};
 
 /// Passes or drops one packet of an agent's socket.
 #[inline(always)]
@@ -23,7 +23,7 @@ pub fn judge(ctx: &SkBuffContext) -> i32 {
     };
     let denied = match packet::read::<AT_START>(ctx.skb.skb) {
         // A socket chooses its device: what is for this host must not be put on a wire.
-        Ok(packet) if is_loopback_address(&packet.destination) && !leaves_by_loopback(ctx) => {
+        Ok(packet) if is_loopback_address(packet.to) && !leaves_by_loopback(ctx) => {
             Denied::because(DropReason::PacketNotAllowed)
         }
         Ok(packet) if stays_inside(ctx, agent, &packet) => return PASS,
@@ -54,7 +54,7 @@ pub fn socket_of<'a>(ctx: &SkBuffContext) -> Option<&'a mut Socket> {
 /// Whether both ends of a packet are on 127.0.0.0/8 or `::1`.
 #[inline(always)]
 pub fn is_loopback(packet: &Packet) -> bool {
-    is_loopback_address(&packet.source) && is_loopback_address(&packet.destination)
+    is_loopback_address(packet.from) && is_loopback_address(packet.to)
 }
 
 /// False if it may not yet, or was reported already.
@@ -65,10 +65,10 @@ fn may_leave(
     socket: Option<&mut Socket>,
     packet: &Packet,
 ) -> Result<bool, Denied> {
-    let (to, port) = (&packet.destination, packet.destination_port);
+    let (to, port) = (&packet.destination(), packet.destination_port);
     if let Some(socket) = socket {
         let config = service::config(agent)?;
-        if let Some(service) = service::at(config, to, port) {
+        if let Some(service) = service::at(config, packet.to, port) {
             return to_service(socket, service, packet).map(|()| true);
         }
         if is_flow(socket, packet) {
@@ -95,10 +95,12 @@ fn may_leave(
 /// namespace of its own, what leaves by loopback reaches nobody else.
 #[inline(always)]
 fn stays_inside(ctx: &SkBuffContext, agent: u32, packet: &Packet) -> bool {
+    if !leaves_by_loopback(ctx) {
+        return false;
+    }
     let Ok(config) = service::config(agent) else { return false };
     config.flags & AgentConfig::SEALED != 0
-        && leaves_by_loopback(ctx)
-        && service::at(config, &packet.destination, packet.destination_port).is_none()
+        && service::at(config, packet.to, packet.destination_port).is_none()
 }
 
 #[inline(always)]
@@ -107,7 +109,7 @@ fn to_service(socket: &mut Socket, service: Service, packet: &Packet) -> Result<
         return Err(Denied::because(DropReason::AddressNotGranted));
     }
     if packet.opens || packet.transport == UDP {
-        return service::note_origin(socket, packet.transport, &packet.source, packet.source_port);
+        return service::note_origin(socket, packet.transport, &packet.source(), packet.source_port);
     }
     Ok(())
 }
@@ -117,7 +119,7 @@ pub fn is_flow(socket: &Socket, packet: &Packet) -> bool {
     socket.flow_rule != 0
         && socket.flow_transport == u32::from(packet.transport)
         && socket.flow_port == packet.destination_port
-        && socket.flow_address == packet.destination
+        && words(&socket.flow_address) == packet.to
 }
 
 /// A listener of the agent may answer over loopback where a network rule covers its own address.
@@ -126,7 +128,7 @@ fn answers_allowed(agent: u32, packet: &Packet, denied: Denied) -> Result<bool, 
     if packet.transport != TCP || packet.opens || !is_loopback(packet) {
         return Err(denied);
     }
-    match verdict::judge(agent, TCP, &packet.source, packet.source_port) {
+    match verdict::judge(agent, TCP, &packet.source(), packet.source_port) {
         Ok(pass) if pass.is_direct() => Ok(true),
         Ok(_) | Err(_) => Err(denied),
     }
@@ -136,13 +138,4 @@ fn answers_allowed(agent: u32, packet: &Packet, denied: Denied) -> Result<bool, 
 #[inline(always)]
 fn leaves_by_loopback(ctx: &SkBuffContext) -> bool {
     unsafe { (*ctx.skb.skb).ifindex == 1 }
-}
-
-#[inline(always)]
-pub fn is_loopback_address(address: &Address) -> bool {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
-    if a | b | c | d | e | f | g | h | i | j != 0 {
-        return false;
-    }
-    (k == 0xff && l == 0xff && m == 127) || (k | l | m | n | o == 0 && p == 1)
 }

@@ -4,7 +4,7 @@
 use crate::{
     error::Denied,
     maps::{FLOWS, LINKS, NAMED_FLOWS},
-    packet::{self, BEHIND_ETHERNET, Packet},
+    packet::{self, BEHIND_ETHERNET, Packet, words},
     report, service, verdict,
 };
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_pull_data, programs::TcContext};
@@ -68,7 +68,7 @@ fn may_leave(skb: *const __sk_buff, link: &LinkConfig) -> Result<(), Denied> {
         return Err(not_plain);
     }
     let packet = packet::read::<BEHIND_ETHERNET>(skb)?;
-    if packet.source != link.v4 && packet.source != link.v6 {
+    if packet.source() != link.v4 && packet.source() != link.v6 {
         return Err(forged);
     }
     flow(skb, link, &packet)
@@ -78,7 +78,7 @@ fn may_leave(skb: *const __sk_buff, link: &LinkConfig) -> Result<(), Denied> {
 /// force and nothing took the grant away.
 #[inline(always)]
 fn flow(skb: *const __sk_buff, link: &LinkConfig, packet: &Packet) -> Result<(), Denied> {
-    let (agent, to, port) = (link.agent, &packet.destination, packet.destination_port);
+    let (agent, to, port) = (link.agent, &packet.destination(), packet.destination_port);
     let generation = service::config(agent)?.generation;
     let starts = packet.opens || packet.transport == UDP;
     match verdict::judge_start(agent, packet.transport, to, port, starts) {
@@ -123,8 +123,8 @@ fn has_named(skb: *const __sk_buff, link: &LinkConfig, packet: &Packet, gate: Ga
         agent: link.agent,
         source_port: packet.source_port,
         port: packet.destination_port,
-        source: packet.source,
-        address: packet.destination,
+        source: packet.source(),
+        address: packet.destination(),
     };
     unsafe { NAMED_FLOWS.get(&key) }.is_some()
 }
@@ -141,7 +141,7 @@ fn remember(link: &LinkConfig, packet: &Packet, rule: u32, generation: u32) {
         && let Some(place) = free_place(link, packet)
     {
         *place = KnownFlow {
-            destination: packet.destination,
+            destination: packet.destination(),
             source_port: packet.source_port,
             destination_port: packet.destination_port,
             transport: u32::from(packet.transport),
@@ -164,7 +164,7 @@ fn find<'a>(link: &LinkConfig, packet: &Packet) -> Option<&'a mut KnownFlow> {
             && known.source_port == packet.source_port
             && known.destination_port == packet.destination_port
             && known.transport == u32::from(packet.transport)
-            && known.destination == packet.destination;
+            && words(&known.destination) == packet.to;
         if is_it {
             return Some(known);
         }
@@ -190,7 +190,7 @@ fn free_place<'a>(link: &LinkConfig, packet: &Packet) -> Option<&'a mut KnownFlo
 /// each place names the flow that has it.
 #[inline(always)]
 fn first_place(link: &LinkConfig, packet: &Packet) -> u32 {
-    let [.., a, b, c, d] = packet.destination;
+    let [.., a, b, c, d] = packet.destination();
     let mut hash = u32::from_be_bytes([a, b, c, d]);
     hash ^= u32::from(packet.source_port) << 16 | u32::from(packet.destination_port);
     hash ^= u32::from(packet.transport == TCP);

@@ -47,8 +47,8 @@ fn may_come(ctx: &SkBuffContext, agent: u32, socket: Option<&Socket>, packet: &P
             true => is_own_loopback(agent, packet),
         };
     }
-    let (from, port) = (&packet.source, packet.source_port);
-    if let Some(Service::Dns) = service::at(service::config(agent)?, from, port) {
+    let (from, port) = (&packet.source(), packet.source_port);
+    if let Some(Service::Dns | Service::Proxy) = service::at(service::config(agent)?, packet.from, port) {
         return Ok(());
     }
     if let Some(socket) = socket
@@ -74,7 +74,7 @@ fn is_own_loopback(agent: u32, packet: &Packet) -> Result<(), Denied> {
     if service::config(agent)?.flags & AgentConfig::SEALED != 0 {
         return Ok(());
     }
-    match verdict::judge(agent, packet.transport, &packet.destination, packet.destination_port) {
+    match verdict::judge(agent, packet.transport, &packet.destination(), packet.destination_port) {
         Ok(pass) if pass.is_direct() => Ok(()),
         Ok(_) | Err(_) => Err(denied),
     }

@@ -61,13 +61,13 @@ pub fn packet<const AT: usize>(
     let family = packet::family(skb);
     let what = match packet::read::<AT>(skb) {
         Ok(packet) if hook == Hook::Ingress => {
-            What { protocol: packet.transport, family, port: packet.source_port, address: packet.source }
+            What { protocol: packet.transport, family, port: packet.source_port, address: packet.source() }
         }
         Ok(packet) => What {
             protocol: packet.transport,
             family,
             port: packet.destination_port,
-            address: packet.destination,
+            address: packet.destination(),
         },
         // A frame that is not IP: its EtherType stands where a port would.
         Err(_) if family == 0 => {

@@ -3,6 +3,7 @@
 use crate::{
     error::Denied,
     maps::{AGENTS, ORIGINS, SOCKET_COUNTS, Socket, add},
+    packet::{Words, words},
 };
 use egress_common::{
     Address, AgentConfig, DropReason, MAX_SOCKETS_PER_AGENT, OriginKey, OriginValue, loopback_v4, loopback_v6,
@@ -19,10 +20,10 @@ pub enum Service {
 
 /// The listener of an agent that (`address`, `port`) is, if it is one.
 #[inline(always)]
-pub fn at(config: &AgentConfig, address: &Address, port: u16) -> Option<Service> {
-    let (dns, proxy, explicit) = if *address == loopback_v4() {
+pub fn at(config: &AgentConfig, address: Words, port: u16) -> Option<Service> {
+    let (dns, proxy, explicit) = if address == words(&loopback_v4()) {
         (config.dns_v4, config.proxy_v4, config.explicit_v4)
-    } else if *address == loopback_v6() {
+    } else if address == words(&loopback_v6()) {
         (config.dns_v6, config.proxy_v6, config.explicit_v6)
     } else {
         return None;
@@ -63,6 +64,22 @@ pub fn claim_place(socket: &mut Socket) -> Result<(), Denied> {
         socket.counted = 1;
     }
     Ok(())
+}
+
+/// Whether a UDP socket may be redirected to (`address`, `port`): its packets carry no mark of where they were
+/// meant to go, so one of them that the proxy has seen holds the socket to that destination for ever. The
+/// resolver takes packets for any.
+#[inline(always)]
+pub fn keeps_to_one(socket: &Socket, service: Service, address: &Address, port: u16) -> Result<(), Denied> {
+    let went_to = |service: Service| socket.redirects & service as u32 != 0;
+    let is_the_same = socket.original_port == port && socket.original_address == *address;
+    if socket.has_origin == 0 || (service == Service::Dns && !went_to(Service::Proxy)) {
+        return Ok(());
+    }
+    match service == Service::Proxy && !went_to(Service::Dns) && is_the_same {
+        true => Ok(()),
+        false => Err(Denied::because(DropReason::QuotaExceeded)),
+    }
 }
 
 /// Writes down where the socket that is bound to (`address`, `port`) wanted to go, before the

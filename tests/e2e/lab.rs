@@ -153,6 +153,14 @@ impl Lab {
         self.host.within(act)
     }
 
+    /// Has a thread that sits in the internet's namespace go on by itself.
+    pub fn spawn_on_inet<T: Send + 'static>(
+        &self,
+        act: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.inet.spawn(act)
+    }
+
     /// Runs `act` on a thread that sits in the internet's namespace, and returns what it returns.
     pub fn on_inet<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         self.inet.within(act)

@@ -17,6 +17,7 @@ mod lab;
 mod places;
 mod policies;
 mod program;
+mod quic_server;
 mod sinks;
 mod sniffer;
 #[allow(dead_code, reason = "scripts/bench uses more of it")]
@@ -47,6 +48,7 @@ mod leaks;
 mod lsm;
 mod names;
 mod options;
+mod quic;
 mod reload;
 mod rules;
 mod sealed;

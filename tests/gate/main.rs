@@ -3,6 +3,9 @@
 //!
 //! `harness` sends and looks; the others are scenarios.
 
+#[allow(dead_code, reason = "the proxy's half is for other tests")]
+#[path = "../hellos/mod.rs"]
+mod cases;
 mod harness;
 mod hellos;
 mod server;
@@ -10,6 +13,7 @@ mod server;
 mod world;
 
 mod around;
+mod corpus;
 mod life;
 mod names;
 mod retry;

@@ -20,7 +20,7 @@ pub fn hear(ctx: &SkBuffContext, socket: &mut Socket, packet: &Packet) {
     if !listens
         || packet.transport != TCP
         || packet.source_port != socket.flow_port
-        || packet.source != socket.flow_address
+        || packet.source() != socket.flow_address
     {
         return;
     }

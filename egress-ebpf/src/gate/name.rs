@@ -26,8 +26,7 @@ pub fn judge<'a>(
         address: socket.flow_address,
         name: name.hash,
     };
-    let unknown =
-        if name.is_valid { DropReason::ServerNameNotGranted } else { DropReason::NameInvalid };
+    let unknown = if name.is_valid { DropReason::ServerNameNotGranted } else { DropReason::NameInvalid };
     let unknown = Denied::because(unknown);
     let granted = unsafe { &mut *NAMES.get_ptr_mut(&key).ok_or(unknown)? };
     // The hash found it; that it is the name is certain only so.

@@ -5,9 +5,7 @@ use crate::{
     maps::{EVENTS, Socket, Spoken},
     report::count,
 };
-use aya_ebpf::{
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
-};
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns};
 use core::{arch::asm, ptr};
 use egress_common::{Event, Hook, LOST_EVENTS, NameEvent, NameValue, TCP};
 

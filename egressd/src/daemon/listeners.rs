@@ -65,7 +65,7 @@ impl Bound {
         let mut bound = Self {
             ports: Listeners::default(),
             dns: dns::Sockets { udp: Vec::new(), tcp: Vec::new() },
-            proxy: proxy::Listeners { transparent: Vec::new(), explicit: Vec::new() },
+            proxy: proxy::Listeners::default(),
         };
         let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -78,8 +78,8 @@ impl Bound {
             dns_v4: listen_for_names(v4, wanted.dns_v4, &mut bound.dns)?,
             // A host without IPv6 has no `::1`, and its agents have no IPv6 to leave by.
             dns_v6: listen_for_names(v6, wanted.dns_v6, &mut bound.dns).unwrap_or(0),
-            proxy_v4: listen(v4, wanted.proxy_v4, &mut bound.proxy.transparent)?,
-            proxy_v6: listen(v6, wanted.proxy_v6, &mut bound.proxy.transparent).unwrap_or(0),
+            proxy_v4: listen_for_flows(v4, wanted.proxy_v4, &mut bound.proxy)?,
+            proxy_v6: listen_for_flows(v6, wanted.proxy_v6, &mut bound.proxy).unwrap_or(0),
             explicit_v4: explicit_ports.0,
             explicit_v6: explicit_ports.1,
             ..Listeners::default()
@@ -136,22 +136,47 @@ fn listen(ip: IpAddr, port: u16, into: &mut Vec<TcpListener>) -> Result<u16> {
 
 /// One port for UDP and TCP, as a resolver has it.
 fn listen_for_names(ip: IpAddr, wanted: u16, into: &mut dns::Sockets) -> Result<u16> {
-    let both = |port: u16| -> std::io::Result<(Vec<UdpSocket>, TcpListener)> {
+    let (port, tcp, sockets) =
+        both(ip, wanted, udp).with_context(|| format!("failed to bind the dns listener on `{ip}`"))?;
+    into.udp.extend(sockets);
+    into.tcp.push(tcp);
+    Ok(port)
+}
+
+/// One port for TCP and for QUIC.
+fn listen_for_flows(ip: IpAddr, wanted: u16, into: &mut proxy::Listeners) -> Result<u16> {
+    let (port, tcp, quic) = both(ip, wanted, datagrams)
+        .with_context(|| format!("failed to bind the proxy listener on `{ip}`"))?;
+    into.transparent.push(tcp);
+    into.quic.push(quic);
+    Ok(port)
+}
+
+/// Listens at one port of both transports: `wanted`, or another one.
+fn both<T>(
+    ip: IpAddr,
+    wanted: u16,
+    udp: impl Fn(SocketAddr) -> std::io::Result<T>,
+) -> std::io::Result<(u16, TcpListener, T)> {
+    let at = |port: u16| -> std::io::Result<(u16, TcpListener, T)> {
         let tcp = tcp(ip, port)?;
-        Ok((udp(SocketAddr::new(ip, tcp.local_addr()?.port()))?, tcp))
+        let address = tcp.local_addr()?;
+        Ok((address.port(), tcp, udp(address)?))
     };
-    let mut bound = both(wanted);
+    let mut bound = at(wanted);
     for _ in 0..ATTEMPTS {
         if bound.is_ok() {
             break;
         }
-        bound = both(0);
+        bound = at(0);
     }
-    let (udp, tcp) = bound.with_context(|| format!("failed to bind the dns listener on `{ip}`"))?;
-    let port = tcp.local_addr()?.port();
-    into.udp.extend(udp);
-    into.tcp.push(tcp);
-    Ok(port)
+    bound
+}
+
+fn datagrams(address: SocketAddr) -> std::io::Result<tokio::net::UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    socket.set_nonblocking(true)?;
+    tokio::net::UdpSocket::from_std(socket)
 }
 
 /// A socket for each thread that answers names, all at `address`, between which the kernel spreads what

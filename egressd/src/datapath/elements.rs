@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::datapath::{
         nft,
-        ruleset::{Listeners, Seals, ruleset},
+        ruleset::{Listeners, Seals, Tracking, ruleset},
         seal,
     };
     use nix::sched::{CloneFlags, unshare};
@@ -172,7 +172,7 @@ mod tests {
 
     fn apply() {
         let seals: Seals = seal::seals("elements");
-        let text = ruleset(TABLE, ("/", 0), &seals, &[share()]);
+        let text = ruleset(TABLE, ("/", 0), &seals, Tracking::Off, &[share()]);
         // Of the whole only the sets matter, and cgroups that are not there are refused.
         let without = |line: &&str| !line.contains("cgroupv2");
         let text: Vec<_> = text.lines().filter(without).collect();

@@ -158,7 +158,10 @@ impl Fence {
     /// Has the host forward for sealed agents whose policy has direct flows.
     fn forward_for(&self, link: Option<&Link>, ways: &Ways<'_>) -> Result<(), FenceError> {
         match link {
-            Some(_) if ways.has_direct() => Ok(self.forwarding.ensure()?),
+            Some(_) if ways.has_direct() => {
+                self.nft().ensure_tracking()?;
+                Ok(self.forwarding.ensure()?)
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -199,7 +202,11 @@ impl Fence {
             networks: leave::networks(policy.allow()),
             direct: self.direct_of(agent.id(), &self.ways(agent.id(), &policy, is_sealed(site))),
         };
-        self.nft().set(share);
+        let mut nft = self.nft();
+        if site.link.is_some() && self.ways(agent.id(), &policy, true).has_direct() {
+            nft.track();
+        }
+        nft.set(share);
         Ok(())
     }
 

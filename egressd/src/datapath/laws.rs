@@ -66,7 +66,7 @@ pub fn server_name(bytes: &[u8]) -> Result<Option<(String, usize, bool)>, Reason
     let name = &name[..folded.length as usize];
     assert_eq!(folded.hash, fnv1a(name.iter().copied()), "maps hold the same hash");
     let name = String::from_utf8(name.to_vec()).expect("a valid name is ASCII");
-    Ok(Some((name, hello.length as usize, hello.flags & Hello::ECH != 0)))
+    Ok(Some((name, hello.length as usize, hello.has(Hello::ECH))))
 }
 
 /// Whether the kernel programs take `name` for one; and as what.

@@ -7,7 +7,7 @@
 use super::{
     cgroup::{Cgroup, Hierarchy},
     elements,
-    ruleset::{self, Place, Seals, Share},
+    ruleset::{self, Place, Seals, Share, Tracking},
     seal::{self, Link},
 };
 use std::{
@@ -25,6 +25,10 @@ pub struct Nft {
     root: (String, usize),
     seals: Seals,
     shares: BTreeMap<u32, Share>,
+    /// What the next table says.
+    tracking: Tracking,
+    /// What the table in force says.
+    tracks: Tracking,
 }
 
 impl Nft {
@@ -38,7 +42,8 @@ impl Nft {
             .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' })
             .collect();
         let seals = seal::seals(instance);
-        Ok(Self { table, root: location(root.path())?, seals, shares: BTreeMap::new() })
+        let (tracking, tracks) = (Tracking::Off, Tracking::Off);
+        Ok(Self { table, root: location(root.path())?, seals, shares: BTreeMap::new(), tracking, tracks })
     }
 
     /// Makes `share` the whole of what one agent may reach. Not applied before [`Self::apply`].
@@ -55,6 +60,20 @@ impl Nft {
         Ok(Place::Cgroup { path, level })
     }
 
+    /// From the next [`Self::apply`] on, connections are tracked: some agent's are forwarded.
+    pub fn track(&mut self) {
+        self.tracking = Tracking::On;
+    }
+
+    /// Has connections be tracked where the table in force does not say so.
+    ///
+    /// # Errors
+    /// Says what `nft` said.
+    pub fn ensure_tracking(&mut self) -> Result<(), NftError> {
+        self.track();
+        if self.tracks == self.tracking { Ok(()) } else { self.apply() }
+    }
+
     /// Takes the share of an agent away; not applied before [`Self::apply`].
     pub fn remove(&mut self, agent: u32) -> Option<Share> {
         self.shares.remove(&agent)
@@ -69,7 +88,7 @@ impl Nft {
     ///
     /// # Errors
     /// Says what `nft` said.
-    pub fn apply(&self) -> Result<(), NftError> {
+    pub fn apply(&mut self) -> Result<(), NftError> {
         // nft refuses all of it for a cgroup that is not there; one that was adopted goes when its
         // owner likes.
         let is_there = |share: &&Share| match &share.place {
@@ -77,7 +96,10 @@ impl Nft {
             Place::Link(_) => true,
         };
         let shares: Vec<Share> = self.shares.values().filter(is_there).cloned().collect();
-        run(&ruleset::ruleset(&self.table, (&self.root.0, self.root.1), &self.seals, &shares))
+        let root = (self.root.0.as_str(), self.root.1);
+        run(&ruleset::ruleset(&self.table, root, &self.seals, self.tracking, &shares))?;
+        self.tracks = self.tracking;
+        Ok(())
     }
 
     /// Makes the table say what the share of `agent` says: all of it, or for a sealed agent the
@@ -85,7 +107,7 @@ impl Nft {
     ///
     /// # Errors
     /// Says what `nft` said.
-    pub fn apply_share(&self, agent: u32) -> Result<(), NftError> {
+    pub fn apply_share(&mut self, agent: u32) -> Result<(), NftError> {
         match self.shares.get(&agent) {
             Some(share) => match &share.place {
                 Place::Cgroup { .. } => self.apply(),
@@ -101,7 +123,7 @@ impl Nft {
     ///
     /// # Errors
     /// Says what `nft` said.
-    pub fn open(&self, agent: u32) -> Result<(), NftError> {
+    pub fn open(&mut self, agent: u32) -> Result<(), NftError> {
         let Some(share) = self.shares.get(&agent) else { return Ok(()) };
         let text = match &share.place {
             Place::Cgroup { .. } => return self.apply(),

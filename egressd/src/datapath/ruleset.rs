@@ -44,9 +44,15 @@ pub struct Seals {
 
 /// One transaction that makes `table` anew, with `root` (path and depth) as the cgroup above all
 /// agents but those that were adopted elsewhere. Rejects rather than drops, so that a caller hears
-/// of it at once.
+/// of it at once. Without `tracking`, nothing goes to sealed agents from outside.
 #[must_use]
-pub fn ruleset(table: &str, root: (&str, usize), seals: &Seals, shares: &[Share]) -> String {
+pub fn ruleset(
+    table: &str,
+    root: (&str, usize),
+    seals: &Seals,
+    tracking: Tracking,
+    shares: &[Share],
+) -> String {
     let mut text = format!("table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n");
     let in_cgroups = || {
         shares.iter().filter_map(|share| match &share.place {
@@ -59,8 +65,13 @@ pub fn ruleset(table: &str, root: (&str, usize), seals: &Seals, shares: &[Share]
         chain(&mut text, share);
     }
     line(&mut text, format_args!("\tchain agents {{"));
-    for (Share { agent, .. }, path, level) in in_cgroups() {
-        line(&mut text, format_args!("\t\tsocket cgroupv2 level {level} \"{path}\" goto agent_{agent}"));
+    // By one look at each level, however many agents there are.
+    let levels: BTreeSet<usize> = in_cgroups().map(|(_, _, level)| *level).collect();
+    for level in levels {
+        let at_level = in_cgroups().filter(|(_, _, of_agent)| **of_agent == level);
+        let verdicts = at_level.map(|(share, path, _)| format!("\"{path}\" : goto agent_{}", share.agent));
+        let verdicts = verdicts.collect::<Vec<_>>().join(", ");
+        line(&mut text, format_args!("\t\tsocket cgroupv2 level {level} vmap {{ {verdicts} }}"));
     }
     line(&mut text, format_args!("{DENY}\t}}"));
     line(&mut text, format_args!("\tchain output {{"));
@@ -70,11 +81,11 @@ pub fn ruleset(table: &str, root: (&str, usize), seals: &Seals, shares: &[Share]
     for (path, level) in std::iter::once(root).chain(adopted) {
         line(&mut text, format_args!("\t\tsocket cgroupv2 level {level} \"{path}\" goto agents"));
     }
-    inbound(&mut text, &seals.devices);
+    inbound(&mut text, &seals.devices, tracking);
     text.push_str("\t}\n");
     line(&mut text, format_args!("\tchain forward {{"));
     line(&mut text, format_args!("\t\ttype filter hook forward priority filter; policy accept;"));
-    inbound(&mut text, &seals.devices);
+    inbound(&mut text, &seals.devices, tracking);
     let Seals { devices, v4, v6 } = seals;
     // Answers to an agent that is gone have no link to go by, and would take the way to everywhere.
     for (word, network) in [("ip", v4), ("ip6", v6)] {
@@ -84,20 +95,33 @@ pub fn ruleset(table: &str, root: (&str, usize), seals: &Seals, shares: &[Share]
         );
     }
     text.push_str("\t}\n");
-    line(&mut text, format_args!("\tchain postrouting {{"));
-    line(&mut text, format_args!("\t\ttype nat hook postrouting priority srcnat; policy accept;"));
-    line(&mut text, format_args!("\t\tip saddr {v4} oifname != \"{devices}\" masquerade"));
-    line(&mut text, format_args!("\t\tip6 saddr {v6} oifname != \"{devices}\" masquerade"));
-    text.push_str("\t}\n}\n");
+    if tracking == Tracking::On {
+        line(&mut text, format_args!("\tchain postrouting {{"));
+        line(&mut text, format_args!("\t\ttype nat hook postrouting priority srcnat; policy accept;"));
+        line(&mut text, format_args!("\t\tip saddr {v4} oifname != \"{devices}\" masquerade"));
+        line(&mut text, format_args!("\t\tip6 saddr {v6} oifname != \"{devices}\" masquerade"));
+        text.push_str("\t}\n");
+    }
+    text.push_str("}\n");
     text
+}
+
+/// Whether the kernel tracks connections, which sealed agents need whose flows are forwarded and translated.
+/// It costs every packet of the host as much again as all the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tracking {
+    Off,
+    On,
 }
 
 /// Links of every daemon on this host, as a pattern of names.
 const EVERY_DEVICE: &str = "egd*";
 
 /// Nothing new goes to a sealed agent: answers only.
-fn inbound(text: &mut String, devices: &str) {
-    line(text, format_args!("\t\toifname \"{devices}\" ct state established,related accept"));
+fn inbound(text: &mut String, devices: &str, tracking: Tracking) {
+    if tracking == Tracking::On {
+        line(text, format_args!("\t\toifname \"{devices}\" ct state established,related accept"));
+    }
     line(text, format_args!("\t\toifname \"{devices}\" counter drop"));
 }
 
@@ -219,10 +243,16 @@ fn elements(share: &Share, family: u8) -> Vec<String> {
 }
 
 fn chain(text: &mut String, share: &Share) {
-    line(text, format_args!("\tchain agent_{} {{", share.agent));
-    let ports = &share.listeners;
+    let (agent, ports) = (share.agent, &share.listeners);
+    line(text, format_args!("\tchain listeners_{agent} {{"));
     listeners(text, IpAddr::V4(Ipv4Addr::LOCALHOST), ports.dns_v4, [ports.proxy_v4, ports.explicit_v4]);
     listeners(text, IpAddr::V6(Ipv6Addr::LOCALHOST), ports.dns_v6, [ports.proxy_v6, ports.explicit_v6]);
+    line(text, format_args!("\t}}"));
+    line(text, format_args!("\tchain agent_{agent} {{"));
+    // What most packets need comes first: all of these let pass, in any order.
+    line(text, format_args!("\t\toif lo jump listeners_{agent}"));
+    line(text, format_args!("\t\tip daddr . meta l4proto . th dport @direct4_{agent} accept"));
+    line(text, format_args!("\t\tip6 daddr . meta l4proto . th dport @direct6_{agent} accept"));
     for network in share.networks.iter().filter(|network| !network.is_hole()) {
         let (word, transport) = (word(network.network.addr()), transport(network.transport));
         let (net, port) = (network.network, network.port);
@@ -236,9 +266,6 @@ fn chain(text: &mut String, share: &Share) {
             line(text, format_args!("\t\toif lo {word} saddr {net} {transport} sport {port} accept"));
         }
     }
-    let agent = share.agent;
-    line(text, format_args!("\t\tip daddr . meta l4proto . th dport @direct4_{agent} accept"));
-    line(text, format_args!("\t\tip6 daddr . meta l4proto . th dport @direct6_{agent} accept"));
     text.push_str(DENY);
     line(text, format_args!("\t}}"));
 }
@@ -246,10 +273,10 @@ fn chain(text: &mut String, share: &Share) {
 fn listeners(text: &mut String, address: IpAddr, dns: u16, tcp: [u16; 2]) {
     let word = word(address);
     if dns != 0 {
-        line(text, format_args!("\t\toif lo {word} daddr {address} udp dport {dns} accept"));
+        line(text, format_args!("\t\t{word} daddr {address} udp dport {dns} accept"));
     }
     for port in [dns, tcp[0], tcp[1]].into_iter().filter(|port| *port != 0) {
-        line(text, format_args!("\t\toif lo {word} daddr {address} tcp dport {port} accept"));
+        line(text, format_args!("\t\t{word} daddr {address} tcp dport {port} accept"));
     }
 }
 

@@ -78,6 +78,7 @@ impl Ways<'_> {
         let makes_frames = self.is_sealed && !self.policy.capabilities().is_empty();
         match rule.tls.gate {
             _ if self.kernel == KernelReader::Missing || makes_frames => Gate::Proxy,
+            _ if rule.tls.needs_proxy() => Gate::Proxy,
             GateChoice::Proxy => Gate::Proxy,
             GateChoice::Auto if self.is_sealed => Gate::Proxy,
             GateChoice::Auto | GateChoice::Kernel => Gate::Kernel,

@@ -2,9 +2,14 @@
 
 use super::wire::{UpstreamStream, Wire};
 use crate::policy::Permit;
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::AsRawFd,
+    time::Duration,
+};
 use tokio::{
-    net::TcpStream,
+    net::{TcpStream, UdpSocket},
     time::{Instant, timeout_at},
 };
 
@@ -34,6 +39,44 @@ pub async fn dial_first(permits: &[Permit]) -> Result<(&Permit, UpstreamStream),
         }
     }
     Err(error)
+}
+
+/// The socket towards the real server of a flow of datagrams: it sends to that address alone, and hears
+/// nobody else. Only this module makes one.
+#[derive(Debug)]
+pub struct UpstreamDatagrams(pub(super) UdpSocket);
+
+/// Connects a socket for datagrams to the address of `permit`.
+///
+/// # Errors
+/// The permit names no address, or there is no route to it.
+pub fn dial_datagrams(permit: &Permit) -> Result<UpstreamDatagrams, DialError> {
+    let address = SocketAddr::new(permit.address().ok_or(DialError::NoAddress)?, permit.port());
+    let failed = |error| DialError::Connect { address, error };
+    let any = match address.ip() {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = std::net::UdpSocket::bind((any, 0)).map_err(failed)?;
+    socket.connect(address).map_err(failed)?;
+    socket.set_nonblocking(true).map_err(failed)?;
+    never_fragment(&socket, address.ip()).map_err(failed)?;
+    UdpSocket::from_std(socket).map(UpstreamDatagrams).map_err(failed)
+}
+
+/// QUIC finds out which sizes arrive by sending larger ones, which must not be cut into fragments (RFC 9000,
+/// section 14).
+fn never_fragment(socket: &std::net::UdpSocket, ip: IpAddr) -> io::Result<()> {
+    let (level, option) = match ip {
+        IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+        IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+    };
+    let value = libc::IP_PMTUDISC_PROBE;
+    let length = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the descriptor is open, and the kernel reads so many octets of `value`, which outlives the call.
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Why an upstream cannot be reached.

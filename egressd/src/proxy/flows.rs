@@ -57,6 +57,12 @@ impl LiveFlow {
     pub async fn cut(&self) {
         self.cut.cancelled().await;
     }
+
+    /// Whether it no longer does.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.cut.is_cancelled()
+    }
 }
 
 impl Drop for LiveFlow {

@@ -2,13 +2,16 @@
 
 use super::{
     flows::{Flows, LiveFlow, still_allowed},
+    origin::canonical,
     pipes::Pipes,
 };
 use crate::{
     audit::{Event, Gate as Judged, Recorder, Spoken},
-    policy::{Agent, Denial, Moment, OriginLookup, Permit, Reason, Resolve},
+    policy::{
+        Agent, AgentId, Denial, Moment, OriginLookup, OriginalDestination, Permit, Reason, Resolve, Transport,
+    },
 };
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 /// The gate that lets a flow through only after it has named a host that is granted.
 pub struct Gate {
@@ -46,6 +49,18 @@ impl Gate {
                 ..Event::denied(agent.name(), Judged::ServerName, protocol, &denial)
             });
         }
+    }
+
+    /// Where the socket of `agent` that is bound to `peer` wanted to go.
+    pub(super) fn original(
+        &self,
+        agent: AgentId,
+        transport: Transport,
+        peer: SocketAddr,
+    ) -> Option<SocketAddr> {
+        let peer = canonical(peer);
+        let OriginalDestination(original) = self.origins.origin(agent, transport, peer)?.original?;
+        Some(canonical(original))
     }
 
     /// Enters a permitted flow into the list of live flows.

@@ -5,15 +5,16 @@ use super::{
     http::Session,
     origin::{Caller, Sought},
     peek::{self, PATIENCE},
+    quic::{self, MAX_QUIC_FLOWS},
     share::Share,
     socks, transparent,
     wire::{AgentStream, Wire},
 };
-use crate::policy::{Agent, Denial, Protocol, Reason};
+use crate::policy::{Agent, Denial, Protocol, Reason, Transport};
 use socket2::SockRef;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     sync::OwnedSemaphorePermit,
     task::JoinSet,
     time::{Instant, sleep},
@@ -24,6 +25,8 @@ use tokio::{
 pub struct Listeners {
     /// The kernel redirects flows here.
     pub transparent: Vec<TcpListener>,
+    /// And QUIC here, at the same ports.
+    pub quic: Vec<UdpSocket>,
     /// The agent may use these as its HTTP proxy.
     pub explicit: Vec<TcpListener>,
 }
@@ -41,6 +44,8 @@ pub(super) async fn serve_at_most(
 ) {
     let share = Share::new(connections, Arc::clone(&gate.pipes));
     let mut doors = JoinSet::new();
+    let flows = connections.min(MAX_QUIC_FLOWS);
+    doors.spawn(quic::serve(flows, Arc::clone(&agent), listeners.quic, Arc::clone(&gate)));
     let transparent = listeners.transparent.into_iter().map(|listener| (listener, Kind::Transparent));
     let explicit = listeners.explicit.into_iter().map(|listener| (listener, Kind::Explicit));
     for (listener, kind) in transparent.chain(explicit) {
@@ -122,7 +127,7 @@ async fn converse(
     peer: SocketAddr,
     _slot: OwnedSemaphorePermit,
 ) {
-    let caller = Caller::identify(agent, gate, peer);
+    let caller = Caller::identify(agent, gate, Transport::Tcp, peer);
     match kind {
         Kind::Transparent => transparent::serve(caller, stream).await,
         Kind::Explicit => explicit(caller, stream).await,

@@ -21,6 +21,7 @@ mod lookup;
 mod origin;
 mod peek;
 mod pipes;
+mod quic;
 mod record;
 mod refuse;
 mod relay;
@@ -35,6 +36,7 @@ mod wire;
 
 pub use gate::Gate;
 pub use listen::{Listeners, MAX_CONNECTIONS, serve};
+pub use quic::MAX_QUIC_FLOWS;
 
 #[cfg(any(test, fuzzing))]
 #[path = "tests/bytes.rs"]

@@ -39,9 +39,8 @@ impl Sought {
 impl Caller {
     /// Looks up where the socket that is bound to `peer` came from.
     #[must_use]
-    pub fn identify(agent: Arc<Agent>, gate: Arc<Gate>, peer: SocketAddr) -> Self {
-        let peer = canonical(peer);
-        let origin = gate.origins.origin(agent.id(), Transport::Tcp, peer);
+    pub fn identify(agent: Arc<Agent>, gate: Arc<Gate>, transport: Transport, peer: SocketAddr) -> Self {
+        let origin = gate.origins.origin(agent.id(), transport, canonical(peer));
         let original = origin.as_ref().and_then(|origin| origin.original);
         let original = original.map(|OriginalDestination(to)| OriginalDestination(canonical(to)));
         Self { agent, gate, process: origin.and_then(|origin| origin.process), original }
@@ -90,6 +89,7 @@ impl Caller {
     }
 }
 
-fn canonical(address: SocketAddr) -> SocketAddr {
+/// An IPv4-mapped address as IPv4.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

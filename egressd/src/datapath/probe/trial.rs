@@ -113,7 +113,7 @@ fn protects(hook: &str) -> &'static str {
 fn table(bench: &Bench) -> Finding {
     let line =
         Finding::new(Level::Network, "nft table", "a second deny, should the programs ever be missing");
-    match Nft::claim(&bench.name, &bench.cgroup).and_then(|nft| nft.apply()) {
+    match Nft::claim(&bench.name, &bench.cgroup).and_then(|mut nft| nft.apply()) {
         Ok(()) => line.ok("takes cgroups, devices and address translation"),
         Err(error) => line.missing(
             Need::Every,

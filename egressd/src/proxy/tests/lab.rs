@@ -18,7 +18,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     sync::mpsc::Receiver,
     task::JoinSet,
     time::timeout,
@@ -40,12 +40,17 @@ pub struct Lab {
     events: Receiver<Event>,
     transparent: SocketAddr,
     explicit: SocketAddr,
+    /// Where QUIC is redirected to.
+    pub quic: SocketAddr,
 }
 
 impl Lab {
+    /// The most QUIC flows, and connections.
+    pub const QUIC_FLOWS: usize = 10;
+
     /// `rules` gets the upstream's port.
     pub async fn start(rules: impl FnOnce(u16) -> Vec<Rule>) -> Self {
-        Self::start_with(10, rules).await
+        Self::start_with(Self::QUIC_FLOWS, rules).await
     }
 
     pub async fn start_with(connections: usize, rules: impl FnOnce(u16) -> Vec<Rule>) -> Self {
@@ -58,12 +63,27 @@ impl Lab {
         let (recorder, events) = Recorder::new(100);
         let gate = Gate::new(recorder, || NOW, resolver.clone(), kernel.clone());
         let listen = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
-        let listeners = Listeners { transparent: vec![listen().await], explicit: vec![listen().await] };
+        let quic = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let quic_door = quic.local_addr().unwrap();
+        let listeners =
+            Listeners { transparent: vec![listen().await], quic: vec![quic], explicit: vec![listen().await] };
         let transparent = listeners.transparent[0].local_addr().unwrap();
         let explicit = listeners.explicit[0].local_addr().unwrap();
         let mut server = JoinSet::new();
         server.spawn(serve_at_most(connections, agent.clone(), listeners, gate.clone()));
-        Self { agent, gate, upstream, port, server, kernel, resolver, events, transparent, explicit }
+        Self {
+            agent,
+            gate,
+            upstream,
+            port,
+            server,
+            kernel,
+            resolver,
+            events,
+            transparent,
+            explicit,
+            quic: quic_door,
+        }
     }
 
     /// What the resolver would have granted for `name`.

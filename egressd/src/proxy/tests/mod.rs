@@ -5,7 +5,7 @@ pub(super) use super::bytes;
 mod connect;
 mod handshake;
 mod http;
-mod lab;
+pub mod lab;
 mod live;
 mod properties;
 mod retry;

@@ -1,0 +1,151 @@
+//! Flows of crafted datagrams through the gate.
+
+use super::client::{ACK, Client, crypto, hello, hello_with};
+use crate::{
+    policy::{Ech, Protocol::Quic, Reason, Rule, TlsTerms},
+    proxy::tests::lab::{Lab, UPSTREAM, host, within},
+};
+use tokio::net::UdpSocket;
+
+const CLIENT: Client = Client::new(b"original");
+
+#[tokio::test]
+async fn what_came_before_its_name_was_judged_is_passed_on_as_it_came() {
+    let mut lab = Flows::start().await;
+    let hello = hello("ok.test");
+    let early_data = [&[0xd0, 0, 0, 0, 1, 8][..], b"original", &[0, 3], b"0rtt"].concat();
+    let sent = [
+        CLIENT.says(0, &[crypto(70, &hello[70..])]),
+        early_data,
+        CLIENT.says(1, &[crypto(0, &hello[..70])]),
+        Client { to: b"server", ..CLIENT }.says(2, &[ACK.to_vec()]),
+        b"\x40short header".to_vec(),
+    ];
+    for datagram in &sent {
+        lab.send(datagram).await;
+    }
+    for datagram in &sent {
+        assert_eq!(&lab.arrives().await, datagram);
+    }
+    lab.lab.allows("ok.test").await;
+    lab.upstream.send_to(b"answer", lab.from).await.unwrap();
+    assert_eq!(lab.answer().await, b"answer");
+}
+
+#[tokio::test]
+async fn a_version_that_nobody_knows_is_told_those_that_there_are() {
+    let mut lab = Flows::start().await;
+    let mut draft = CLIENT.hello("ok.test");
+    draft[1..5].copy_from_slice(&0xff00_001d_u32.to_be_bytes());
+    lab.send(&draft).await;
+    let expected =
+        [&[0xc0, 0, 0, 0, 0, 6][..], b"client", &[8], b"original", &[0, 0, 0, 1], &[0x6b, 0x33, 0x43, 0xcf]];
+    assert_eq!(lab.answer().await, expected.concat());
+    let event = lab.lab.denies(Reason::InitialMalformed).await;
+    assert_eq!(event.detail.unwrap(), "QUIC version 0xff00001d is not known here");
+}
+
+#[tokio::test]
+async fn what_is_no_quic_is_denied_once_and_nothing_leaves() {
+    let mut lab = Flows::start().await;
+    lab.send(b"\x16\xfe\xfd hello, datagrams of TLS").await;
+    lab.lab.denies(Reason::InitialMalformed).await;
+    lab.send(b"\x40again").await;
+    // The flow begins all the same once it does as it should.
+    let hello = CLIENT.hello("ok.test");
+    lab.send(&hello).await;
+    assert_eq!(lab.arrives().await, hello);
+    lab.lab.allows("ok.test").await;
+}
+
+#[tokio::test]
+async fn encrypted_client_hello_is_judged_by_the_terms_of_the_rule() {
+    for (ech, passes) in [(Ech::Refuse, false), (Ech::Grease, true), (Ech::Allow, true)] {
+        let mut lab = Flows::start_with(|rule| rule.tls = TlsTerms { ech, ..TlsTerms::default() }).await;
+        // Outer; HKDF-SHA256, AES-128-GCM; configuration 9; key of 32 octets; payload of 16.
+        let hidden = [&[0, 0, 1, 0, 1, 9, 0, 32][..], &[5; 32], &[0, 16], &[6; 16]].concat();
+        let datagram = CLIENT.says(0, &[crypto(0, &hello_with("ok.test", &[(0xfe0d, hidden)]))]);
+        lab.send(&datagram).await;
+        match passes {
+            true => assert_eq!(lab.arrives().await, datagram),
+            false => {
+                lab.answer().await;
+                lab.lab.denies(Reason::EchNotAllowed).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_agents_flood_ends_at_its_own_bound() {
+    let mut lab = Flows::start().await;
+    let mut others = Vec::new();
+    for _ in 0..Lab::QUIC_FLOWS {
+        let other = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        other.send_to(&CLIENT.hello("evil.test"), lab.lab.quic).await.unwrap();
+        lab.lab.denies(Reason::HostNotAllowed).await;
+        others.push(other);
+    }
+    lab.send(&CLIENT.hello("ok.test")).await;
+    lab.answer().await;
+    lab.lab.denies(Reason::QuotaExceeded).await;
+}
+
+#[tokio::test]
+async fn a_flow_that_the_kernel_did_not_redirect_is_denied() {
+    let mut lab = Flows::start().await;
+    lab.lab.redirects_from(None);
+    lab.send(&CLIENT.hello("ok.test")).await;
+    lab.lab.denies(Reason::OriginalDestinationUnknown).await;
+}
+
+/// A lab with one socket of the agent, and one at the upstream.
+struct Flows {
+    lab: Lab,
+    agent: UdpSocket,
+    upstream: UdpSocket,
+    /// Whence the gate speaks to the upstream.
+    from: std::net::SocketAddr,
+}
+
+impl Flows {
+    async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    async fn start_with(change: impl Fn(&mut Rule)) -> Self {
+        let lab = Lab::start(|port| {
+            let mut rule = host("ok.test", port, Quic);
+            change(&mut rule);
+            vec![rule]
+        })
+        .await;
+        lab.grant("ok.test", UPSTREAM, Quic);
+        let upstream = UdpSocket::bind((UPSTREAM, lab.port)).await.unwrap();
+        let agent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        agent.connect(lab.quic).await.unwrap();
+        let from = lab.quic;
+        Self { lab, agent, upstream, from }
+    }
+
+    async fn send(&self, datagram: &[u8]) {
+        self.agent.send(datagram).await.unwrap();
+    }
+
+    /// The next datagram that reaches the upstream.
+    async fn arrives(&mut self) -> Vec<u8> {
+        let mut buffer = vec![0; 0xffff];
+        let (length, from) = within(self.upstream.recv_from(&mut buffer)).await.unwrap();
+        self.from = from;
+        buffer.truncate(length);
+        buffer
+    }
+
+    /// The next datagram that the agent gets.
+    async fn answer(&self) -> Vec<u8> {
+        let mut buffer = vec![0; 0xffff];
+        let length = within(self.agent.recv(&mut buffer)).await.unwrap();
+        buffer.truncate(length);
+        buffer
+    }
+}
