@@ -197,7 +197,7 @@ impl Left {
         let map = |name: &str| fence.lab().folder().join("run/bpf/maps").join(name);
         Self {
             named: bpf::count_entries(&map("NAMED_FLOWS")),
-            silent: bpf::count_entries(&map("SILENT_SOCKETS")),
+            silent: bpf::count_entries(&map("SILENT")),
         }
     }
 }
