@@ -340,5 +340,6 @@ fn permit(flow: &Flow, address: Option<IpAddr>, rule: &Rule) -> Permit {
         protocol: flow.protocol,
         rule: rule.id,
         source: rule.source.clone(),
+        inspection: rule.tls.inspection.clone(),
     }
 }
