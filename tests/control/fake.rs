@@ -124,6 +124,7 @@ impl Daemon for Fake {
                 next_seq: self.feed.next_seq(),
                 host_sockets: false,
                 resolv_conf: None,
+                authorities: None,
                 seal: None,
             })
         })

@@ -254,6 +254,9 @@ pub struct StartedAgent {
     /// What it is to see as `/etc/resolv.conf`.
     #[serde(default)]
     pub resolv_conf: Option<PathBuf>,
+    /// Whom it is to believe instead of the host's authorities; None where nothing of it is inspected.
+    #[serde(default)]
+    pub authorities: Option<PathBuf>,
     /// Of a sealed agent: the namespaces that it is to be in.
     #[serde(default)]
     pub seal: Option<Seal>,

@@ -332,6 +332,7 @@ impl Daemon {
             hidden: hidden(&self.options.config),
             host_sockets: running.agent.policy().host_sockets(),
             resolv_conf: Some(self.resolv_conf()),
+            authorities: self.authorities(&running.agent.policy()),
             seal: running.home.cell.as_ref().map(|cell| seal(cell, &running.agent.policy())),
             recorded: Recorded {
                 sockets: self.security_hooks.hold("socket_create"),

@@ -48,6 +48,12 @@ impl Policy {
         Self { leaks, ..self }
     }
 
+    /// Whether TLS is ended for any rule.
+    #[must_use]
+    pub fn inspects(&self) -> bool {
+        self.allow.iter().any(|rule| rule.tls.inspection.is_some())
+    }
+
     /// What the agent may let out through names.
     #[must_use]
     pub fn leaks(&self) -> &LeakTerms {

@@ -15,14 +15,16 @@ mod mounts;
 mod privileges;
 mod scope;
 mod supervise;
+mod trust;
 
 pub use filter::Recorded;
 pub use supervise::{Reap, Signals};
+pub use trust::trust_variables;
 
 use crate::policy::Capability;
 use doors::Doors;
 use filter::Families;
-use mounts::Views;
+use mounts::{Replaced, Views};
 use nix::{
     errno::Errno,
     fcntl::OFlag,
@@ -55,6 +57,8 @@ pub struct Launch {
     pub host_sockets: bool,
     /// What the agent sees as `/etc/resolv.conf`; None: what we see.
     pub resolv_conf: Option<PathBuf>,
+    /// What the agent sees in the place of the host's authorities; None: what we see.
+    pub authorities: Option<PathBuf>,
     /// The namespaces that a sealed agent is to be in.
     pub seal: Option<Seal>,
     /// Variables to set on top of our own environment.
@@ -201,7 +205,9 @@ fn confine(
         }
         None => Views::OfHost,
     };
-    mounts::fence(views, doors, launch.resolv_conf.as_deref(), &launch.hidden)?;
+    let replaced =
+        Replaced { resolv_conf: launch.resolv_conf.as_deref(), authorities: launch.authorities.as_deref() };
+    mounts::fence(views, doors, replaced, &launch.hidden)?;
     // By its path: the folder itself may be one that was just hidden.
     std::env::set_current_dir(&folder)
         .map_err(|error| format!("failed to enter `{}`: {error}", folder.display()))?;
