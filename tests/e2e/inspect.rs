@@ -31,7 +31,9 @@ fn programs_fetch_what_is_allowed_with_a_credential_that_they_do_not_have() {
             let seen = world.seen(&mark);
             assert!(seen.contains(&format!("auth=Bearer {TOKEN} ")), "{script}: {seen}");
         }
-        let found = world.agent(&["--mode", mode]).run("env; cat /proc/self/mountinfo; ls -R /run");
+        let token = world.fence.lab().folder().join("token");
+        let search = format!("env; ls -R /run; cat {}", token.display());
+        let found = world.agent(&["--mode", mode]).run(&search);
         assert!(!found.says(TOKEN), "{found:#?}");
     }
 }
@@ -121,6 +123,25 @@ fn an_agent_that_lives_over_a_restart_believes_the_next_authority() {
     world.fence.kill();
     world.fence.restart();
     fetch(&world, 2);
+}
+
+#[test]
+fn a_flow_that_began_by_another_name_does_not_become_one_that_is_inspected() {
+    let fence = crate::fence(SHARED_ADDRESS);
+    // The kernel lets it begin straight, by a name at this address that nobody inspects.
+    let begin = "import socket, ssl; flow = socket.create_connection(('ok2.test', 443), 5); ";
+    let go_on = |name: &str| {
+        format!(
+            "socket.getaddrinfo('{name}', 443); context = ssl._create_unverified_context(); \
+             flow = context.wrap_socket(flow, server_hostname='{name}'); \
+             flow.sendall(b'GET / HTTP/1.0\\r\\nHost: {name}\\r\\n\\r\\n'); print(flow.recv(4096))"
+        )
+    };
+    for (name, is_let) in [("ok2.test", true), ("evil2.test", false)] {
+        let script = format!("/usr/bin/python3 -c \"{begin}{}\"", go_on(name));
+        let outcome = fence.agent(AGENT).with(&["--mode", "cgroup"]).run(&script);
+        assert_eq!(outcome.says("hello from"), is_let, "{name}: {outcome:#?}");
+    }
 }
 
 /// A server that is inspected.
@@ -225,6 +246,15 @@ agents:
   default:
     rules:
       - {host: ok.test, ports: [8443], private: true}
+";
+
+const SHARED_ADDRESS: &str = "
+version: 1
+agents:
+  default:
+    rules:
+      - {host: ok2.test, private: true}
+      - {host: evil2.test, private: true, inspect: true, allow: [GET /nothing]}
 ";
 
 const TOKEN: &str = "token-that-no-agent-has";
