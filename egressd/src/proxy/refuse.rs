@@ -165,6 +165,13 @@ fn remedy(sought: &Sought, protocol: Protocol, reason: Reason) -> String {
         None if reason == Reason::DeniedByRule => {
             "remedy: none but to change the deny rule; use another destination\n".to_owned()
         }
+        None if reason == Reason::RequestNotAllowed => {
+            "remedy: the owner of the policy can add it to what the rule allows, if it is of a kind that may be\n"
+                .to_owned()
+        }
+        None if reason == Reason::BodyTooLarge => {
+            "remedy: the owner of the policy can raise the bound of the rule\n".to_owned()
+        }
         None => "remedy: none in the policy; the request itself has to change\n".to_owned(),
     }
 }
