@@ -248,6 +248,9 @@ pub struct StartedAgent {
     /// What the agent must not see: sockets, pins and logs of the daemon.
     #[serde(default)]
     pub hidden: Vec<PathBuf>,
+    /// Variables of the asker's environment that it must not have.
+    #[serde(default)]
+    pub withheld: Vec<String>,
     /// Whether its policy lets it speak to Unix sockets of the host.
     #[serde(default)]
     pub host_sockets: bool,

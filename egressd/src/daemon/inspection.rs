@@ -9,7 +9,7 @@ use crate::{
 use anyhow::{Context, Result};
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -32,6 +32,42 @@ impl Daemon {
     pub(super) fn authorities(&self, policy: &Policy) -> Option<PathBuf> {
         policy.inspects().then(|| authorities(&self.options.config.run_dir))
     }
+}
+
+/// Where credentials are, so that agents that run as root do not see them. Of a folder that is for such
+/// files all of it: one that is renamed into their place would be seen again.
+pub(super) fn hidden(config: &DaemonConfig) -> Vec<PathBuf> {
+    let mut hidden: Vec<PathBuf> = Vec::new();
+    for credential in &config.credentials {
+        match &credential.source {
+            config::CredentialSource::File(path) => {
+                let folder = path.parent().filter(|folder| is_for_secrets(folder));
+                hidden.push(folder.unwrap_or(path).to_owned());
+            }
+            config::CredentialSource::Environment(_) => {}
+        }
+    }
+    hidden.sort();
+    hidden.dedup();
+    hidden
+}
+
+/// The variables that hold credentials: the asker's environment may be that of this daemon.
+pub(super) fn withheld(config: &DaemonConfig) -> Vec<String> {
+    let held = config.credentials.iter().filter_map(|credential| match &credential.source {
+        config::CredentialSource::File(_) => None,
+        config::CredentialSource::Environment(variable) => Some(variable.clone()),
+    });
+    held.collect()
+}
+
+/// Whether only root may look into `folder`, and nothing is there but files: not so a home.
+fn is_for_secrets(folder: &Path) -> bool {
+    let is_private = fs::metadata(folder).is_ok_and(|found| found.uid() == 0 && found.mode() & 0o077 == 0);
+    let is_file = |entry: std::io::Result<fs::DirEntry>| {
+        entry.and_then(|entry| entry.file_type()).is_ok_and(|kind| kind.is_file())
+    };
+    is_private && fs::read_dir(folder).is_ok_and(|mut entries| entries.all(is_file))
 }
 
 fn authorities(run_dir: &Path) -> PathBuf {
@@ -67,7 +103,6 @@ fn credential(credential: &config::Credential) -> Credential {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn the_next_daemon_writes_its_authority_into_the_file_that_agents_see() {
@@ -79,6 +114,29 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.ends_with("\nsecond") && !text.contains("first"));
         assert_eq!(fs::metadata(&path).unwrap().ino(), before);
+    }
+
+    #[test]
+    fn what_holds_credentials_is_kept_from_agents() {
+        let folder = tempfile::tempdir().unwrap();
+        let credential =
+            |source| config::Credential { name: "forge".to_owned(), source, around: Default::default() };
+        let file = folder.path().join("token");
+        let config = DaemonConfig {
+            credentials: vec![
+                credential(config::CredentialSource::File(file.clone())),
+                credential(config::CredentialSource::Environment("FORGE".to_owned())),
+            ],
+            ..DaemonConfig::default()
+        };
+        let allow = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+        allow(0o755);
+        assert_eq!((hidden(&config), withheld(&config)), (vec![file], vec!["FORGE".to_owned()]));
+        allow(0o700);
+        let is_roots = fs::metadata(folder.path()).unwrap().uid() == 0;
+        assert!(!is_roots || hidden(&config) == [folder.path()]);
+        fs::create_dir(folder.path().join("home")).unwrap();
+        assert_ne!(hidden(&config), [folder.path()]);
     }
 
     #[test]

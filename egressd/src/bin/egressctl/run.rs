@@ -123,6 +123,7 @@ impl Run {
             authorities: agent.authorities.clone(),
             seal: agent.seal.as_ref().map(seal).transpose()?,
             recorded: recorded(agent),
+            withheld: agent.withheld.clone(),
             environment: self.variables(agent),
             user,
         })?;

@@ -61,6 +61,8 @@ pub struct Launch {
     pub authorities: Option<PathBuf>,
     /// The namespaces that a sealed agent is to be in.
     pub seal: Option<Seal>,
+    /// Variables of our own environment that the agent does not get.
+    pub withheld: Vec<String>,
     /// Variables to set on top of our own environment.
     pub environment: Vec<(String, String)>,
     /// What is left to the kernel programs.
@@ -211,6 +213,10 @@ fn confine(
     // By its path: the folder itself may be one that was just hidden.
     std::env::set_current_dir(&folder)
         .map_err(|error| format!("failed to enter `{}`: {error}", folder.display()))?;
+    for name in &launch.withheld {
+        // SAFETY: the child has one thread.
+        unsafe { std::env::remove_var(name) };
+    }
     for (name, value) in &launch.environment {
         // SAFETY: the child has one thread.
         unsafe { std::env::set_var(name, value) };
