@@ -6,6 +6,7 @@ mod answers;
 mod cells;
 mod checks;
 mod ends;
+mod inspection;
 mod leaks;
 mod listeners;
 mod lock;
@@ -200,6 +201,7 @@ impl Daemon {
             Arc::clone(&names) as _,
             Arc::clone(&fence) as _,
         );
+        server_names.inspect_with(inspection::inspector(config)?);
         let daemon = Arc::new(Self {
             started: audit::Time::now(),
             policies: ArcSwap::from_pointee(loaded),

@@ -2,6 +2,7 @@
 
 use super::{
     flows::{Flows, LiveFlow, still_allowed},
+    inspect::Inspector,
     origin::canonical,
     pipes::Pipes,
 };
@@ -11,7 +12,10 @@ use crate::{
         Agent, AgentId, Denial, Moment, OriginLookup, OriginalDestination, Permit, Reason, Resolve, Transport,
     },
 };
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
 
 /// The gate that lets a flow through only after it has named a host that is granted.
 pub struct Gate {
@@ -21,6 +25,7 @@ pub struct Gate {
     pub(super) origins: Arc<dyn OriginLookup>,
     pub(super) pipes: Arc<Pipes>,
     flows: Arc<Flows>,
+    inspector: OnceLock<Arc<Inspector>>,
 }
 
 impl Gate {
@@ -31,7 +36,26 @@ impl Gate {
         resolve: Arc<dyn Resolve>,
         origins: Arc<dyn OriginLookup>,
     ) -> Arc<Self> {
-        Arc::new(Self { recorder, clock, resolve, origins, pipes: Pipes::new(), flows: Arc::default() })
+        Arc::new(Self {
+            recorder,
+            clock,
+            resolve,
+            origins,
+            pipes: Pipes::new(),
+            flows: Arc::default(),
+            inspector: OnceLock::new(),
+        })
+    }
+
+    /// Has `inspector` serve the flows of rules that inspect; the first that is given. Without one they are
+    /// reset.
+    pub fn inspect_with(&self, inspector: Inspector) {
+        // Somebody else's was first.
+        let _ = self.inspector.set(Arc::new(inspector));
+    }
+
+    pub(super) fn inspector(&self) -> Option<Arc<Inspector>> {
+        self.inspector.get().cloned()
     }
 
     /// Cuts the live flows that the policy of `agent` no longer allows. To be called after

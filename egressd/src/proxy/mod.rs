@@ -1,7 +1,8 @@
 //! The server-name gate: a flow carries bytes only after it has named a host that is granted.
 //!
 //! Pure: `authority`, `fields`, `framing`, `head`, `hello`, `judge`, `record`, `request`, `response`, `server_name`.
-//! The rest moves bytes. Nothing but `dial` connects, and it wants a permit.
+//! The rest moves bytes. Nothing but `dial` connects, and it wants a permit. `inspect` ends TLS, for rules
+//! that ask for it.
 
 mod authority;
 mod dial;
@@ -15,6 +16,7 @@ mod handshake;
 mod head;
 mod hello;
 mod http;
+pub mod inspect;
 mod judge;
 mod listen;
 mod lookup;

@@ -5,6 +5,7 @@ use super::{
     handshake::relay_tls,
     hello::{Hello, Misread},
     http::Session,
+    inspect,
     judge::{judge_ech, judge_redirected},
     origin::{Caller, Sought},
     peek::{self, PATIENCE, Unread},
@@ -50,7 +51,10 @@ async fn serve_tls(caller: Caller, mut agent: AgentStream, original: SocketAddr,
     let permit = judge_redirected(&caller.agent, &name, original, Protocol::Tls, caller.now())
         .and_then(|permit| judge_ech(&caller.agent, &permit, &hello).map(|()| permit));
     match permit {
-        Ok(permit) => carry(caller, agent, sought, permit, hello).await,
+        Ok(permit) => match permit.inspection().cloned() {
+            Some(inspection) => inspect::serve(caller, agent, sought, &[permit], inspection).await,
+            None => carry(caller, agent, sought, permit, hello).await,
+        },
         Err(denial) => {
             refuse(&caller, agent, &sought, Protocol::Tls, denial.into(), Some(ALERT)).await;
         }

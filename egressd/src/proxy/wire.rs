@@ -87,6 +87,12 @@ impl Wire {
         (Reader { half, bytes: &mut self.bytes }, writer)
     }
 
+    /// The socket, what was read from it but not yet used, and whose share it counts towards.
+    #[must_use]
+    pub fn into_parts(self) -> (TcpStream, BytesMut, Option<Arc<Share>>) {
+        (self.tcp, self.bytes.buffer, self.bytes.share)
+    }
+
     /// Ends the connection with a reset: whoever waits on the other side knows at once.
     pub fn reset(self) {
         // A socket on which this fails has no connection left to reset.

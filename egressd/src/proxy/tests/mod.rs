@@ -5,6 +5,8 @@ pub(super) use super::bytes;
 mod connect;
 mod handshake;
 mod http;
+mod inspect;
+mod inspect_lab;
 pub mod lab;
 mod live;
 mod properties;
