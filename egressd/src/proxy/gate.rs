@@ -4,6 +4,7 @@ use super::{
     flows::{Flows, LiveFlow, still_allowed},
     origin::canonical,
     pipes::Pipes,
+    workers::Workers,
 };
 use crate::{
     audit::{Event, Gate as Judged, Recorder, Spoken},
@@ -20,6 +21,8 @@ pub struct Gate {
     pub(super) resolve: Arc<dyn Resolve>,
     pub(super) origins: Arc<dyn OriginLookup>,
     pub(super) pipes: Arc<Pipes>,
+    /// None: flows are carried by whoever serves them.
+    pub(super) workers: Option<Arc<Workers>>,
     flows: Arc<Flows>,
 }
 
@@ -31,7 +34,30 @@ impl Gate {
         resolve: Arc<dyn Resolve>,
         origins: Arc<dyn OriginLookup>,
     ) -> Arc<Self> {
-        Arc::new(Self { recorder, clock, resolve, origins, pipes: Pipes::new(), flows: Arc::default() })
+        Arc::new(Self::without_threads(recorder, clock, resolve, origins))
+    }
+
+    /// The same, with threads of its own that carry the flows.
+    #[must_use]
+    pub fn with_workers(
+        workers: Arc<Workers>,
+        recorder: Recorder,
+        clock: fn() -> Moment,
+        resolve: Arc<dyn Resolve>,
+        origins: Arc<dyn OriginLookup>,
+    ) -> Arc<Self> {
+        let gate = Self::without_threads(recorder, clock, resolve, origins);
+        Arc::new(Self { workers: Some(workers), ..gate })
+    }
+
+    fn without_threads(
+        recorder: Recorder,
+        clock: fn() -> Moment,
+        resolve: Arc<dyn Resolve>,
+        origins: Arc<dyn OriginLookup>,
+    ) -> Self {
+        let (pipes, flows) = (Pipes::new(), Arc::default());
+        Self { recorder, clock, resolve, origins, pipes, workers: None, flows }
     }
 
     /// Cuts the live flows that the policy of `agent` no longer allows. To be called after

@@ -33,10 +33,12 @@ mod socks;
 mod splice;
 mod transparent;
 mod wire;
+mod workers;
 
 pub use gate::Gate;
 pub use listen::{Listeners, MAX_CONNECTIONS, serve};
 pub use quic::MAX_QUIC_FLOWS;
+pub use workers::Workers;
 
 #[cfg(any(test, fuzzing))]
 #[path = "tests/bytes.rs"]
