@@ -1,8 +1,9 @@
 //! The listeners of one agent.
 
 use super::{
+    explicit::{Manner, tunnel},
     gate::Gate,
-    http::Session,
+    http::{Asked, Session},
     origin::{Caller, Sought},
     peek::{self, PATIENCE},
     quic::{self, MAX_QUIC_FLOWS},
@@ -181,6 +182,12 @@ async fn explicit(caller: Caller, mut stream: AgentStream) {
     match peek::first_octet(&mut stream, end).await {
         Ok(socks::VERSION | socks::OLD_VERSION) => socks::serve(caller, stream, end).await,
         // Without a first octet, too, the answer is in HTTP.
-        Ok(_) | Err(_) => Session::proxied(caller, stream).serve(end).await,
+        Ok(_) | Err(_) => {
+            // In a box, so that no tunnel takes the room that requests need.
+            let asked = Box::pin(Session::proxied(caller, stream).serve(end)).await;
+            if let Some(Asked { caller, agent, authority }) = asked {
+                tunnel(caller, agent, authority, Manner::Connect).await;
+            }
+        }
     }
 }

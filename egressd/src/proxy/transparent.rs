@@ -30,7 +30,9 @@ pub async fn serve(caller: Caller, mut agent: AgentStream) {
     let protocol = caller.expected(original);
     let denied = match first {
         Ok(_) if protocol == Protocol::Http => {
-            return Session::redirected(caller, agent, original).serve(end).await;
+            // In a box, so that no flow of TLS takes the room that requests need. It denies CONNECT.
+            let _none = Box::pin(Session::redirected(caller, agent, original).serve(end)).await;
+            return;
         }
         Ok(_) => Misread::because(Reason::NotTls),
         Err(Unread::Misread(misread)) => misread,
