@@ -195,7 +195,8 @@ impl Daemon {
             recorder.clone(),
             datapath::now,
         );
-        let server_names = proxy::Gate::new(
+        let server_names = proxy::Gate::with_workers(
+            proxy::Workers::start().context("failed to start the threads of the proxy")?,
             recorder.clone(),
             datapath::now,
             Arc::clone(&names) as _,

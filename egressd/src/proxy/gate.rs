@@ -5,6 +5,7 @@ use super::{
     inspect::Inspector,
     origin::canonical,
     pipes::Pipes,
+    workers::Workers,
 };
 use crate::{
     audit::{Event, Gate as Judged, Recorder, Spoken},
@@ -24,6 +25,8 @@ pub struct Gate {
     pub(super) resolve: Arc<dyn Resolve>,
     pub(super) origins: Arc<dyn OriginLookup>,
     pub(super) pipes: Arc<Pipes>,
+    /// None: flows are carried by whoever serves them.
+    pub(super) workers: Option<Arc<Workers>>,
     flows: Arc<Flows>,
     inspector: OnceLock<Arc<Inspector>>,
 }
@@ -36,15 +39,38 @@ impl Gate {
         resolve: Arc<dyn Resolve>,
         origins: Arc<dyn OriginLookup>,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::without_threads(recorder, clock, resolve, origins))
+    }
+
+    /// The same, with threads of its own that carry the flows.
+    #[must_use]
+    pub fn with_workers(
+        workers: Arc<Workers>,
+        recorder: Recorder,
+        clock: fn() -> Moment,
+        resolve: Arc<dyn Resolve>,
+        origins: Arc<dyn OriginLookup>,
+    ) -> Arc<Self> {
+        let gate = Self::without_threads(recorder, clock, resolve, origins);
+        Arc::new(Self { workers: Some(workers), ..gate })
+    }
+
+    fn without_threads(
+        recorder: Recorder,
+        clock: fn() -> Moment,
+        resolve: Arc<dyn Resolve>,
+        origins: Arc<dyn OriginLookup>,
+    ) -> Self {
+        Self {
             recorder,
             clock,
             resolve,
             origins,
             pipes: Pipes::new(),
+            workers: None,
             flows: Arc::default(),
             inspector: OnceLock::new(),
-        })
+        }
     }
 
     /// Has `inspector` serve the flows of rules that inspect; the first that is given. Without one they are

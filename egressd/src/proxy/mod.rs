@@ -35,12 +35,14 @@ mod socks;
 mod splice;
 mod transparent;
 mod wire;
+mod workers;
 
 pub use gate::Gate;
 pub use listen::{Listeners, MAX_CONNECTIONS, serve};
 pub use quic::MAX_QUIC_FLOWS;
 #[cfg(any(test, fuzzing))]
 pub use quic::laws as quic_laws;
+pub use workers::Workers;
 
 #[cfg(any(test, fuzzing))]
 #[path = "tests/bytes.rs"]

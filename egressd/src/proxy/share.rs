@@ -131,4 +131,29 @@ impl Counter {
     pub fn give_back(&self, count: usize) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
+    #[cfg(test)]
+    pub fn left(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_has_no_more_pipes_and_buffers_than_its_share_and_leaves_others_theirs() {
+        let pipes = Pipes::new();
+        let (greedy, modest) = (Share::new(1, Arc::clone(&pipes)), Share::new(1, pipes));
+        let mut loans: Vec<Loan> = std::iter::from_fn(|| greedy.pipe()).collect();
+        assert_eq!(loans.len(), MAX_PIPES_OF_AGENT);
+        assert!(modest.pipe().is_some());
+        let leases: Vec<Lease> = std::iter::from_fn(|| greedy.buffer(64 * 1024)).collect();
+        assert_eq!(leases.iter().map(Lease::octets).sum::<usize>(), MAX_BUFFERED);
+        assert!(modest.buffer(64 * 1024).is_some());
+
+        loans.pop().unwrap().give_back();
+        drop(leases);
+        assert!(greedy.pipe().is_some() && greedy.buffer(MAX_BUFFERED).is_some());
+    }
 }

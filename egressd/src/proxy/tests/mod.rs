@@ -2,6 +2,7 @@
 
 pub(super) use super::bytes;
 
+mod bulk;
 mod connect;
 mod handshake;
 mod http;
