@@ -113,6 +113,7 @@ mod tests {
     use super::*;
     use crate::policy::{Capability, HostName, Moment, NameTerms, Pattern, RuleId, Source, TlsTerms};
     use GateChoice::{Auto, Kernel, Proxy};
+    use std::sync::Arc;
 
     #[test]
     fn tls_is_read_by_the_kernel_where_sockets_reach_the_network_by_themselves() {
@@ -160,6 +161,16 @@ mod tests {
                 goes(at, Protocol::Udp, choice, Gate::Direct);
             }
         }
+    }
+
+    #[test]
+    fn what_is_inspected_goes_through_the_proxy() {
+        let mut inspected = rule(Protocol::Tls, Auto);
+        inspected.tls.inspection = Some(Arc::default());
+        let policy = Policy::new(vec![inspected], Vec::new());
+        let ways = Ways { policy: &policy, is_sealed: false, kernel: KernelReader::Proven };
+        assert_eq!(ways.of(&grant(Protocol::Tls)), Gate::Proxy);
+        assert!(!ways.is_direct(&grant(Protocol::Tls)));
     }
 
     #[test]
