@@ -182,6 +182,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_inspected_goes_through_the_proxy() {
+        let mut inspected = rule(Protocol::Tls, Auto);
+        inspected.tls.inspection = Some(Arc::default());
+        let policy = Policy::new(vec![inspected], Vec::new());
+        let ways = Ways { policy: &policy, is_sealed: false, kernel: KernelReader::Proven };
+        assert_eq!(ways.of(&grant(Protocol::Tls)), Gate::Proxy);
+        assert!(!ways.is_direct(&grant(Protocol::Tls)));
+    }
+
+    #[test]
     fn a_grant_whose_rule_is_gone_goes_through_the_proxy() {
         let policy = Policy::default();
         let ways = Ways { policy: &policy, is_sealed: false, kernel: KernelReader::Proven };
