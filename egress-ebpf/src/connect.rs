@@ -11,7 +11,7 @@ use crate::{
     sockets::made_by_current,
     verdict,
 };
-use aya_ebpf::programs::SockAddrContext;
+use aya_ebpf::{EbpfContext, programs::SockAddrContext};
 use egress_common::{
     Address, AgentConfig, DropReason, Gate, GateState, Hook, TCP, UDP, loopback_v4, loopback_v6, v4_mapped,
 };
@@ -126,7 +126,7 @@ fn choose(
     };
     match pass.gate {
         Gate::Direct => {}
-        Gate::Kernel if hook == Hook::Connect && may_name(config, to) => gate::begin(sk(ctx), socket)?,
+        Gate::Kernel if hook == Hook::Connect && may_name(config, to) => gate::begin(ctx.as_ptr(), sk(ctx), socket)?,
         Gate::Kernel | Gate::Proxy => return redirect(ctx, family, to, socket, Service::Proxy),
     }
     if hook == Hook::Connect {

@@ -1,6 +1,6 @@
 //! Devices: what an agent may open.
 
-use crate::{agent, error::Denied, maps::AGENTS};
+use crate::{agent, error::Denied};
 use aya_ebpf::programs::DeviceContext;
 use egress_common::{AgentConfig, Device, DeviceKind, DropReason};
 

@@ -79,7 +79,7 @@ fn may_leave(
                 verdict::judge_again(agent, packet.transport, to, port, socket.flow_rule)?;
                 socket.flow_generation = generation;
             }
-            return Ok(!gate::is_under(socket) || gate::segment::may_leave(ctx, socket));
+            return Ok(!gate::is_under(socket) || gate::segment::may_leave(ctx, socket, packet));
         }
     }
     match verdict::judge(agent, packet.transport, to, port) {

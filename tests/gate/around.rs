@@ -52,6 +52,7 @@ fn data_with_the_syn_does_not_leave() {
     let _ = socket.send_to_with_flags(&hello, &address, libc::MSG_FASTOPEN);
     let outcome = harness.finish(TcpStream::from(socket), None);
     denied(&outcome, DropReason::HelloSkipped);
+    assert_ne!(outcome.events[0].cookie, 0, "the daemon ends it by that");
     assert_eq!(harness.gate(), Gate::Proxy as u16);
 }
 

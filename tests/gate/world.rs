@@ -47,6 +47,8 @@ pub struct Seen {
     pub name: String,
     pub port: u16,
     pub source_port: u16,
+    /// Of the socket, by which the daemon ends it.
+    pub cookie: u64,
     pub flows: u32,
     pub state: u32,
     pub pid: u32,
@@ -217,6 +219,7 @@ fn read(event: &NameEvent) -> Seen {
         name: String::from_utf8_lossy(&event.name[..length]).into_owned(),
         port: event.event.port,
         source_port: event.source_port,
+        cookie: event.cookie,
         flows: event.flows,
         state: event.state,
         pid: event.event.pid,

@@ -8,7 +8,7 @@ use aya_ebpf::{
         BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG, bpf_sock_ops,
     },
     helpers::generated::{
-        bpf_get_socket_cookie, bpf_map_delete_elem, bpf_sock_hash_update, bpf_sock_ops_cb_flags_set,
+        bpf_map_delete_elem, bpf_sock_hash_update, bpf_sock_ops_cb_flags_set,
     },
     programs::SockOpsContext,
 };
@@ -62,8 +62,7 @@ fn connected(ops: *mut bpf_sock_ops, sk: *mut c_void, socket: &Socket) {
             source: local_address(ops),
             address: socket.flow_address,
         };
-        let mut cookie = bpf_get_socket_cookie(ops.cast());
-        spoken.flow.cookie = cookie;
+        let mut cookie = spoken.flow.cookie;
         let silent = (&raw const SILENT).cast_mut().cast();
         if bpf_sock_hash_update(ops, silent, (&raw mut cookie).cast(), BPF_ANY.into()) != 0 {
             return;

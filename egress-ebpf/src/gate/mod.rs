@@ -17,7 +17,7 @@ use crate::{
     maps::{SILENT_COUNTS, Socket, Spoken, add, socket, spoken_or_insert},
     service, verdict,
 };
-use aya_ebpf::{bindings::bpf_sockopt, helpers::generated::bpf_skc_to_tcp_sock};
+use aya_ebpf::{bindings::bpf_sockopt, helpers::generated::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock}};
 use core::{ffi::c_void, ptr};
 use egress_common::{DropReason, GateOffsets, GateState, MAX_SILENT_PER_AGENT, TCP};
 
@@ -29,11 +29,13 @@ pub fn is_there() -> bool {
 
 /// Puts a socket that is about to connect under the gate.
 #[inline(always)]
-pub fn begin(sk: *mut c_void, socket: &mut Socket) -> Result<(), Denied> {
+pub fn begin(ctx: *mut c_void, sk: *mut c_void, socket: &mut Socket) -> Result<(), Denied> {
     let full = Denied::because(DropReason::QuotaExceeded);
     let spoken = spoken_or_insert(sk).ok_or(full)?;
     service::claim_place(socket)?;
     claim(socket).ok_or(full)?;
+    spoken.flow.cookie = unsafe { bpf_get_socket_cookie(ctx) };
+    spoken.flow.length = 0;
     spoken.held = 0;
     spoken.heard = 0;
     socket.gate = GateState::New as u16;

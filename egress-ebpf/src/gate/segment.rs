@@ -5,7 +5,7 @@ use super::{deny, is, name, offsets, queued_up_to, report, source::Payload};
 use crate::{
     error::Denied,
     maps::{NAMED_FLOWS, Socket, Spoken, spoken},
-    packet::{self, AT_START, Segment},
+    packet::{self, AT_START, Packet, Segment},
 };
 use aya_ebpf::{
     bindings::__sk_buff,
@@ -20,7 +20,7 @@ use egress_common::{
 
 /// Whether a packet of a flow under the gate may leave. Where it may not, TCP keeps it, and tries again.
 #[inline(always)]
-pub fn may_leave(ctx: &SkBuffContext, socket: &mut Socket) -> bool {
+pub fn may_leave(ctx: &SkBuffContext, socket: &mut Socket, packet: &Packet) -> bool {
     if is(socket, GateState::Open) {
         return true;
     }
@@ -38,6 +38,11 @@ pub fn may_leave(ctx: &SkBuffContext, socket: &mut Socket) -> bool {
         return false;
     }
     let Some(spoken) = spoken(sk) else { return false };
+    if is(socket, GateState::New) {
+        // Nobody has written it down who sends with the SYN.
+        spoken.key.source = packet.source;
+        spoken.key.source_port = packet.source_port;
+    }
     match judge(skb, sk, socket, spoken, &segment) {
         Ok(()) => true,
         Err(Stop::Hold) => false,
