@@ -24,7 +24,9 @@ pub fn follow(ctx: &SockOpsContext) {
         operation,
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB | BPF_SOCK_OPS_HDR_OPT_LEN_CB | BPF_SOCK_OPS_STATE_CB
     );
-    if !is_known {
+    // Of the states that a socket passes through, only the last one is waited for.
+    let ends = || unsafe { (*ops).__bindgen_anon_1.args[1] } == TCP_CLOSE;
+    if !is_known || (operation == BPF_SOCK_OPS_STATE_CB && !ends()) {
         return;
     }
     let sk: *mut c_void = unsafe { (*ops).__bindgen_anon_2.sk }.cast();
@@ -38,7 +40,7 @@ pub fn follow(ctx: &SockOpsContext) {
     match operation {
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => connected(ops, sk, socket),
         BPF_SOCK_OPS_HDR_OPT_LEN_CB => leaves(ops, sk, socket),
-        _ => ended(ops, sk),
+        _ => ended(sk),
     }
 }
 
@@ -84,11 +86,7 @@ fn leaves(ops: *mut bpf_sock_ops, sk: *mut c_void, socket: &mut Socket) {
 }
 
 #[inline(always)]
-fn ended(ops: *mut bpf_sock_ops, sk: *mut c_void) {
-    let state = unsafe { (*ops).__bindgen_anon_1.args[1] };
-    if state != TCP_CLOSE {
-        return;
-    }
+fn ended(sk: *mut c_void) {
     let Some(spoken) = spoken(sk) else { return };
     if spoken.named == 1 {
         let _ = NAMED_FLOWS.remove(&spoken.key);

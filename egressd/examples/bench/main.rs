@@ -11,6 +11,7 @@ mod measures;
 mod peers;
 mod processes;
 mod report;
+mod runs;
 mod start;
 mod supervise;
 mod tls;

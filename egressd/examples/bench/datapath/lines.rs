@@ -49,6 +49,8 @@ impl Drop for Bare {
 pub enum Place<'a> {
     Bare(&'a Bare, Option<Filter>),
     Empty(&'a Bare),
+    /// On a fenced host, and no agent.
+    Beside(&'a Fence),
     Agent(&'a Fence, &'static str),
 }
 
@@ -71,6 +73,7 @@ impl<'a> Line<'a> {
         let mut command = match place {
             Place::Bare(bare, _) => bare.lab.command(&within(&bare.filtered, &pump)),
             Place::Empty(bare) => bare.lab.command(&within(&bare.empty, &pump)),
+            Place::Beside(fence) => fence.lab().command(&pump),
             Place::Agent(fence, agent) => {
                 // Of networks, no name is granted.
                 let flags = if agent == "networks" { 5 } else { 7 };
@@ -83,8 +86,8 @@ impl<'a> Line<'a> {
         line
     }
 
-    /// Nanoseconds of one act, in a burst of so many seconds.
-    pub fn burst(&self, seconds: f64) -> f64 {
+    /// Nanoseconds of one act, in a burst of so many seconds; and how many acts that were.
+    pub fn burst(&self, seconds: f64) -> (f64, f64) {
         if let Place::Bare(bare, Some(filter)) = self.place {
             filter.enter_into_force(&bare.lab, &bare.path());
         }
@@ -95,7 +98,8 @@ impl<'a> Line<'a> {
         if let Place::Bare(bare, Some(filter)) = self.place {
             filter.leave(&bare.lab);
         }
-        said["nanoseconds"].as_f64().unwrap_or(f64::NAN)
+        let number = |what: &str| said[what].as_f64().unwrap_or(f64::NAN);
+        (number("nanoseconds"), number("acts"))
     }
 
     /// Whether it is an agent of `fence`.

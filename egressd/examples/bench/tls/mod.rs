@@ -9,9 +9,9 @@ mod peers;
 pub mod server;
 pub mod stage;
 
-use crate::{leaks::random::Random, measures::Measures, places::OK};
+use crate::{leaks::random::Random, measures::Measures, places::OK, runs};
 use serde_json::{Value, json};
-use stage::{Stage, Subject};
+use stage::{GATE, Stage, Subject};
 use std::net::{IpAddr, SocketAddr};
 
 /// Every case by every way, in an order that differs from round to round, so that what else the machine does
@@ -33,6 +33,11 @@ pub fn bench(rounds: usize, seconds: f64, idle: usize) -> Measures {
         for (_, case, subject, outcome) in measured {
             case.add(subject, &outcome, &mut measures);
         }
+    }
+    let gate = subjects.iter().find(|subject| subject.name == GATE);
+    for (case, gate) in CASES[..1].iter().zip(gate) {
+        let act = || number(&case.measure(gate, seconds), "flows");
+        runs::measure(stage.fence(), case.name, act, &mut measures);
     }
     idle::measure(&subjects, idle, &mut measures);
     measures.aims = aims::judge(&measures);

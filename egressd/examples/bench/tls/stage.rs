@@ -39,6 +39,10 @@ impl Stage {
         Self { fence, fenced_server, peers, server, lab }
     }
 
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
     /// All of them, the direct way first.
     pub fn subjects(&self) -> Vec<Subject<'_>> {
         let direct = Subject {
