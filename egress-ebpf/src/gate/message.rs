@@ -40,6 +40,9 @@ pub fn judge(ctx: &SkMsgContext) -> u32 {
     let Some(spoken) = spoken(sk) else { return SK_DROP };
     // What follows the hello in one call is sent again by its caller, through a plain socket.
     if !is(socket, GateState::New) {
+        // The hello's length still stands there, and would have the kernel count no more than that as not
+        // sent: its caller would skip what is beyond.
+        unsafe { bpf_msg_apply_bytes(message, 0) };
         return SK_DROP;
     }
     match examine(message, sk, socket, spoken) {

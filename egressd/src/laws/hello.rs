@@ -83,6 +83,7 @@ fn is_of_others(error: &Error) -> bool {
                     | InvalidMessage::IllegalEmptyList(_)
                     | InvalidMessage::IllegalEmptyValue
                     | InvalidMessage::MessageTooShort
+                    | InvalidMessage::NoSignatureSchemes
             )
     )
 }
