@@ -93,7 +93,8 @@ impl Tunnel {
 
     async fn carry_tls(self, permits: &[Permit], hello: &Hello) {
         if let Some(inspection) = permits.first().and_then(Permit::inspection).cloned() {
-            return inspect::serve(self.caller, self.agent, self.sought, permits, inspection).await;
+            // In a box, so that no tunnel takes the room that inspection needs.
+            return Box::pin(inspect::serve(self.caller, self.agent, self.sought, permits, inspection)).await;
         }
         match dial_first(permits).await {
             Ok((permit, upstream)) => self.carry(permit, upstream, Some(hello)).await,

@@ -202,7 +202,8 @@ mod tests {
     fn a_connection_takes_little_room_while_it_waits() {
         let room =
             room_of(|(agent, gate, stream, peer)| converse(agent, gate, Kind::Transparent, stream, peer));
-        assert!(room <= 4096, "{room}");
+        // Of 10,000 connections that is 50 MB.
+        assert!(room <= 5 * 1024, "{room}");
     }
 
     fn room_of<A, F>(_: impl FnOnce(A) -> F) -> usize {

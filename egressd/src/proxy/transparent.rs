@@ -57,7 +57,10 @@ async fn serve_tls(caller: Caller, mut agent: AgentStream, original: SocketAddr,
         .and_then(|permit| judge_ech(&caller.agent, &permit, &hello).map(|()| permit));
     match permit {
         Ok(permit) => match permit.inspection().cloned() {
-            Some(inspection) => inspect::serve(caller, agent, sought, &[permit], inspection).await,
+            // In a box, as above.
+            Some(inspection) => {
+                Box::pin(inspect::serve(caller, agent, sought, &[permit], inspection)).await;
+            }
             None => carry(caller, agent, sought, permit, hello).await,
         },
         Err(denial) => {

@@ -1,6 +1,9 @@
 //! Transfers that are large enough for the kernel to move them by itself.
 
-use super::{bytes::client_hello, lab::*};
+use super::{
+    bytes::{client_hello, server_hello},
+    lab::*,
+};
 use crate::{
     policy::{Policy, Protocol::*},
     proxy::share::MAX_PIPES_OF_AGENT,
@@ -171,11 +174,13 @@ const CHUNK: usize = 1 << 20;
 const PERIOD: usize = 251;
 
 async fn flow(lab: &Lab) -> (TcpStream, TcpStream) {
-    let hello = client_hello("ok.test");
+    let (hello, answer) = (client_hello("ok.test"), server_hello([7; 32]));
     let mut agent = lab.redirected().await;
     agent.write_all(&hello).await.unwrap();
     let mut upstream = lab.accept().await;
     reads(&mut upstream, &hello).await;
+    upstream.write_all(&answer).await.unwrap();
+    reads(&mut agent, &answer).await;
     (agent, upstream)
 }
 
