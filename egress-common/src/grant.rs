@@ -101,7 +101,7 @@ pub struct NameValue {
     /// many began since.
     pub reported: u64,
     pub flows: u32,
-    /// [`Self::REFUSES_ECH`].
+    /// [`Self::REFUSES_ECH`], [`Self::NEEDS_PROXY`].
     pub flags: u32,
     /// In lower case, NUL-padded.
     pub name: [u8; 256],
@@ -110,6 +110,9 @@ pub struct NameValue {
 impl NameValue {
     /// A ClientHello with Encrypted Client Hello (extension 0xfe0d) is denied.
     pub const REFUSES_ECH: u32 = 1;
+    /// Only the proxy may let a flow by this name pass. One that began straight, by another name at its
+    /// address, must not become it.
+    pub const NEEDS_PROXY: u32 = 2;
 }
 
 /// Key of the network tries, in the order in which the bits are compared. Big-endian where a

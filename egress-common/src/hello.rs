@@ -136,7 +136,7 @@ pub fn record_length(source: &mut impl Source, there: u32) -> Result<u32, Unread
         return Err(Unread::Malformed);
     }
     // Less than this is no hello, but may be the first piece of one.
-    if carried < SHORTEST || carried > MAX_HELLO - RECORD_HEADER {
+    if !(SHORTEST..=MAX_HELLO - RECORD_HEADER).contains(&carried) {
         return Err(Unread::Unreadable);
     }
     match RECORD_HEADER + carried {

@@ -156,6 +156,14 @@ pub struct Spoken {
     pub shown_name: [u8; 256],
 }
 
+impl Spoken {
+    /// Whether the one record that may stand before a second hello has left already.
+    #[inline(always)]
+    pub fn has_changed(&self) -> bool {
+        self.judged != self.hello.length
+    }
+}
+
 /// What the socket `sk` said, if its flow must name its server.
 #[inline(always)]
 pub fn spoken<'a>(sk: *mut c_void) -> Option<&'a mut Spoken> {

@@ -11,8 +11,9 @@ pub use crate::{
     dns::laws::{answer as dns_answer, query as dns_query},
     dns::ledger::laws::ledger,
     policy::laws::policy,
-    proxy::laws::{
-        body as http_body, hello as tls_hello, request as http_request, response as http_response,
+    proxy::{
+        laws::{body as http_body, hello as tls_hello, request as http_request, response as http_response},
+        quic_laws::initial as quic_initial,
     },
 };
 
@@ -94,7 +95,7 @@ mod tests {
 
     type Law = fn(&[u8]);
 
-    const LAWS: [(&str, Law); 16] = [
+    const LAWS: [(&str, Law); 17] = [
         ("audit_lines", super::audit_lines),
         ("config", super::config),
         ("control_request", super::control_request),
@@ -109,6 +110,7 @@ mod tests {
         ("ledger", super::ledger),
         ("mountinfo", super::mountinfo),
         ("policy", super::policy),
+        ("quic_initial", super::quic_initial),
         ("registry_site", super::registry_site),
         ("tls_hello", super::tls_hello),
     ];

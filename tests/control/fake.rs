@@ -114,6 +114,7 @@ impl Daemon for Fake {
             Ok(StartedAgent {
                 recorded: Default::default(),
                 hidden: Vec::new(),
+                withheld: Vec::new(),
                 id: 1,
                 name: request.name.unwrap_or_else(|| "run-1".to_owned()),
                 cgroup: "/sys/fs/cgroup/egressd/build".into(),
@@ -124,6 +125,7 @@ impl Daemon for Fake {
                 next_seq: self.feed.next_seq(),
                 host_sockets: false,
                 resolv_conf: None,
+                authorities: None,
                 seal: None,
             })
         })

@@ -47,6 +47,24 @@ fn a_tunnel_carries_only_the_name_that_it_was_asked_for() {
 }
 
 #[test]
+fn clients_that_speak_socks_reach_allowed_names_and_no_other() {
+    let fence = fence(COMMON);
+    let agent = fence.agent(AGENT).with(&["--proxy-env"]);
+    let fetch = [
+        "curl -sSf -m 5 -x socks5h://${http_proxy#http://} https://{host}/ | grep 'hello from {host}'",
+        "curl -sSf -m 5 -x socks5h://${http_proxy#http://} http://{host}/ | grep 'hello from {host}'",
+    ];
+    works(&agent, OK, &fetch);
+    let denied = [
+        "curl -sk -m 2 ${http_proxy:+-x socks5h://${http_proxy#http://}} https://{mark}.{host}/",
+        "curl -s -m 2 ${http_proxy:+-x socks5h://${http_proxy#http://}} http://{host}/{mark}",
+        "curl -sk -m 2 ${http_proxy:+-x socks5://${http_proxy#http://}} https://{v4}/{mark}",
+        "curl -sk -m 2 ${http_proxy:+-x socks4a://${http_proxy#http://}} https://{host}/{mark}",
+    ];
+    stops(&agent, EVIL, &denied);
+}
+
+#[test]
 fn a_denied_request_is_answered_with_the_reason_and_the_remedy() {
     let fence = fence(COMMON);
     let agent = fence.agent(AGENT).with(&["--proxy-env"]);

@@ -253,5 +253,5 @@ fn text(path: &Path) -> String {
 }
 
 /// How long the daemon may take to answer, even on a busy machine.
-const READY: Duration = Duration::from_secs(15);
+const READY: Duration = Duration::from_secs(60);
 const AUDIT_LOG: &str = "audit.jsonl";

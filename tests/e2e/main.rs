@@ -42,6 +42,7 @@ mod gate;
 mod grants;
 mod host;
 mod inbound;
+mod inspect;
 mod keys;
 mod launch;
 mod leaks;

@@ -3,7 +3,6 @@
 use crate::{
     lab::Lab,
     places::{OK, SHARED, SHARED_EVIL},
-    web_server::WebServer,
 };
 use quinn::{
     ClientConfig, Endpoint, ServerConfig,

@@ -125,17 +125,19 @@ fn in_user_space(bytes: &[u8]) -> Verdict {
 
 /// As records have it.
 fn name_of(reason: DropReason) -> &'static str {
-    match reason {
-        DropReason::NotTls => "not-tls",
-        DropReason::HelloMalformed => "hello-malformed",
-        DropReason::HelloUnreadable => "hello-unreadable",
-        DropReason::ServerNameMissing => "server-name-missing",
-        DropReason::NameInvalid => "name-invalid",
-        DropReason::ServerNameNotGranted => "server-name-not-granted",
-        DropReason::HelloSkipped => "hello-skipped",
-        _ => "another",
-    }
+    let found = NAMES.iter().find(|(known, _)| *known == reason);
+    found.map_or("none that a hello alone has", |(_, name)| name)
 }
+
+const NAMES: [(DropReason, &str); 7] = [
+    (DropReason::NotTls, "not-tls"),
+    (DropReason::HelloMalformed, "hello-malformed"),
+    (DropReason::HelloUnreadable, "hello-unreadable"),
+    (DropReason::ServerNameMissing, "server-name-missing"),
+    (DropReason::NameInvalid, "name-invalid"),
+    (DropReason::ServerNameNotGranted, "server-name-not-granted"),
+    (DropReason::HelloSkipped, "hello-skipped"),
+];
 
 /// Each takes a connection; most of what changes do is the parser's business, which is tried with millions.
 const VARIANTS: usize = 500;

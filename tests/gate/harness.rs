@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     io::{self, Read, Write},
     net::{IpAddr, TcpStream},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,16 @@ use std::{
 pub struct Harness {
     pub world: Arc<World>,
     pub server: Server,
+    // Last: the bound of silent sockets is the agent's, and so that of all tests at once.
+    _turn: Turn,
 }
+
+enum Turn {
+    Shared { _guard: RwLockReadGuard<'static, ()> },
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
+}
+
+static TURNS: RwLock<()> = RwLock::new(());
 
 /// What came of a flow.
 #[derive(Debug, Clone)]
@@ -53,13 +62,24 @@ impl Harness {
         Self::at(HERE, names)
     }
 
+    /// The same, while no other test has a flow.
+    pub fn alone(names: &[&str]) -> Self {
+        let guard = TURNS.write().unwrap_or_else(PoisonError::into_inner);
+        Self::with(Turn::Alone { _guard: guard }, HERE, names)
+    }
+
     pub fn at(address: IpAddr, names: &[&str]) -> Self {
+        let guard = TURNS.read().unwrap_or_else(PoisonError::into_inner);
+        Self::with(Turn::Shared { _guard: guard }, address, names)
+    }
+
+    fn with(turn: Turn, address: IpAddr, names: &[&str]) -> Self {
         let server = server(address);
         let world = World::shared();
         for name in names {
             world.grant(name, server.address.ip(), server.address.port());
         }
-        Self { world, server }
+        Self { world, server, _turn: turn }
     }
 
     /// An agent's socket that is connected to the server.
@@ -126,6 +146,17 @@ impl Harness {
         drop(stream);
         let arrived = self.arrived(port);
         Outcome { arrived, seen_by_client, error, events: self.events(port) }
+    }
+
+    /// Reads the server's next octets.
+    pub fn hear(stream: &mut TcpStream) -> Vec<u8> {
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        let mut buffer = [0; 4096];
+        let count = match stream.read(&mut buffer) {
+            Ok(count) => count,
+            Err(error) => panic!("no answer: {error}"),
+        };
+        buffer[..count].to_vec()
     }
 
     /// What the server got from `port`, once that flow has ended.

@@ -12,5 +12,8 @@ mod server;
 #[allow(dead_code, reason = "scripts look at more of it")]
 mod world;
 
+mod around;
 mod corpus;
+mod life;
 mod names;
+mod retry;

@@ -5,6 +5,7 @@ use crate::{
     hellos::{handshake, hello, hello_of, hello_with, record, server_name},
 };
 use egress_common::{DropReason, Gate, NameValue};
+use std::io::ErrorKind;
 
 #[test]
 fn a_granted_name_passes_and_another_is_answered_with_an_alert() {
@@ -54,7 +55,9 @@ fn a_hello_that_names_no_granted_server_is_denied_with_its_reason() {
     harness.world.grant_with("refused.test", ip, port, NameValue::REFUSES_ECH);
     let signatures = || (13, vec![0, 2, 4, 3]);
     let ech = || (0xfe0d, vec![0; 40]);
-    denied(&harness.send(&[b"GET / HTTP/1.1\r\n\r\n"]), DropReason::NotTls);
+    let outcome = harness.send(&[b"GET / HTTP/1.1\r\n\r\n"]);
+    denied(&outcome, DropReason::NotTls);
+    assert_eq!(outcome.error, Some(ErrorKind::PermissionDenied));
     denied(&harness.send(&[b"S"]), DropReason::NotTls);
     denied(&harness.send(&[&hello_of(&[signatures()])]), DropReason::ServerNameMissing);
     denied(&harness.send(&[&hello("ok..test")]), DropReason::NameInvalid);

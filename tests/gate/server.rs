@@ -4,7 +4,8 @@ use crate::world::locked;
 use std::{
     io::{ErrorKind, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex, mpsc},
+    os::fd::AsRawFd,
+    sync::{Arc, Mutex, MutexGuard, mpsc},
     thread,
 };
 
@@ -16,6 +17,9 @@ pub struct Server {
     pub address: SocketAddr,
     flows: Arc<Mutex<Vec<Flow>>>,
     orders: mpsc::Sender<Script>,
+    /// Held while nothing is to be accepted.
+    pause: Arc<Mutex<()>>,
+    listener: TcpListener,
 }
 
 /// What arrived by one connection.
@@ -34,19 +38,29 @@ impl Server {
         let flows: Arc<Mutex<Vec<Flow>>> = Arc::default();
         let (orders, script) = mpsc::channel::<Script>();
         let shared = Arc::clone(&flows);
+        let pause: Arc<Mutex<()>> = Arc::default();
+        let (accepting, paused) = (listener.try_clone().expect("cloned"), Arc::clone(&pause));
         thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
+            for stream in accepting.incoming().flatten() {
+                drop(locked(&paused));
                 let script = script.try_iter().last().unwrap_or_default();
                 let flows = Arc::clone(&shared);
                 thread::spawn(move || serve(stream, script, &flows));
             }
         });
-        Self { address, flows, orders }
+        Self { address, flows, orders, pause, listener }
     }
 
     /// What the next connection is answered; nothing where nobody says.
     pub fn answers(&self, script: Script) {
         self.orders.send(script).expect("serves");
+    }
+
+    /// Accepts nothing but one more until what is returned is dropped, and keeps one waiting.
+    pub fn pause(&self) -> MutexGuard<'_, ()> {
+        // SAFETY: an open socket.
+        unsafe { libc::listen(self.listener.as_raw_fd(), 0) };
+        locked(&self.pause)
     }
 
     /// What came from `source_port`.

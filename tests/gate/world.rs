@@ -12,9 +12,10 @@ use egress_common::{
 use egressd::datapath::{self, Cgroup, Ebpf, Hierarchy, Pins, UseSecurityHooks};
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    os::fd::AsRawFd,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tempfile::TempDir;
 
@@ -52,16 +53,19 @@ pub struct Seen {
 }
 
 impl World {
-    /// The world that other tests have, or one of its own.
+    /// The world of all tests: loading the programs takes longer than all else. It goes with the process.
     pub fn shared() -> Arc<Self> {
-        static SHARED: Mutex<Weak<World>> = Mutex::new(Weak::new());
-        let mut shared = locked(&SHARED);
-        if let Some(world) = shared.upgrade() {
-            return world;
+        static SHARED: Mutex<Option<Arc<World>>> = Mutex::new(None);
+        extern "C" fn end() {
+            drop(locked(&SHARED).take());
         }
-        let world = Arc::new(Self::make());
-        *shared = Arc::downgrade(&world);
-        world
+        let mut shared = locked(&SHARED);
+        let world = shared.get_or_insert_with(|| {
+            // SAFETY: the function takes nothing and may run at any time.
+            unsafe { libc::atexit(end) };
+            Arc::new(Self::make())
+        });
+        Arc::clone(world)
     }
 
     fn make() -> Self {
@@ -169,6 +173,20 @@ impl World {
             }
         }
         seen.iter().filter(|seen| seen.port == port).cloned().collect()
+    }
+
+    /// How many flows by `name` no event stands for yet.
+    pub fn untold(&self, name: &str, address: SocketAddr) -> u32 {
+        let names = self.map::<NameKey, NameValue>("NAMES");
+        names.get(&name_key(name, address.ip(), address.port()), 0).expect("granted").flows
+    }
+
+    /// connect(2) to nowhere, which frees a socket for another connection.
+    pub fn disconnect(stream: &TcpStream) {
+        let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as u16, sa_data: [0; 14] };
+        let length = size_of::<libc::sockaddr>() as u32;
+        // SAFETY: an address of that length.
+        assert_eq!(unsafe { libc::connect(stream.as_raw_fd(), &raw const nowhere, length) }, 0);
     }
 
     fn map<K: Pod, V: Pod>(&self, name: &str) -> HashMap<MapData, K, V> {

@@ -13,7 +13,8 @@ use crate::{
 use aya_ebpf::{
     bindings::{BPF_F_INGRESS, sk_msg_md},
     helpers::generated::{
-        bpf_msg_apply_bytes, bpf_msg_cork_bytes, bpf_msg_pop_data, bpf_msg_pull_data, bpf_msg_redirect_hash,
+        bpf_msg_apply_bytes, bpf_msg_cork_bytes, bpf_msg_pop_data, bpf_msg_pull_data, bpf_msg_push_data,
+        bpf_msg_redirect_hash,
     },
     programs::SkMsgContext,
 };
@@ -108,6 +109,9 @@ fn examine(
     let said = hello::fold(&mut spoken.flow.name, octets);
     spoken.flow.length = said.length;
     let granted = name::judge(socket, &spoken.hello, &said, &spoken.flow.name).map_err(Stop::Deny)?;
+    if there > length {
+        ends_at(message, length).ok_or(Stop::because(UNREADABLE))?;
+    }
     spoken.flow.rule = granted.rule;
     if NAMED_FLOWS.insert(&spoken.key, &spoken.flow, 0).is_err() {
         return Err(Stop::because(DropReason::QuotaExceeded));
@@ -120,6 +124,16 @@ fn examine(
     unsafe { bpf_msg_cork_bytes(message, 0) };
     unsafe { bpf_msg_apply_bytes(message, length) };
     Ok(())
+}
+
+/// Makes a piece of its own of the first `length` octets: TCP would wait for more to send with a part of
+/// one. An octet that is put in between and taken out again does it.
+#[inline(always)]
+fn ends_at(message: *mut sk_msg_md, length: u32) -> Option<()> {
+    let split = unsafe {
+        bpf_msg_push_data(message, length, 1, 0) == 0 && bpf_msg_pop_data(message, length, 1, 0) == 0
+    };
+    split.then_some(())
 }
 
 const UNREADABLE: DropReason = DropReason::HelloUnreadable;

@@ -37,6 +37,9 @@ pub fn judge<'a>(
     if granted.expires <= unsafe { bpf_ktime_get_boot_ns() } {
         return Err(Denied { reason: DropReason::GrantExpired, rule });
     }
+    if granted.flags & NameValue::NEEDS_PROXY != 0 {
+        return Err(Denied { reason: DropReason::ServerNameNotGranted, rule });
+    }
     if hello.has(Hello::ECH) && granted.flags & NameValue::REFUSES_ECH != 0 {
         return Err(Denied { reason: DropReason::EchNotAllowed, rule });
     }

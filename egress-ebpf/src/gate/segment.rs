@@ -120,12 +120,16 @@ fn judge(
         if !is_private(skb) {
             return Err(SKIPPED);
         }
-        if payload.octets::<6>(0) == Some(CHANGE_CIPHER_SPEC) {
-            payload.at += 6;
-            if segment.length == 6 {
+        if let Some(octets) = payload.octets::<6>(0) {
+            if octets == CHANGE_CIPHER_SPEC && !spoken.has_changed() {
+                payload.at += 6;
+            }
+            if payload.at != segment.payload && segment.length == 6 {
                 spoken.judged += 6;
                 return Ok(());
             }
+        } else if payload.octets::<1>(0) == Some([CHANGE_CIPHER_SPEC[0]]) {
+            return Err(if queued == end { Stop::Hold } else { SKIPPED });
         }
     } else if begin != 0 || spoken.heard != 0 {
         return Err(SKIPPED);

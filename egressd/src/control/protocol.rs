@@ -248,12 +248,18 @@ pub struct StartedAgent {
     /// What the agent must not see: sockets, pins and logs of the daemon.
     #[serde(default)]
     pub hidden: Vec<PathBuf>,
+    /// Variables of the asker's environment that it must not have.
+    #[serde(default)]
+    pub withheld: Vec<String>,
     /// Whether its policy lets it speak to Unix sockets of the host.
     #[serde(default)]
     pub host_sockets: bool,
     /// What it is to see as `/etc/resolv.conf`.
     #[serde(default)]
     pub resolv_conf: Option<PathBuf>,
+    /// Whom it is to believe instead of the host's authorities; None where nothing of it is inspected.
+    #[serde(default)]
+    pub authorities: Option<PathBuf>,
     /// Of a sealed agent: the namespaces that it is to be in.
     #[serde(default)]
     pub seal: Option<Seal>,

@@ -1,7 +1,7 @@
 //! The agents that run: how each starts, is taken over, changes its policy, and ends.
 
 use super::{
-    Daemon, hidden,
+    Daemon, hidden, inspection,
     listeners::Bound,
     memory::{Memory, Remembered},
 };
@@ -329,9 +329,11 @@ impl Daemon {
             proxy_v6: at(v6, explicit_v6),
             dns_v4: at(v4, dns_v4),
             dns_v6: at(v6, dns_v6),
-            hidden: hidden(&self.options.config),
+            hidden: [hidden(&self.options.config), inspection::hidden(&self.options.config)].concat(),
+            withheld: inspection::withheld(&self.options.config),
             host_sockets: running.agent.policy().host_sockets(),
             resolv_conf: Some(self.resolv_conf()),
+            authorities: self.authorities(&running.agent.policy()),
             seal: running.home.cell.as_ref().map(|cell| seal(cell, &running.agent.policy())),
             recorded: Recorded {
                 sockets: self.security_hooks.hold("socket_create"),

@@ -6,6 +6,7 @@ mod answers;
 mod cells;
 mod checks;
 mod ends;
+mod inspection;
 mod leaks;
 mod listeners;
 mod lock;
@@ -194,12 +195,14 @@ impl Daemon {
             recorder.clone(),
             datapath::now,
         );
-        let server_names = proxy::Gate::new(
+        let server_names = proxy::Gate::with_workers(
+            proxy::Workers::start().context("failed to start the threads of the proxy")?,
             recorder.clone(),
             datapath::now,
             Arc::clone(&names) as _,
             Arc::clone(&fence) as _,
         );
+        server_names.inspect_with(inspection::inspector(config)?);
         let daemon = Arc::new(Self {
             started: audit::Time::now(),
             policies: ArcSwap::from_pointee(loaded),

@@ -39,12 +39,14 @@ impl Daemon {
         for prepared in recognised {
             let Prepared { agent, home, .. } = &prepared;
             let (id, cgroup_id, name) = (agent.id(), home.cgroup.id(), agent.name().clone());
+            // Before the maps say that the policy is another: open flows outlive a daemon, but not a policy
+            // that denies them.
+            let cut = self.fence.cut_named(agent);
             let share = home.cell.as_ref().map_or(Ok(()), |_| self.fence.apply_share(id));
             match share.and_then(|()| self.fence.open(agent, home.site())) {
                 Ok(()) => {
                     let running = self.serve_agent(prepared);
-                    // Open flows outlive a daemon, but not a policy that denies them.
-                    self.tell_cut(&running, self.fence.cut_named(&running.agent));
+                    self.tell_cut(&running, cut);
                     tracing::info!(agent = %name, "taken over");
                 }
                 Err(error) => {

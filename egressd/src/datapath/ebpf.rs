@@ -4,7 +4,7 @@ use super::{
     bpffs::Pins,
     cgroup::Cgroup,
     fence::Programs,
-    frames,
+    frames, layout,
     links::{self, AttachType},
     lsm::{self, Kernel, SecurityHooks, UseSecurityHooks},
     named::NamedFlows,
@@ -82,6 +82,9 @@ impl Ebpf {
             UseSecurityHooks::WhereTheKernelRunsThem => Kernel::look(),
             UseSecurityHooks::Never => Err("they are not to be used".to_owned()),
         };
+        if let Some(map) = layout::forget_others(pins, OBJECT)? {
+            tracing::warn!(map, "maps of another layout are replaced: flows that are open end");
+        }
         let (mut object, reader) = sockmap::open(pins, kernel.as_ref().ok())?;
         let folder = cgroup.file().map_err(|error| EbpfError::Cgroup(error.to_string()))?;
         for (hook, kind) in HOOKS {
@@ -275,5 +278,26 @@ mod tests {
             let reasons = ["does not run them", "refuses the program", "unknown BTF type"];
             assert!(reasons.iter().any(|reason| missing.contains(reason)), "the verifier: {missing}");
         }
+    }
+
+    #[test]
+    fn maps_of_another_layout_are_not_read_and_the_programs_begin_with_empty_ones() {
+        let name = format!("egressd-layout-{}", std::process::id());
+        let cgroup = Hierarchy::find().and_then(|all| all.create(&name)).expect("cgroup");
+        let folder = tempfile::tempdir().expect("folder");
+        let pins = Pins::open(&folder.path().join("bpf")).expect("bpffs");
+        let load = || Ebpf::load(&pins, &cgroup, UseSecurityHooks::Never).map(drop);
+        let same = load().and_then(|()| layout::forget_others(&pins, OBJECT));
+        let [rules, names] = ["RULES", "NAMES"].map(|map| pins.maps().join(map));
+        let swapped = std::fs::rename(rules, names);
+        let other = layout::forget_others(&pins, OBJECT);
+        let left = std::fs::read_dir(pins.maps()).map(Iterator::count);
+        let again = load().and_then(|()| layout::forget_others(&pins, OBJECT));
+        pins.remove().expect("unpinned");
+        cgroup.remove().expect("removed");
+        swapped.expect("another layout");
+        assert_eq!(other.expect("forgotten").as_deref(), Some("NAMES"));
+        assert_eq!(left.ok(), Some(0));
+        assert_eq!([same.expect("loaded"), again.expect("loaded again")], [None, None]);
     }
 }

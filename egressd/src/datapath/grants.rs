@@ -159,7 +159,7 @@ impl Tables {
             length: u32::try_from(text.len()).unwrap_or(0),
             reported: held.map_or(0, |held| held.reported),
             flows: held.map_or(0, |held| held.flows),
-            flags: if ways.refuses_ech(grant) { NameValue::REFUSES_ECH } else { 0 },
+            flags: ways.name_flags(grant),
             name,
         };
         (key, value)

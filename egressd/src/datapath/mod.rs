@@ -17,6 +17,7 @@ mod grants;
 pub mod launch;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
+mod layout;
 mod leave;
 mod links;
 mod lsm;

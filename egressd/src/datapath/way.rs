@@ -3,7 +3,7 @@
 
 use super::leave::Direct;
 use crate::policy::{GateChoice, Grant, Policy, Protocol, Rule, Subject};
-use egress_common::{Gate, TCP, UDP};
+use egress_common::{Gate, NameValue, TCP, UDP};
 
 /// What decides which way the flows of one agent take.
 #[derive(Debug, Clone, Copy)]
@@ -37,9 +37,12 @@ impl Ways<'_> {
         }
     }
 
-    /// Whether a ClientHello by `grant` that has the extension of Encrypted Client Hello is denied.
-    pub fn refuses_ech(&self, grant: &Grant) -> bool {
-        self.rule_of(grant).is_none_or(|rule| rule.tls.refuses_ech(&grant.name))
+    /// What the programs are told of a flow by the name of `grant`.
+    pub fn name_flags(&self, grant: &Grant) -> u32 {
+        let Some(rule) = self.rule_of(grant) else { return NameValue::REFUSES_ECH | NameValue::NEEDS_PROXY };
+        let ech = if rule.tls.refuses_ech(&grant.name) { NameValue::REFUSES_ECH } else { 0 };
+        let proxy = if rule.tls.needs_proxy() { NameValue::NEEDS_PROXY } else { 0 };
+        ech | proxy
     }
 
     /// Whether flows by `grant` go straight to their address, or went there while the programs were
@@ -78,6 +81,7 @@ impl Ways<'_> {
         let makes_frames = self.is_sealed && !self.policy.capabilities().is_empty();
         match rule.tls.gate {
             _ if self.kernel == KernelReader::Missing || makes_frames => Gate::Proxy,
+            _ if rule.tls.needs_proxy() => Gate::Proxy,
             GateChoice::Proxy => Gate::Proxy,
             GateChoice::Auto if self.is_sealed => Gate::Proxy,
             GateChoice::Auto | GateChoice::Kernel => Gate::Kernel,
@@ -112,6 +116,7 @@ mod tests {
     use super::*;
     use crate::policy::{Capability, HostName, Moment, NameTerms, Pattern, RuleId, Source, TlsTerms};
     use GateChoice::{Auto, Kernel, Proxy};
+    use std::sync::Arc;
 
     #[test]
     fn tls_is_read_by_the_kernel_where_sockets_reach_the_network_by_themselves() {
@@ -150,6 +155,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_inspected_goes_through_the_proxy_and_no_flow_by_another_name_becomes_it() {
+        for is_sealed in [false, true] {
+            for choice in [Auto, Kernel, Proxy] {
+                let mut rule = rule(Protocol::Tls, choice);
+                rule.tls.inspection = Some(Arc::default());
+                let policy = Policy::new(vec![rule], Vec::new());
+                let ways = Ways { policy: &policy, is_sealed, kernel: KernelReader::Proven };
+                assert_eq!(ways.of(&grant(Protocol::Tls)), Gate::Proxy);
+                assert_eq!(ways.name_flags(&grant(Protocol::Tls)), NameValue::NEEDS_PROXY);
+                assert!(!ways.has_direct());
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_tls_goes_where_it_went() {
         for at in [CGROUP, SEALED] {
             for choice in [Auto, Kernel, Proxy] {
@@ -166,7 +186,7 @@ mod tests {
         let policy = Policy::default();
         let ways = Ways { policy: &policy, is_sealed: false, kernel: KernelReader::Proven };
         assert_eq!(ways.of(&grant(Protocol::Tls)), Gate::Proxy);
-        assert!(ways.refuses_ech(&grant(Protocol::Tls)));
+        assert_eq!(ways.name_flags(&grant(Protocol::Tls)), NameValue::REFUSES_ECH | NameValue::NEEDS_PROXY);
     }
 
     #[test]

@@ -127,7 +127,10 @@ impl Agent {
     /// # Errors
     /// The denial that the flow would meet today.
     pub fn still_allows(&self, flow: &Flow, rule: RuleId, now: Moment) -> Result<(), Denial> {
-        let Err(denial) = self.decide(flow, now) else { return Ok(()) };
+        let denial = match self.decide(flow, now) {
+            Ok(today) => return is_judged_alike(&today, rule),
+            Err(denial) => denial,
+        };
         let has_rule = match flow.destination {
             // These two are found only after a rule that allows.
             Destination::Name(_) => {
@@ -138,7 +141,14 @@ impl Agent {
                     && self.policy().allow().iter().any(|held| held.id == rule)
             }
         };
-        if has_rule { Ok(()) } else { Err(denial) }
+        match flow.destination {
+            Destination::Name(_) if has_rule => {
+                // By the name alone, for its grant has expired.
+                is_judged_alike(&self.decide(&Flow { address: None, ..flow.clone() }, now)?, rule)
+            }
+            Destination::Address(_) if has_rule => Ok(()),
+            Destination::Name(_) | Destination::Address(_) => Err(denial),
+        }
     }
 
     /// Whether `name` may be looked up. See [`Policy::lookup`].
@@ -211,6 +221,18 @@ impl Agent {
 /// Number of an agent, as the kernel maps know it. Never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AgentId(pub u32);
+
+/// Whether `today`, which would permit a flow that `rule` once permitted, asks no more of it: that its
+/// requests are judged, of which nothing was judged so far.
+///
+/// # Errors
+/// It does: the rule of the flow is gone.
+fn is_judged_alike(today: &Permit, rule: RuleId) -> Result<(), Denial> {
+    match today.inspection() {
+        Some(_) if today.rule() != rule => Err(Denial::because(Reason::RuleRemoved)),
+        Some(_) | None => Ok(()),
+    }
+}
 
 impl fmt::Display for AgentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

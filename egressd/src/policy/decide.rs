@@ -48,6 +48,12 @@ impl Policy {
         Self { leaks, ..self }
     }
 
+    /// Whether TLS is ended for any rule.
+    #[must_use]
+    pub fn inspects(&self) -> bool {
+        self.allow.iter().any(|rule| rule.tls.inspection.is_some())
+    }
+
     /// What the agent may let out through names.
     #[must_use]
     pub fn leaks(&self) -> &LeakTerms {
@@ -340,5 +346,6 @@ fn permit(flow: &Flow, address: Option<IpAddr>, rule: &Rule) -> Permit {
         protocol: flow.protocol,
         rule: rule.id,
         source: rule.source.clone(),
+        inspection: rule.tls.inspection.clone(),
     }
 }

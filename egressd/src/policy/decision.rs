@@ -3,10 +3,11 @@
 use super::{
     flow::Destination,
     host::HostName,
+    inspect::Inspection,
     leaks::Wildcard,
     rule::{Protocol, RuleId, Source},
 };
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 /// Proof that a rule allowed a flow. Only this module's parent can make one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,7 @@ pub struct Permit {
     pub(super) protocol: Protocol,
     pub(super) rule: RuleId,
     pub(super) source: Source,
+    pub(super) inspection: Option<Arc<Inspection>>,
 }
 
 impl Permit {
@@ -49,6 +51,12 @@ impl Permit {
     #[must_use]
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// What the rule says of requests; None: the bytes pass as they come.
+    #[must_use]
+    pub fn inspection(&self) -> Option<&Arc<Inspection>> {
+        self.inspection.as_ref()
     }
 }
 

@@ -22,7 +22,7 @@ pub fn remedy(
 ) -> Option<String> {
     let (protocol, port) = match (help(reason), destination) {
         (Help::None, _) => return None,
-        (Help::AnyBytes, _) => (Protocol::Tcp, port?),
+        (Help::AnyBytes, _) => (transport(protocol), port?),
         (Help::Rule | Help::Private, Destination::Name(_)) => spoken(port, protocol),
         (Help::Rule | Help::Private, Destination::Address(_)) => (transport(protocol), port?),
     };

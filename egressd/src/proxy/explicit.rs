@@ -6,6 +6,7 @@ use super::{
     handshake::relay_tls,
     hello::Hello,
     http::Session,
+    inspect,
     judge::judge_ech,
     lookup::permits,
     origin::{Caller, Sought},
@@ -91,6 +92,9 @@ impl Tunnel {
     }
 
     async fn carry_tls(self, permits: &[Permit], hello: &Hello) {
+        if let Some(inspection) = permits.first().and_then(Permit::inspection).cloned() {
+            return inspect::serve(self.caller, self.agent, self.sought, permits, inspection).await;
+        }
         match dial_first(permits).await {
             Ok((permit, upstream)) => self.carry(permit, upstream, Some(hello)).await,
             Err(error) => {
@@ -109,8 +113,8 @@ impl Tunnel {
         };
         if self.agent.0.send(self.manner.established()).await.is_ok() {
             let session = Session::redirected(self.caller, self.agent, address);
-            // In a box, for the compiler thinks that a session could ask for a tunnel again.
-            Box::pin(session.serve(Instant::now() + PATIENCE)).await;
+            // There is no tunnel inside a tunnel: that is denied there. In a box: see transparent.rs.
+            let _none = Box::pin(session.serve(Instant::now() + PATIENCE)).await;
         }
     }
 

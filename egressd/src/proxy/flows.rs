@@ -1,6 +1,6 @@
 //! The flows that are being relayed, so that a removed rule cuts them.
 
-use crate::policy::{Agent, AgentId, Denial, Flow, Moment, Permit};
+use crate::policy::{Agent, AgentId, Denial, Flow, Moment, Permit, Reason};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -82,7 +82,14 @@ pub fn still_allowed(agent: &Agent, permit: &Permit, now: Moment) -> Result<(), 
         protocol: permit.protocol(),
         address: permit.address(),
     };
-    agent.still_allows(&flow, permit.rule(), now)
+    agent.still_allows(&flow, permit.rule(), now)?;
+    if permit.inspection().is_some()
+        && agent.decide(&Flow { address: None, ..flow }, now)?.rule() != permit.rule()
+    {
+        // Another rule says nothing of these requests, or something else.
+        return Err(Denial::because(Reason::RuleRemoved));
+    }
+    Ok(())
 }
 
 #[derive(Debug, Default)]

@@ -2,8 +2,10 @@
 
 use super::{
     flows::{Flows, LiveFlow, still_allowed},
+    inspect::Inspector,
     origin::canonical,
     pipes::Pipes,
+    workers::Workers,
 };
 use crate::{
     audit::{Event, Gate as Judged, Recorder, Spoken},
@@ -11,7 +13,10 @@ use crate::{
         Agent, AgentId, Denial, Moment, OriginLookup, OriginalDestination, Permit, Reason, Resolve, Transport,
     },
 };
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
 
 /// The gate that lets a flow through only after it has named a host that is granted.
 pub struct Gate {
@@ -20,7 +25,10 @@ pub struct Gate {
     pub(super) resolve: Arc<dyn Resolve>,
     pub(super) origins: Arc<dyn OriginLookup>,
     pub(super) pipes: Arc<Pipes>,
+    /// None: flows are carried by whoever serves them.
+    pub(super) workers: Option<Arc<Workers>>,
     flows: Arc<Flows>,
+    inspector: OnceLock<Arc<Inspector>>,
 }
 
 impl Gate {
@@ -31,7 +39,49 @@ impl Gate {
         resolve: Arc<dyn Resolve>,
         origins: Arc<dyn OriginLookup>,
     ) -> Arc<Self> {
-        Arc::new(Self { recorder, clock, resolve, origins, pipes: Pipes::new(), flows: Arc::default() })
+        Arc::new(Self::without_threads(recorder, clock, resolve, origins))
+    }
+
+    /// The same, with threads of its own that carry the flows.
+    #[must_use]
+    pub fn with_workers(
+        workers: Arc<Workers>,
+        recorder: Recorder,
+        clock: fn() -> Moment,
+        resolve: Arc<dyn Resolve>,
+        origins: Arc<dyn OriginLookup>,
+    ) -> Arc<Self> {
+        let gate = Self::without_threads(recorder, clock, resolve, origins);
+        Arc::new(Self { workers: Some(workers), ..gate })
+    }
+
+    fn without_threads(
+        recorder: Recorder,
+        clock: fn() -> Moment,
+        resolve: Arc<dyn Resolve>,
+        origins: Arc<dyn OriginLookup>,
+    ) -> Self {
+        Self {
+            recorder,
+            clock,
+            resolve,
+            origins,
+            pipes: Pipes::new(),
+            workers: None,
+            flows: Arc::default(),
+            inspector: OnceLock::new(),
+        }
+    }
+
+    /// Has `inspector` serve the flows of rules that inspect; the first that is given. Without one they are
+    /// reset.
+    pub fn inspect_with(&self, inspector: Inspector) {
+        // Somebody else's was first.
+        let _ = self.inspector.set(Arc::new(inspector));
+    }
+
+    pub(super) fn inspector(&self) -> Option<Arc<Inspector>> {
+        self.inspector.get().cloned()
     }
 
     /// Cuts the live flows that the policy of `agent` no longer allows. To be called after

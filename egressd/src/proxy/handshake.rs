@@ -27,6 +27,7 @@ pub async fn relay_tls(
     mut upstream: UpstreamStream,
     flow: &LiveFlow,
 ) {
+    upstream.0.count_as(&agent.0);
     let settled = tokio::select! {
         settled = settle(&mut agent, &mut upstream, hello) => settled,
         () = flow.cut() => Err(Unsettled::Ended),

@@ -1,9 +1,9 @@
 //! HTTP/1 in plain text: every request is judged on its own, and only then sent.
 
 use super::{
+    authority::Authority,
     dial::{DialError, dial, dial_first},
     exchange::{After, exchange},
-    explicit::{Manner, tunnel},
     flows::still_allowed,
     judge::judge_redirected,
     lookup::permits,
@@ -39,18 +39,18 @@ impl Session {
         Self { caller, agent, original: None, upstream: None }
     }
 
-    /// Serves requests, one after the other, until one is denied or a side is done. The first head
-    /// must be there by `end`.
-    pub async fn serve(mut self, mut end: Instant) {
+    /// Serves requests, one after the other, until one is denied or a side is done, or one that is made to
+    /// us as a proxy asks for a tunnel. The first head must be there by `end`.
+    pub async fn serve(mut self, mut end: Instant) -> Option<Asked> {
         let ending = loop {
             let head = match peek::request(&mut self.agent, end).await {
                 Ok(Request::Plain(head)) => head,
                 Ok(Request::Connect(authority)) if self.original.is_none() => {
-                    return tunnel(self.caller, self.agent, authority, Manner::Connect).await;
+                    return Some(Asked { caller: self.caller, agent: self.agent, authority });
                 }
                 Ok(Request::Connect(_)) => break self.malformed("CONNECT is for proxies"),
                 Err(Unread::Misread(misread)) => break Ending::Denied(self.nowhere(), misread.into()),
-                Err(Unread::Gone) => return,
+                Err(Unread::Gone) => return None,
             };
             if let Err(ending) = self.answer(&head).await {
                 break ending;
@@ -61,6 +61,7 @@ impl Session {
             end = Instant::now() + PATIENCE;
         };
         self.end(ending).await;
+        None
     }
 
     async fn answer(&mut self, head: &Head) -> Result<(), Ending> {
@@ -200,6 +201,13 @@ impl Session {
     fn nowhere(&self) -> Sought {
         self.original.map(Sought::address).unwrap_or_default()
     }
+}
+
+/// A connection whose agent has asked for a tunnel with CONNECT.
+pub struct Asked {
+    pub caller: Caller,
+    pub agent: AgentStream,
+    pub authority: Authority,
 }
 
 /// How long a connection may wait for its next request: longer than what servers allow.

@@ -241,7 +241,7 @@ fn handshake(mut bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Every host name of every server name extension (RFC 8446, section 4.1.2; RFC 6066, section 3).
-fn server_names(handshake: &[u8]) -> Option<Vec<&[u8]>> {
+pub(super) fn server_names(handshake: &[u8]) -> Option<Vec<&[u8]>> {
     let ([1, _, _, _], body) = handshake.split_first_chunk::<4>()? else { return None };
     let (_version_and_random, body) = body.split_at_checked(34)?;
     let (_session, body) = vector(body, 1)?;

@@ -1,24 +1,32 @@
 //! The listeners of one agent.
 
 use super::{
+    explicit::{Manner, tunnel},
     gate::Gate,
-    http::Session,
+    http::{Asked, Session},
     origin::{Caller, Sought},
     peek::{self, PATIENCE},
     quic::{self, MAX_QUIC_FLOWS},
     share::Share,
     socks, transparent,
     wire::{AgentStream, Wire},
+    workers::{Seat, Workers},
 };
 use crate::policy::{Agent, Denial, Protocol, Reason, Transport};
 use socket2::SockRef;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
+    io::{Interest, unix::AsyncFd},
     net::{TcpListener, TcpStream, UdpSocket},
-    sync::OwnedSemaphorePermit,
     task::JoinSet,
     time::{Instant, sleep},
 };
+use tokio_util::sync::CancellationToken;
 
 /// Where one agent reaches the gate.
 #[derive(Debug, Default)]
@@ -43,15 +51,32 @@ pub(super) async fn serve_at_most(
     gate: Arc<Gate>,
 ) {
     let share = Share::new(connections, Arc::clone(&gate.pipes));
+    let workers = gate.workers.clone().unwrap_or_else(Workers::none);
+    let home = Arc::new(workers.home());
+    let open = CancellationToken::new();
+    let _closing = open.clone().drop_guard();
     let mut doors = JoinSet::new();
     let flows = connections.min(MAX_QUIC_FLOWS);
     doors.spawn(quic::serve(flows, Arc::clone(&agent), listeners.quic, Arc::clone(&gate)));
     let transparent = listeners.transparent.into_iter().map(|listener| (listener, Kind::Transparent));
     let explicit = listeners.explicit.into_iter().map(|listener| (listener, Kind::Explicit));
     for (listener, kind) in transparent.chain(explicit) {
-        let door =
-            Door { agent: Arc::clone(&agent), gate: Arc::clone(&gate), kind, share: Arc::clone(&share) };
-        doors.spawn(door.accept(listener));
+        let door = Door {
+            agent: Arc::clone(&agent),
+            gate: Arc::clone(&gate),
+            kind,
+            share: Arc::clone(&share),
+            workers: Arc::clone(&workers),
+            home: Arc::clone(&home),
+            open: open.clone(),
+        };
+        let name = agent.name().clone();
+        let serve = async move {
+            if let Err(error) = door.serve(listener).await {
+                tracing::error!(agent = %name, %error, "failed to serve a listener");
+            }
+        };
+        doors.spawn_on(serve, &home.runtime());
     }
     while doors.join_next().await.is_some() {}
 }
@@ -74,63 +99,82 @@ struct Door {
     gate: Arc<Gate>,
     kind: Kind,
     share: Arc<Share>,
+    workers: Arc<Workers>,
+    /// Where connections are taken in.
+    home: Arc<Seat>,
+    /// Cancelled when the agent is served no more.
+    open: CancellationToken,
 }
 
 impl Door {
-    async fn accept(self, listener: TcpListener) {
+    /// Takes in connections, for as long as it is not cancelled.
+    ///
+    /// # Errors
+    /// The listener does not work with the runtime of this thread.
+    async fn serve(self, listener: TcpListener) -> io::Result<()> {
         // On Linux, what is accepted inherits it.
-        if let Err(error) = SockRef::from(&listener).set_tcp_nodelay(true) {
-            tracing::warn!(agent = %self.agent.name(), %error, "failed to set a listener up");
-        }
-        let mut connections = JoinSet::new();
+        SockRef::from(&listener).set_tcp_nodelay(true)?;
+        let listener = listener.into_std()?;
+        // SAFETY: the listener owns its descriptor, and nothing takes it out before this value ends.
+        let listener = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE)? };
         loop {
-            tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((tcp, peer)) => self.admit(&mut connections, tcp, peer),
-                    Err(error) => {
-                        tracing::warn!(agent = %self.agent.name(), %error, "failed to accept a connection");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-                Some(_) = connections.join_next() => {}
+            match accept(&listener).await {
+                Ok((tcp, peer)) => self.admit(tcp, peer),
+                Err(error) => {
+                    tracing::warn!(agent = %self.agent.name(), %error, "failed to accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }
 
-    fn admit(&self, connections: &mut JoinSet<()>, tcp: TcpStream, peer: SocketAddr) {
-        let wire = Wire::of_agent(tcp, Arc::clone(&self.share));
-        match self.share.connection() {
-            Some(slot) => {
-                let (agent, gate) = (Arc::clone(&self.agent), Arc::clone(&self.gate));
-                connections.spawn(converse(agent, gate, self.kind, AgentStream(wire), peer, slot));
-            }
-            None => self.shed(wire),
-        }
+    fn admit(&self, tcp: StdStream, peer: SocketAddr) {
+        let Some(slot) = self.share.connection() else { return self.shed(&tcp) };
+        let (agent, gate, kind) = (Arc::clone(&self.agent), Arc::clone(&self.gate), self.kind);
+        let (share, seat) = (Arc::clone(&self.share), self.workers.seat(&self.home));
+        let (open, runtime) = (self.open.clone(), seat.runtime());
+        // Not joined: its end wakes nobody, and leaves nothing behind.
+        runtime.spawn(async move {
+            let _held = (slot, seat);
+            // A socket on which this fails is dead already.
+            let Ok(tcp) = TcpStream::from_std(tcp) else { return };
+            let stream = AgentStream(Wire::of_agent(tcp, share));
+            // In a box, for whoever takes a future as an argument holds it twice.
+            open.run_until_cancelled(Box::pin(converse(agent, gate, kind, stream, peer))).await;
+        });
     }
 
     /// One agent's flood ends at its own bound, cheaply: nothing is looked up for it.
-    fn shed(&self, wire: Wire) {
+    fn shed(&self, tcp: &StdStream) {
         let (agent, gate) = (Arc::clone(&self.agent), Arc::clone(&self.gate));
         let caller = Caller { agent, gate, process: None, original: None };
         let denial = Denial::because(Reason::QuotaExceeded);
         let detail = "connections at the proxy".to_owned();
         caller.record_denial(&Sought::default(), Protocol::Tcp, &denial, Some(detail));
-        wire.reset();
+        // A socket on which this fails has no connection left to reset.
+        let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
 }
 
-async fn converse(
-    agent: Arc<Agent>,
-    gate: Arc<Gate>,
-    kind: Kind,
-    stream: AgentStream,
-    peer: SocketAddr,
-    _slot: OwnedSemaphorePermit,
-) {
+/// A connection that no runtime knows yet: it may be another thread that carries it.
+async fn accept(listener: &AsyncFd<StdListener>) -> io::Result<(StdStream, SocketAddr)> {
+    let accepted = loop {
+        let mut ready = listener.readable().await?;
+        match ready.try_io(|listener| listener.get_ref().accept()) {
+            Ok(accepted) => break accepted?,
+            Err(_would_block) => {}
+        }
+    };
+    accepted.0.set_nonblocking(true)?;
+    Ok(accepted)
+}
+
+async fn converse(agent: Arc<Agent>, gate: Arc<Gate>, kind: Kind, stream: AgentStream, peer: SocketAddr) {
     let caller = Caller::identify(agent, gate, Transport::Tcp, peer);
     match kind {
         Kind::Transparent => transparent::serve(caller, stream).await,
-        Kind::Explicit => explicit(caller, stream).await,
+        // In a box, so that no redirected flow takes the room that these need.
+        Kind::Explicit => Box::pin(explicit(caller, stream)).await,
     }
 }
 
@@ -140,6 +184,28 @@ async fn explicit(caller: Caller, mut stream: AgentStream) {
     match peek::first_octet(&mut stream, end).await {
         Ok(socks::VERSION | socks::OLD_VERSION) => socks::serve(caller, stream, end).await,
         // Without a first octet, too, the answer is in HTTP.
-        Ok(_) | Err(_) => Session::proxied(caller, stream).serve(end).await,
+        Ok(_) | Err(_) => {
+            // In a box, so that no tunnel takes the room that requests need.
+            let asked = Box::pin(Session::proxied(caller, stream).serve(end)).await;
+            if let Some(Asked { caller, agent, authority }) = asked {
+                tunnel(caller, agent, authority, Manner::Connect).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_takes_little_room_while_it_waits() {
+        let room =
+            room_of(|(agent, gate, stream, peer)| converse(agent, gate, Kind::Transparent, stream, peer));
+        assert!(room <= 4096, "{room}");
+    }
+
+    fn room_of<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{judge::judge, origin::Caller};
 use crate::policy::{Denial, Destination, HostName, Permit, Protocol, Reason};
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// Judges `destination` in the first of `protocols` that a rule allows; if it is a name, only then
@@ -40,8 +40,17 @@ pub async fn permits(
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn resolve(caller: &Caller, name: &HostName) -> Result<Vec<IpAddr>, Denial> {
-    match timeout(TIMEOUT, caller.gate.resolve.resolve(&caller.agent, name)).await {
+    match timeout(TIMEOUT, asked(caller, name)).await {
         Ok(answer) => answer,
         Err(_elapsed) => Err(Denial::because(Reason::UpstreamFailed)),
     }
+}
+
+async fn asked(caller: &Caller, name: &HostName) -> Result<Vec<IpAddr>, Denial> {
+    let Some(workers) = &caller.gate.workers else {
+        return caller.gate.resolve.resolve(&caller.agent, name).await;
+    };
+    let (gate, agent, name) = (Arc::clone(&caller.gate), Arc::clone(&caller.agent), name.clone());
+    let answer = workers.outside(async move { gate.resolve.resolve(&agent, &name).await }).await;
+    answer.unwrap_or_else(|_panicked| Err(Denial::because(Reason::UpstreamFailed)))
 }

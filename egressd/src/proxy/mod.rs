@@ -1,7 +1,8 @@
 //! The server-name gate: a flow carries bytes only after it has named a host that is granted.
 //!
 //! Pure: `authority`, `fields`, `framing`, `head`, `hello`, `judge`, `record`, `request`, `response`, `server_name`.
-//! The rest moves bytes. Nothing but `dial` connects, and it wants a permit.
+//! The rest moves bytes. Nothing but `dial` connects, and it wants a permit. `inspect` ends TLS, for rules
+//! that ask for it.
 
 mod authority;
 mod dial;
@@ -15,6 +16,7 @@ mod handshake;
 mod head;
 mod hello;
 mod http;
+pub mod inspect;
 mod judge;
 mod listen;
 mod lookup;
@@ -33,10 +35,14 @@ mod socks;
 mod splice;
 mod transparent;
 mod wire;
+mod workers;
 
 pub use gate::Gate;
 pub use listen::{Listeners, MAX_CONNECTIONS, serve};
 pub use quic::MAX_QUIC_FLOWS;
+#[cfg(any(test, fuzzing))]
+pub use quic::laws as quic_laws;
+pub use workers::Workers;
 
 #[cfg(any(test, fuzzing))]
 #[path = "tests/bytes.rs"]

@@ -39,6 +39,19 @@ impl Pipes {
         }
     }
 
+    /// How many wait to be taken.
+    #[cfg(test)]
+    pub fn idle(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// How many are on loan.
+    #[cfg(test)]
+    pub fn lent(&self) -> usize {
+        let idle = self.lock();
+        MAX_PIPES - self.left.left() - idle.len()
+    }
+
     // Pipes are pushed and popped whole.
     fn lock(&self) -> MutexGuard<'_, Vec<Pipe>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)

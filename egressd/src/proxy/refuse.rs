@@ -6,6 +6,7 @@ use super::{
     wire::AgentStream,
 };
 use crate::policy::{self, Denial, Protocol, Reason};
+use http::StatusCode;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -89,7 +90,7 @@ pub const MAX_DISCARDED: usize = 4 * 1024 * 1024;
 /// The answer to a denied HTTP request.
 #[must_use]
 pub fn response(caller: &Caller, sought: &Sought, protocol: Protocol, denial: &Denial) -> Vec<u8> {
-    let body = explain(caller, sought, protocol, denial);
+    let body = explain(caller, sought, protocol, denial, None);
     let head = format!(
         "HTTP/1.1 {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
          X-Egressd-Reason: {}\r\nConnection: close\r\n\r\n",
@@ -100,10 +101,29 @@ pub fn response(caller: &Caller, sought: &Sought, protocol: Protocol, denial: &D
     (head + &body).into_bytes()
 }
 
+/// The text of the answer to a denied request that is not ours to frame.
+#[must_use]
+pub fn denied_body(caller: &Caller, sought: &Sought, protocol: Protocol, refusal: &Refusal) -> String {
+    explain(caller, sought, protocol, &refusal.denial, refusal.detail.as_deref())
+}
+
+/// The number of the answer to a request that is denied for `reason`.
+#[must_use]
+pub fn status_code(reason: Reason) -> StatusCode {
+    let number = status(reason).split(' ').next().and_then(|number| number.parse().ok());
+    number.unwrap_or(StatusCode::FORBIDDEN)
+}
+
+/// The text of the answer where a request is allowed but its upstream cannot be reached.
+#[must_use]
+pub fn unreachable_body(why: &str) -> String {
+    format!("egressd allows this request, but {why}\n")
+}
+
 /// The answer where a flow is allowed but its upstream cannot be reached.
 #[must_use]
 pub fn bad_gateway(why: &str) -> Vec<u8> {
-    let body = format!("egressd allows this request, but {why}\n");
+    let body = unreachable_body(why);
     let length = body.len();
     format!(
         "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain; charset=utf-8\r\n\
@@ -112,9 +132,18 @@ pub fn bad_gateway(why: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn explain(caller: &Caller, sought: &Sought, protocol: Protocol, denial: &Denial) -> String {
+fn explain(
+    caller: &Caller,
+    sought: &Sought,
+    protocol: Protocol,
+    denial: &Denial,
+    detail: Option<&str>,
+) -> String {
     let reason = denial.reason;
     let mut text = format!("egressd denied this request.\nreason: {reason}: {}\n", reason.explanation());
+    if let Some(detail) = detail {
+        text += &format!("detail: {detail}\n");
+    }
     if let (Some(destination), Some(port)) = (&sought.destination, sought.port) {
         text += &format!("destination: {destination} port {port} ({protocol})\n");
     }
@@ -135,6 +164,13 @@ fn remedy(sought: &Sought, protocol: Protocol, reason: Reason) -> String {
         Some(rule) => format!("remedy: the owner of the policy can add\n  {rule}\n"),
         None if reason == Reason::DeniedByRule => {
             "remedy: none but to change the deny rule; use another destination\n".to_owned()
+        }
+        None if reason == Reason::RequestNotAllowed => {
+            "remedy: the owner of the policy can add it to what the rule allows, if it is of a kind that may be\n"
+                .to_owned()
+        }
+        None if reason == Reason::BodyTooLarge => {
+            "remedy: the owner of the policy can raise the bound of the rule\n".to_owned()
         }
         None => "remedy: none in the policy; the request itself has to change\n".to_owned(),
     }

@@ -13,6 +13,7 @@ pub struct Share {
     slots: Arc<Semaphore>,
     buffered: Counter,
     lent: Counter,
+    inspected: Arc<Semaphore>,
     pipes: Arc<Pipes>,
 }
 
@@ -24,6 +25,7 @@ impl Share {
             slots: Arc::new(Semaphore::new(connections)),
             buffered: Counter::new(MAX_BUFFERED),
             lent: Counter::new(MAX_PIPES_OF_AGENT),
+            inspected: Arc::new(Semaphore::new(MAX_INSPECTED)),
             pipes,
         })
     }
@@ -32,6 +34,12 @@ impl Share {
     #[must_use]
     pub fn connection(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.slots).try_acquire_owned().ok()
+    }
+
+    /// Room for one more connection whose TLS is ended.
+    #[must_use]
+    pub fn inspection(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.inspected).try_acquire_owned().ok()
     }
 
     /// Room for so many octets of buffer.
@@ -51,6 +59,10 @@ impl Share {
 /// The most octets that the buffers of one agent take, beyond the first [`super::wire::FIRST_READ`]
 /// of each: 256 of its flows at full speed through buffers, or as many of the largest hellos.
 pub const MAX_BUFFERED: usize = 16 * 1024 * 1024;
+
+/// The most connections of one agent whose TLS is ended. Each holds up to some 2 MiB where its sides do not
+/// read: windows of HTTP/2, and what was answered to each of its requests.
+pub const MAX_INSPECTED: usize = 256;
 
 /// The most pipes that one agent's flows have at once. A reader that stands still keeps up to
 /// [`super::pipes::CAPACITY`] octets in each; flows beyond it are copied.
@@ -118,5 +130,30 @@ impl Counter {
 
     pub fn give_back(&self, count: usize) {
         self.0.fetch_add(count, Ordering::Relaxed);
+    }
+    #[cfg(test)]
+    pub fn left(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_has_no_more_pipes_and_buffers_than_its_share_and_leaves_others_theirs() {
+        let pipes = Pipes::new();
+        let (greedy, modest) = (Share::new(1, Arc::clone(&pipes)), Share::new(1, pipes));
+        let mut loans: Vec<Loan> = std::iter::from_fn(|| greedy.pipe()).collect();
+        assert_eq!(loans.len(), MAX_PIPES_OF_AGENT);
+        assert!(modest.pipe().is_some());
+        let leases: Vec<Lease> = std::iter::from_fn(|| greedy.buffer(64 * 1024)).collect();
+        assert_eq!(leases.iter().map(Lease::octets).sum::<usize>(), MAX_BUFFERED);
+        assert!(modest.buffer(64 * 1024).is_some());
+
+        loans.pop().unwrap().give_back();
+        drop(leases);
+        assert!(greedy.pipe().is_some() && greedy.buffer(MAX_BUFFERED).is_some());
     }
 }

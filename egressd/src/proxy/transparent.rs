@@ -5,6 +5,7 @@ use super::{
     handshake::relay_tls,
     hello::{Hello, Misread},
     http::Session,
+    inspect,
     judge::{judge_ech, judge_redirected},
     origin::{Caller, Sought},
     peek::{self, PATIENCE, Unread},
@@ -23,11 +24,16 @@ pub async fn serve(caller: Caller, mut agent: AgentStream) {
         let refusal = Denial::because(Reason::OriginalDestinationUnknown).into();
         return refuse(&caller, agent, &Sought::default(), Protocol::Tcp, refusal, None).await;
     };
+    let first = peek::first_octet(&mut agent, end).await;
+    if matches!(first, Ok(HANDSHAKE)) {
+        return serve_tls(caller, agent, original, end).await;
+    }
     let protocol = caller.expected(original);
-    let denied = match peek::first_octet(&mut agent, end).await {
-        Ok(HANDSHAKE) => return serve_tls(caller, agent, original, end).await,
+    let denied = match first {
         Ok(_) if protocol == Protocol::Http => {
-            return Session::redirected(caller, agent, original).serve(end).await;
+            // In a box, so that no flow of TLS takes the room that requests need. It denies CONNECT.
+            let _none = Box::pin(Session::redirected(caller, agent, original).serve(end)).await;
+            return;
         }
         Ok(_) => Misread::because(Reason::NotTls),
         Err(Unread::Misread(misread)) => misread,
@@ -50,7 +56,10 @@ async fn serve_tls(caller: Caller, mut agent: AgentStream, original: SocketAddr,
     let permit = judge_redirected(&caller.agent, &name, original, Protocol::Tls, caller.now())
         .and_then(|permit| judge_ech(&caller.agent, &permit, &hello).map(|()| permit));
     match permit {
-        Ok(permit) => carry(caller, agent, sought, permit, hello).await,
+        Ok(permit) => match permit.inspection().cloned() {
+            Some(inspection) => inspect::serve(caller, agent, sought, &[permit], inspection).await,
+            None => carry(caller, agent, sought, permit, hello).await,
+        },
         Err(denial) => {
             refuse(&caller, agent, &sought, Protocol::Tls, denial.into(), Some(ALERT)).await;
         }
@@ -58,7 +67,7 @@ async fn serve_tls(caller: Caller, mut agent: AgentStream, original: SocketAddr,
 }
 
 /// The first byte goes upstream here, and only behind a permit.
-async fn carry(caller: Caller, agent: AgentStream, sought: Sought, permit: Permit, hello: Hello) {
+async fn carry(caller: Caller, mut agent: AgentStream, sought: Sought, permit: Permit, mut hello: Hello) {
     let upstream = match dial(&permit).await {
         Ok(upstream) => upstream,
         Err(error) => {
@@ -68,6 +77,8 @@ async fn carry(caller: Caller, agent: AgentStream, sought: Sought, permit: Permi
     };
     match caller.gate.admit(&caller.agent, &permit) {
         Ok(flow) => {
+            // Before the record, which takes some time. What of the hello does not go at once follows.
+            hello.length -= upstream.0.pass_on(&mut agent.0, hello.length);
             caller.record_permit(&sought, &permit, None);
             relay_tls(&caller, &sought, &hello, agent, upstream, &flow).await;
         }

@@ -76,6 +76,14 @@ impl Wire {
         self.tcp.write_all(bytes).await
     }
 
+    /// Sends the first `octets` of what was read from `other`, as far as they go at once, and returns how
+    /// many did. What fails now fails again later.
+    pub fn pass_on(&self, other: &mut Self, octets: usize) -> usize {
+        let sent = other.buffer().get(..octets).and_then(|bytes| self.tcp.try_write(bytes).ok()).unwrap_or(0);
+        other.consume(sent);
+        sent
+    }
+
     /// Tells the other side that nothing more will come.
     pub async fn finish(&mut self) -> io::Result<()> {
         self.tcp.shutdown().await
@@ -85,6 +93,12 @@ impl Wire {
     pub fn split(&mut self) -> (Reader<'_>, WriteHalf<'_>) {
         let (half, writer) = self.tcp.split();
         (Reader { half, bytes: &mut self.bytes }, writer)
+    }
+
+    /// The socket, what was read from it but not yet used, and whose share it counts towards.
+    #[must_use]
+    pub fn into_parts(self) -> (TcpStream, BytesMut, Option<Arc<Share>>) {
+        (self.tcp, self.bytes.buffer, self.bytes.share)
     }
 
     /// Ends the connection with a reset: whoever waits on the other side knows at once.
@@ -200,5 +214,52 @@ impl Bytes {
 
     fn lease(&self, octets: usize) -> Option<Lease> {
         self.share.as_ref()?.buffer(octets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::{pipes::Pipes, share::MAX_BUFFERED};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn an_agent_without_room_reads_in_small_pieces_and_piles_nothing_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let share = Share::new(1, Pipes::new());
+        let mut wire = Wire::of_agent(listener.accept().await.unwrap().0, Arc::clone(&share));
+        sender.write_all(&[7; 4 * FIRST_READ]).await.unwrap();
+
+        let all = share.buffer(MAX_BUFFERED).unwrap();
+        assert_eq!(wire.fill().await.unwrap(), FIRST_READ);
+        assert_eq!(wire.fill().await.unwrap_err().kind(), io::ErrorKind::QuotaExceeded);
+        wire.consume(FIRST_READ);
+        assert_eq!(wire.fill().await.unwrap(), FIRST_READ);
+        drop(all);
+        assert_eq!(wire.fill().await.unwrap(), FIRST_READ);
+        wire.consume(usize::MAX);
+        assert_eq!(wire.fill().await.unwrap(), FIRST_READ);
+        assert_eq!(wire.buffer(), [7; FIRST_READ]);
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_waits_holds_no_memory() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let share = Share::new(1, Pipes::new());
+        let mut wire = Wire::of_agent(listener.accept().await.unwrap().0, Arc::clone(&share));
+        for length in [10, FIRST_READ, 3 * FIRST_READ] {
+            sender.write_all(&vec![7; length]).await.unwrap();
+            let mut received = 0;
+            while received < length {
+                received += wire.fill().await.unwrap();
+                wire.consume(usize::MAX);
+            }
+            let waits = poll_fn(|context| Poll::Ready(pin!(wire.fill()).poll(context).is_pending()));
+            assert!(waits.await);
+            assert_eq!(wire.bytes.buffer.capacity(), 0);
+            assert!(share.buffer(MAX_BUFFERED).is_some());
+        }
     }
 }

@@ -275,7 +275,7 @@ def hello_behind(name):
 def hello_records(name):
     """In two records, which the kernel does not read."""
     body = client_hello([server_name(name)])
-    return record(body[:60]) + record(body[60:])
+    return record(body[:30]) + record(body[30:])
 
 
 def hello_many(name):
@@ -337,6 +337,7 @@ def opened_fast(version, host, port, mark, how):
 def opened_by_two(version, host, port, mark):
     """A simultaneous open (RFC 9293, section 3.5): both sides send a SYN. The other side's helper waits for it."""
     flow = unconnected(version, host)
+    flow.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     flow.bind(("::" if version == "6" else "0.0.0.0", 4777))
     flow.connect(address(version, host, port))
     report(flow, lambda: flow.sendall(mark))
@@ -494,9 +495,8 @@ def redirected(version, host, first, port, mark):
 
 
 def released(version, host, first, port, mark):
-    """One that was connected where a server has to be named, and said a part of its hello."""
+    """One that was connected where a server has to be named."""
     flow = dialled(version, host, first)
-    flow.sendall(real_hello(host)[:50])
     check(LIBC.connect(flow.fileno(), UNSPEC, 16))
     flow.connect(address(version, host, port))
     flow.sendall(mark)

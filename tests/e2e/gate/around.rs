@@ -39,7 +39,7 @@ fn octets_in_the_first_segment_do_not_leave_before_a_hello() {
 fn a_flow_that_both_sides_open_says_nothing_before_a_hello() {
     let fence = gated("kernel");
     let lab = fence.lab();
-    let _hold = Hold::first_syns(lab);
+    let _hold = Hold::syns(lab);
     let mut command = lab.inet_command("/usr/bin/python3");
     command.args([crate::attack::TRICKS, "gate.meets", "4", "10.99.0.1", "4431", "10.99.0.10"]);
     let other = Program::start(command);
@@ -99,8 +99,8 @@ fn a_socket_that_goes_elsewhere_has_to_name_its_server_again() {
     let fence = gated("kernel");
     let _servers = servers(fence.lab());
     let tricks = [
-        "{trick} gate.reconnected 4 ok.test 4430 {mark} half",
-        "{trick} gate.reconnected 6 ok.test 4430 {mark} half",
+        "{trick} gate.reconnected 4 ok.test 4431 {mark} half",
+        "{trick} gate.reconnected 6 ok.test 4431 {mark} half",
         "{trick} gate.reconnected 4 ok.test 4430 {mark} whole",
         "{trick} gate.reconnected 6 ok.test 4430 {mark} whole",
         "{trick} gate.redirected 4 ok.test 9000 4430 {mark}",
@@ -178,6 +178,11 @@ impl<'a> Hold<'a> {
     /// The first SYN of every flow: it is sent again a second later.
     pub fn first_syns(lab: &'a Lab) -> Self {
         Self::of(lab, "tcp flags & (syn | ack) == syn tcp sport != @seen add @seen { tcp sport } drop")
+    }
+
+    /// All of them to the port that says nothing: only two sides that call each other get through.
+    pub fn syns(lab: &'a Lab) -> Self {
+        Self::of(lab, "tcp dport 4431 tcp flags & (syn | ack) == syn drop")
     }
 
     /// Segments that carry more than a few octets.

@@ -195,10 +195,7 @@ struct Left {
 impl Left {
     fn of(fence: &Fence) -> Self {
         let map = |name: &str| fence.lab().folder().join("run/bpf/maps").join(name);
-        Self {
-            named: bpf::count_entries(&map("NAMED_FLOWS")),
-            silent: bpf::count_entries(&map("SILENT_SOCKETS")),
-        }
+        Self { named: bpf::count_entries(&map("NAMED_FLOWS")), silent: bpf::count_entries(&map("SILENT")) }
     }
 }
 

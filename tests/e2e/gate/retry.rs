@@ -71,11 +71,14 @@ fn a_resumed_session_with_early_data_is_answered() {
     let session = folder.path().join("session");
     let session = session.display();
     let first = format!(
-        "(sleep 0.3; echo Q) | timeout 5 openssl s_client -connect {{host}}:4430 -tls1_3 -sess_out {session}"
+        "(until [ -s {session} ]; do sleep 0.05; done; echo Q) \
+         | timeout 10 openssl s_client -connect {{host}}:4430 -tls1_3 -sess_out {session}"
     );
     let second = format!(
-        "cd {}; echo early > early; (sleep 0.3; echo Q) | timeout 5 openssl s_client -connect {{host}}:4430 -tls1_3 \
-         -sess_in {session} -early_data early | grep -i 'early data was accepted'",
+        "cd {}; echo early > early; \
+         (until grep -qis 'early data was' said; do sleep 0.05; done; echo Q) \
+         | timeout 10 openssl s_client -connect {{host}}:4430 -tls1_3 -sess_in {session} -early_data early > said; \
+         grep -i 'early data was accepted' said",
         folder.path().display()
     );
     works(&fence.agent(AGENT).with(CGROUP), OK, &[&format!("{first}; {second}")]);

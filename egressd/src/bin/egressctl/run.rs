@@ -120,12 +120,24 @@ impl Run {
             hidden: agent.hidden.clone(),
             host_sockets: agent.host_sockets,
             resolv_conf: agent.resolv_conf.clone(),
+            authorities: agent.authorities.clone(),
             seal: agent.seal.as_ref().map(seal).transpose()?,
             recorded: recorded(agent),
-            environment: if self.proxy_env { proxy_variables(agent) } else { Vec::new() },
+            withheld: agent.withheld.clone(),
+            environment: self.variables(agent),
             user,
         })?;
         Ok(signals.forward_until_exit(child, Reap::Child)?)
+    }
+}
+
+impl Run {
+    fn variables(&self, agent: &StartedAgent) -> Vec<(String, String)> {
+        let mut variables = if self.proxy_env { proxy_variables(agent) } else { Vec::new() };
+        if agent.authorities.is_some() {
+            variables.extend(launch::trust_variables());
+        }
+        variables
     }
 }
 

@@ -97,5 +97,14 @@ pub fn not_covered(inspection: &Inspection, network: Option<&Path>) -> Vec<Strin
     list
 }
 
+/// That the agent does not believe the authority in the file at `path`, which only whoever started it can
+/// change.
+pub fn unbelieved(path: &Path) -> String {
+    let path = path.display();
+    format!(
+        "its policy inspects: have its programs believe the authorities in `{path}`, where that changes too"
+    )
+}
+
 /// Findings that a refusal lists.
 const MAX_LISTED: usize = 40;

@@ -18,7 +18,7 @@ use crate::{
     policy::{Agent, AgentId, AgentName, Policy},
 };
 use anyhow::Context;
-use findings::{found, must_end, not_covered, one_network, refuse_unless};
+use findings::{found, must_end, not_covered, one_network, refuse_unless, unbelieved};
 use serde::{Deserialize, Serialize};
 use std::{
     fs, io,
@@ -179,7 +179,8 @@ impl Daemon {
         adopt::attach(&self.pins, &self.security_hooks, cgroup, agent.id()).map_err(failed)?;
         let (dealt_with, inspection) = self.clear(cgroup, &request.consents)?;
         let network = one_network(&inspection)?;
-        let not_covered = not_covered(&inspection, network.as_deref());
+        let mut not_covered = not_covered(&inspection, network.as_deref());
+        not_covered.extend(self.authorities(&agent.policy()).map(|path| unbelieved(&path)));
         let bound = match network {
             Some(network) => adopt::hold(&self.network_of(agent.id()), &network)
                 .context("failed to hold its network namespace")

@@ -15,14 +15,16 @@ mod mounts;
 mod privileges;
 mod scope;
 mod supervise;
+mod trust;
 
 pub use filter::Recorded;
 pub use supervise::{Reap, Signals};
+pub use trust::trust_variables;
 
 use crate::policy::Capability;
 use doors::Doors;
 use filter::Families;
-use mounts::Views;
+use mounts::{Replaced, Views};
 use nix::{
     errno::Errno,
     fcntl::OFlag,
@@ -55,8 +57,12 @@ pub struct Launch {
     pub host_sockets: bool,
     /// What the agent sees as `/etc/resolv.conf`; None: what we see.
     pub resolv_conf: Option<PathBuf>,
+    /// What the agent sees in the place of the host's authorities; None: what we see.
+    pub authorities: Option<PathBuf>,
     /// The namespaces that a sealed agent is to be in.
     pub seal: Option<Seal>,
+    /// Variables of our own environment that the agent does not get.
+    pub withheld: Vec<String>,
     /// Variables to set on top of our own environment.
     pub environment: Vec<(String, String)>,
     /// What is left to the kernel programs.
@@ -201,10 +207,16 @@ fn confine(
         }
         None => Views::OfHost,
     };
-    mounts::fence(views, doors, launch.resolv_conf.as_deref(), &launch.hidden)?;
+    let replaced =
+        Replaced { resolv_conf: launch.resolv_conf.as_deref(), authorities: launch.authorities.as_deref() };
+    mounts::fence(views, doors, replaced, &launch.hidden)?;
     // By its path: the folder itself may be one that was just hidden.
     std::env::set_current_dir(&folder)
         .map_err(|error| format!("failed to enter `{}`: {error}", folder.display()))?;
+    for name in &launch.withheld {
+        // SAFETY: the child has one thread.
+        unsafe { std::env::remove_var(name) };
+    }
     for (name, value) in &launch.environment {
         // SAFETY: the child has one thread.
         unsafe { std::env::set_var(name, value) };

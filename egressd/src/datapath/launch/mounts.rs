@@ -1,6 +1,6 @@
 //! What an agent sees of the file system: kernel settings that it cannot change, and nothing of ours.
 
-use super::doors::Doors;
+use super::{doors::Doors, trust};
 use nix::{
     errno::Errno,
     mount::{MsFlags, mount},
@@ -21,17 +21,19 @@ pub enum Views {
     Own,
 }
 
+/// Files of the host in whose place an agent sees others.
+#[derive(Debug, Clone, Copy)]
+pub struct Replaced<'a> {
+    pub resolv_conf: Option<&'a Path>,
+    pub authorities: Option<&'a Path>,
+}
+
 /// Fences the mount namespace that this process was cloned into: cgroups and kernel settings become
 /// read-only with all that is mounted below them, `hidden` empty, and the doors to deputies closed.
 ///
 /// # Errors
 /// Names the mount that failed.
-pub fn fence(
-    views: Views,
-    doors: Doors,
-    resolv_conf: Option<&Path>,
-    hidden: &[PathBuf],
-) -> Result<(), String> {
+pub fn fence(views: Views, doors: Doors, replaced: Replaced<'_>, hidden: &[PathBuf]) -> Result<(), String> {
     let root = Path::new("/");
     // Mounts of the host still arrive; ours do not leave.
     mount_with(None, root, MsFlags::MS_SLAVE | MsFlags::MS_REC)
@@ -56,7 +58,9 @@ pub fn fence(
             Err(error) => return Err(named("make read-only", &path)(error)),
         }
     }
-    doors.close(resolv_conf)?;
+    // Before the doors, behind which its source may be.
+    replaced.authorities.map_or(Ok(()), trust::believe)?;
+    doors.close(replaced.resolv_conf)?;
     hidden.iter().try_for_each(|path| hide(path))
 }
 
@@ -86,7 +90,7 @@ pub fn mount_with(source: Option<&Path>, path: &Path, flags: MsFlags) -> nix::Re
 }
 
 /// Makes a mount and all below it read-only: mount_setattr(2), Linux 5.12.
-fn make_read_only(path: &Path) -> nix::Result<()> {
+pub fn make_read_only(path: &Path) -> nix::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
     // SAFETY: all zeroes is a valid mount_attr, which changes nothing.
     let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };

@@ -101,6 +101,12 @@ impl Conversation {
         }
     }
 
+    /// Whether any connection has not named its server yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.known.iter().any(|known| known.standing == Standing::Unjudged)
+    }
+
     /// Whether nothing was heard, or it is long ago.
     #[must_use]
     pub fn is_empty(&self) -> bool {

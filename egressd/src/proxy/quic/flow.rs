@@ -14,6 +14,7 @@ use crate::{
         hello::{Hello, Misread},
         judge::{judge_ech, judge_redirected},
         origin::{Caller, Sought},
+        peek::PATIENCE,
     },
 };
 use std::{net::SocketAddr, time::Duration};
@@ -29,6 +30,8 @@ pub struct Flow {
     open: Option<Open>,
     /// When the agent sent last.
     heard: Instant,
+    /// When something came that waits for the first Initial.
+    early: Option<Instant>,
     /// Whether a datagram of no connection was denied: one record of that is enough.
     has_complained: bool,
     _slot: OwnedSemaphorePermit,
@@ -52,6 +55,7 @@ impl Flow {
             held: Held::default(),
             open: None,
             heard: Instant::now(),
+            early: None,
             has_complained: false,
             _slot: slot,
         }
@@ -81,6 +85,12 @@ impl Flow {
             self.record(&self.sought(None), &Denial::because(Reason::HelloTimeout), None);
             self.settle_denied(number, Reason::HelloTimeout);
         }
+        let is_late = self.early.is_some_and(|since| since + PATIENCE <= now);
+        if is_late && self.conversation.is_empty() {
+            self.early = None;
+            self.held = Held::default();
+            self.record(&self.sought(None), &Denial::because(Reason::HelloTimeout), None);
+        }
         answers
     }
 
@@ -104,10 +114,17 @@ impl Flow {
                 open.send(datagram);
                 None
             }
-            None if packet::is_long(datagram) || !self.conversation.is_empty() => {
+            None if self.conversation.is_waiting() => {
                 self.held.keep(None, datagram);
                 None
             }
+            None if self.conversation.is_empty() && packet::is_long(datagram) => {
+                self.early.get_or_insert(self.heard);
+                self.held.keep(None, datagram);
+                None
+            }
+            // Of what was denied.
+            None if !self.conversation.is_empty() => None,
             None => self.complain(malformed("the flow does not begin with an Initial"), datagram),
         }
     }
@@ -211,6 +228,7 @@ impl Flow {
             self.open = None;
             self.conversation = Conversation::default();
             self.held = Held::default();
+            self.early = None;
             // The cut is on record.
             self.has_complained = true;
         }

@@ -10,6 +10,8 @@ mod flow;
 mod frames;
 mod held;
 mod keys;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 mod listen;
 mod open;
 mod packet;

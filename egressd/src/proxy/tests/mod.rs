@@ -2,9 +2,12 @@
 
 pub(super) use super::bytes;
 
+mod bulk;
 mod connect;
 mod handshake;
 mod http;
+mod inspect;
+mod inspect_lab;
 pub mod lab;
 mod live;
 mod properties;

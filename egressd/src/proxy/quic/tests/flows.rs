@@ -2,21 +2,28 @@
 
 use super::client::{ACK, Client, crypto, hello, hello_with};
 use crate::{
-    policy::{Ech, Protocol::Quic, Reason, Rule, TlsTerms},
-    proxy::tests::lab::{Lab, UPSTREAM, host, within},
+    policy::{Ech, Protocol::Quic, Reason, Rule, TlsTerms, Transport},
+    proxy::{
+        origin::Caller,
+        quic::{flow::Flow, open::Door},
+        tests::lab::{Lab, UPSTREAM, host, within},
+    },
 };
-use tokio::net::UdpSocket;
+use std::{sync::Arc, time::Duration};
+use tokio::{net::UdpSocket, sync::Semaphore, time::Instant};
 
 const CLIENT: Client = Client::new(b"original");
+
+/// A 0-RTT packet.
+const EARLY_DATA: [&[u8]; 4] = [&[0xd0, 0, 0, 0, 1, 8], b"original", &[0, 4], b"0rtt"];
 
 #[tokio::test]
 async fn what_came_before_its_name_was_judged_is_passed_on_as_it_came() {
     let mut lab = Flows::start().await;
     let hello = hello("ok.test");
-    let early_data = [&[0xd0, 0, 0, 0, 1, 8][..], b"original", &[0, 3], b"0rtt"].concat();
     let sent = [
         CLIENT.says(0, &[crypto(70, &hello[70..])]),
-        early_data,
+        EARLY_DATA.concat(),
         CLIENT.says(1, &[crypto(0, &hello[..70])]),
         Client { to: b"server", ..CLIENT }.says(2, &[ACK.to_vec()]),
         b"\x40short header".to_vec(),
@@ -99,6 +106,28 @@ async fn a_flow_that_the_kernel_did_not_redirect_is_denied() {
     lab.lab.denies(Reason::OriginalDestinationUnknown).await;
 }
 
+#[tokio::test]
+async fn a_flow_that_names_nobody_is_denied_after_five_seconds_and_ends_after_a_minute_of_silence() {
+    let mut lab = Flows::start().await;
+    let start = Instant::now();
+    let after = |seconds| start + Duration::from_secs(seconds);
+    let mut flow = lab.flow().await;
+    flow.take(&CLIENT.says(0, &[crypto(9, b"part")]), start);
+    assert!(flow.deny_overdue(after(4)).is_empty());
+    assert_eq!(flow.deny_overdue(after(5)).len(), 1);
+    lab.lab.denies(Reason::HelloTimeout).await;
+    assert!(flow.deny_overdue(after(6)).is_empty());
+    assert!(!flow.is_over(after(59)));
+    assert!(flow.take(&CLIENT.says(1, &[ACK.to_vec()]), after(50)).is_some(), "is told again");
+    assert!(!flow.is_over(after(109)));
+    assert!(flow.is_over(after(110)));
+
+    let mut flow = lab.flow().await;
+    flow.take(&EARLY_DATA.concat(), Instant::now());
+    assert!(flow.deny_overdue(Instant::now() + Duration::from_secs(5)).is_empty(), "nobody to tell");
+    lab.lab.denies(Reason::HelloTimeout).await;
+}
+
 /// A lab with one socket of the agent, and one at the upstream.
 struct Flows {
     lab: Lab,
@@ -126,6 +155,16 @@ impl Flows {
         agent.connect(lab.quic).await.unwrap();
         let from = lab.quic;
         Self { lab, agent, upstream, from }
+    }
+
+    /// A flow of its own to the upstream.
+    async fn flow(&self) -> Flow {
+        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let peer = self.agent.local_addr().unwrap();
+        let (agent, gate) = (Arc::clone(&self.lab.agent), Arc::clone(&self.lab.gate));
+        let caller = Caller::identify(agent, gate, Transport::Udp, peer);
+        let slot = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Flow::new(caller, (UPSTREAM, self.lab.port).into(), Door { socket, peer }, slot)
     }
 
     async fn send(&self, datagram: &[u8]) {
