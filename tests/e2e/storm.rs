@@ -95,7 +95,7 @@ impl Storm {
     }
 }
 
-/// A daemon of `programs` that takes its second deny for granted: what it has nft do is not done.
+/// A daemon of `programs` whose second deny judges nothing: its tables are there, but hang on no hook.
 /// In `folder`, which has to last as long as the daemon does.
 ///
 /// nft judges what leaves before the programs see the packet, so that with it a gap in theirs would
@@ -104,8 +104,12 @@ pub fn without_second_deny(programs: Programs, folder: &Path) -> Programs {
     let (egressd, nft) = (folder.join("egressd"), folder.join("nft"));
     let (here, real) = (folder.display(), programs.egressd.display());
     script(&egressd, &format!("PATH=\"{here}:$PATH\" exec \"{real}\" \"$@\""));
-    // The daemon looks for the rule that sends agents to its table.
-    script(&nft, "[ \"$1\" = list ] || cat > /dev/null\necho goto agents");
+    script(
+        &nft,
+        "PATH=\"${PATH#*:}\"\n\
+         [ \"$1\" = -f ] || exec nft \"$@\"\n\
+         sed -e 's/{ type filter hook ingress.*}//' -e '/type .* hook /d' | nft -f -",
+    );
     Programs { egressd, ..programs }
 }
 

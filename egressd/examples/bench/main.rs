@@ -141,7 +141,7 @@ struct TlsOptions {
     /// Flows that rest, to see what memory they take
     #[arg(long, default_value_t = 10_000)]
     idle: usize,
-    /// Rounds of 0.3 s: to see that it works
+    /// Two rounds of 0.3 s: to see that it works
     #[arg(long)]
     quick: bool,
 }
@@ -188,7 +188,8 @@ fn run(bench: Bench, output: Output) {
             keep(&datapath::bench(rounds, seconds, crowd), "datapath", output);
         }
         Bench::Tls(TlsOptions { rounds, seconds, idle, quick }) => {
-            let measures = tls::bench(rounds, if quick { 0.3 } else { seconds }, idle);
+            let (rounds, seconds, idle) = if quick { (2, 0.3, 1000) } else { (rounds, seconds, idle) };
+            let measures = tls::bench(rounds, seconds, idle);
             keep(&measures, "tls", output);
         }
         Bench::Leaks(options) => leaks::bench(&options, matches!(output, Output::Json)),

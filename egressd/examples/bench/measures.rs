@@ -8,6 +8,7 @@ use std::{fmt, fs, path::Path};
 pub struct Measures {
     pub title: String,
     pub aims: Vec<Aim>,
+    load: String,
     rows: Vec<Row>,
 }
 
@@ -39,7 +40,7 @@ struct Row {
 
 impl Measures {
     pub fn new(title: String) -> Self {
-        Self { title, ..Self::default() }
+        Self { title, load: load(), ..Self::default() }
     }
 
     pub fn add(&mut self, case: &str, subject: &str, metric: &'static str, unit: &'static str, value: f64) {
@@ -100,6 +101,8 @@ impl Row {
 impl fmt::Display for Measures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.title)?;
+        // Who reads the numbers must know how quiet the machine was.
+        writeln!(f, "load of the machine before and after: {} and {}", self.load, load())?;
         let mut headings: Vec<(&str, &str)> = Vec::new();
         for row in &self.rows {
             let heading = (row.case.as_str(), row.metric);
@@ -122,4 +125,10 @@ impl fmt::Display for Measures {
         }
         Ok(())
     }
+}
+
+/// How many tasks there were to run, in the last minute.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
 }

@@ -86,12 +86,12 @@ impl Load {
 
     fn many(&self, target: &Target) -> Value {
         let threads = if self.rate.is_some() { 1 } else { self.threads };
-        let (start, failed) = (Barrier::new(threads), AtomicU64::new(0));
+        let (start, made, failed) = (Barrier::new(threads), AtomicU64::new(0), AtomicU64::new(0));
         let before = processor_time();
         let latencies: Vec<Vec<u64>> = thread::scope(|scope| {
             let run = || {
                 start.wait();
-                self.line(target, &failed)
+                self.line(target, &made, &failed)
             };
             let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
             threads.into_iter().map(|thread| thread.join().expect("a thread of the load ends")).collect()
@@ -103,16 +103,14 @@ impl Load {
             let index = latencies.len().saturating_sub(1) as f64 * part;
             latencies.get(index.round() as usize).map(|nanoseconds| *nanoseconds as f64 / 1e3)
         };
-        // Of all flows, those before the measured time too: as the time of others is counted.
-        let flows = latencies.len() as f64 * (self.seconds + self.warm_up) / self.seconds;
         json!({
             "rate": latencies.len() as f64 / self.seconds, "p50": at(0.5), "p99": at(0.99),
-            "flows": flows, "nanoseconds": took, "failed": failed.into_inner(),
+            "flows": made.into_inner(), "nanoseconds": took, "failed": failed.into_inner(),
         })
     }
 
     /// Nanoseconds of each flow of one thread, within the time that is measured.
-    fn line(&self, target: &Target, failed: &AtomicU64) -> Vec<u64> {
+    fn line(&self, target: &Target, made: &AtomicU64, failed: &AtomicU64) -> Vec<u64> {
         let every = self.rate.map(|rate| Duration::from_nanos(1_000_000_000 / rate));
         let start = Instant::now();
         let measured_from = start + Duration::from_secs_f64(self.warm_up);
@@ -124,8 +122,12 @@ impl Load {
                 return latencies;
             }
             match target.flow(self.act) {
-                Ok(took) if begun >= measured_from => latencies.push(took.as_nanos() as u64),
-                Ok(_) => {}
+                Ok(took) => {
+                    made.fetch_add(1, Ordering::Relaxed);
+                    if begun >= measured_from {
+                        latencies.push(took.as_nanos() as u64);
+                    }
+                }
                 Err(_) => drop(failed.fetch_add(1, Ordering::Relaxed)),
             }
             if let Some(every) = every {
