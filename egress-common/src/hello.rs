@@ -452,7 +452,7 @@ mod tests {
             let bytes = hello(&[name(sent), (13, vec![0, 2, 4, 3]), (0xfe0d, vec![])]);
             let (hello, name, folded) = read_slice(&bytes).unwrap();
             assert_eq!(hello.length as usize, bytes.len());
-            assert_eq!(hello.has(Hello::ECH), true);
+            assert!(hello.has(Hello::ECH));
             assert_eq!(&name[..8], b"ok.test\0");
             let is = Name { length: 7, hash: crate::fnv1a(*b"ok.test"), is_valid: true };
             assert_eq!(folded, is);
