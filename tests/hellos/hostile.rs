@@ -42,7 +42,8 @@ fn framing() -> Vec<Case> {
     let message_length = u16::try_from(inner.len() - 4).expect("it is small");
     let record_length = u16::try_from(inner.len()).expect("it is small");
     vec![
-        malformed("record of SSL 2.0", edited(1, &[2])),
+        malformed("record of SSL 2.0", edited(1, &[2, 0])),
+        malformed("record of DTLS 1.0", edited(1, &[254, 255])),
         malformed("record of TLS 2.0", edited(1, &[4])),
         malformed("empty record in front", [&b"\x16\x03\x01\x00\x00"[..], &whole].concat()),
         malformed("record that is too long", record(&oversized)).unreadable(),

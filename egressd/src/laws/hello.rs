@@ -94,14 +94,15 @@ fn is_stricter(reason: Reason, read: Option<&str>, bytes: &[u8]) -> bool {
     reason == Reason::NameInvalid
         || reason == Reason::ServerNameMissing && read.is_none()
         || reason == Reason::HelloTooLarge && bytes.len() > 60_000
-        || reason == Reason::HelloMalformed && is_oversized(bytes)
+        || reason == Reason::HelloMalformed && has_odd_record(bytes)
 }
 
-/// Whether a record is longer than RFC 8446, section 5.1, has it.
-fn is_oversized(mut bytes: &[u8]) -> bool {
-    while let [_, _, _, high, low, rest @ ..] = bytes {
+/// Whether a record is longer than RFC 8446, section 5.1, has it, or of another version than TLS has: rustls
+/// knows those of SSL 2.0 and DTLS, too.
+fn has_odd_record(mut bytes: &[u8]) -> bool {
+    while let [_, major, _, high, low, rest @ ..] = bytes {
         let length = usize::from(u16::from_be_bytes([*high, *low]));
-        if length > 16_384 {
+        if length > 16_384 || *major != 3 {
             return true;
         }
         bytes = rest.get(length..).unwrap_or_default();
