@@ -40,7 +40,7 @@ pub fn may_leave(ctx: &SkBuffContext, socket: &mut Socket, packet: &Packet) -> b
     let Some(spoken) = spoken(sk) else { return false };
     if is(socket, GateState::New) {
         // Nobody has written it down who sends with the SYN.
-        spoken.key.source = packet.source;
+        spoken.key.source = packet.source();
         spoken.key.source_port = packet.source_port;
     }
     match judge(skb, sk, socket, spoken, &segment) {
