@@ -157,13 +157,13 @@ fn servers(lab: &Lab) -> [Server; 4] {
         .map(|manner| Server::start(lab, manner))
 }
 
-/// Programs whose daemon may attach no program to a map, as on a kernel that knows no sk_msg programs: a
-/// filter of its system calls refuses it. In `folder`, which has to last as long as the daemon does.
-fn refusing(programs: Programs, folder: &Path) -> Programs {
+/// Programs whose daemon finds no type information of the kernel, without which it does not know where to read
+/// what the gate asks. In `folder`, which has to last as long as the daemon does.
+fn without_types(programs: Programs, folder: &Path) -> Programs {
     let egressd = folder.join("egressd");
     let text = format!(
-        "#!/bin/sh\nexec /usr/bin/python3 {} gate.refuse_to_attach {} \"$@\"\n",
-        attack::TRICKS,
+        "#!/bin/sh\nexec unshare --mount --propagation unchanged sh -c 'mount --make-rslave /sys \
+         && mount -t tmpfs none /sys/kernel/btf && exec \"$0\" \"$@\"' {} \"$@\"\n",
         programs.egressd.display()
     );
     fs::write(&egressd, text).expect("a script can be written");
