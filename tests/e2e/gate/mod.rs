@@ -20,12 +20,13 @@ use crate::{
     program::{Outcome, poll_for},
     sniffer::mark,
 };
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::Value;
 use server::{Manner, Server};
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -169,6 +170,27 @@ fn without_types(programs: Programs, folder: &Path) -> Programs {
     fs::write(&egressd, text).expect("a script can be written");
     fs::set_permissions(&egressd, Permissions::from_mode(0o755)).expect("it can be made a program");
     Programs { egressd, ..programs }
+}
+
+/// A folder whose mounts every mount namespace sees, until it is dropped.
+struct Shared(PathBuf);
+
+impl Shared {
+    fn at(folder: PathBuf) -> Self {
+        fs::create_dir_all(&folder).expect("a folder can be made");
+        let (none, nothing) = (None::<&str>, None::<&str>);
+        mount(Some(&folder), &folder, none, MsFlags::MS_BIND, nothing).expect("a folder can be mounted");
+        mount(none, &folder, none, MsFlags::MS_SHARED, nothing).expect("a mount can be shared");
+        Self(folder)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+        // The lab could not, as long as this was mounted.
+        let _ = self.0.parent().map(fs::remove_dir_all);
+    }
 }
 
 const CGROUP: &[&str] = &["--mode", "cgroup"];

@@ -152,7 +152,10 @@ fn two_names_at_one_address_that_want_different_ways_go_through_the_proxy() {
 fn where_the_kernel_cannot_read_server_names_every_flow_goes_through_the_proxy() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let programs = super::without_types(crate::programs(), folder.path());
-    let fence = Fence::start(Lab::new(), programs, COMMON);
+    let lab = Lab::new();
+    // What the daemon mounts in a mount namespace of its own has to be seen here too.
+    let _shared = super::Shared::at(lab.folder().join("run"));
+    let fence = Fence::start(lab, programs, COMMON);
     let reads = reader(&fence);
     assert!(reads.starts_with("proxy ("), "the status says why: {reads}");
     for mode in ["cgroup", "sealed"] {
