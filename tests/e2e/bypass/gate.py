@@ -494,15 +494,6 @@ def redirected(version, host, first, port, mark):
     report(flow, lambda: flow.sendall(mark))
 
 
-def released(version, host, first, port, mark):
-    """One that was connected where a server has to be named."""
-    flow = dialled(version, host, first)
-    check(LIBC.connect(flow.fileno(), UNSPEC, 16))
-    flow.connect(address(version, host, port))
-    flow.sendall(mark)
-    expect(flow.recv(4096) == mark)
-
-
 def reformed(host, port, mark):
     """An IPv6 socket that becomes an IPv4 one, with the functions of one: IPV6_ADDRFORM."""
     flow = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
@@ -582,8 +573,9 @@ def idle(version, host, port):
 def storm(version, host, port, count, how):
     """Flows that each say a hello and hear an answer; every other one is reset, some end in the middle."""
     good, served = real_hello(host), 0
-    to = address(version, host, port)
     for number in range(int(count)):
+        if number % 500 == 0:
+            to = address(version, host, port)  # Its grant expires.
         flow = unconnected(version, host)
         flow.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         flow.connect(to)
@@ -610,26 +602,6 @@ def hold(version, host, port, count):
         kept.append(flow)
     print("holding", flush=True)
     os.read(0, 1)
-
-
-# For a daemon.
-
-
-def refuse_to_attach(program, *words):
-    """Executes `program` under a filter that refuses bpf(BPF_PROG_ATTACH): seccomp(2)."""
-    number = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
-    instructions = [
-        (0x20, 0, 0, 0),  # load the call's number
-        (0x15, 0, 3, number),
-        (0x20, 0, 0, 16),  # load the low half of its first argument
-        (0x15, 0, 1, 8),  # BPF_PROG_ATTACH
-        (0x06, 0, 0, 0x00050000 | errno.EINVAL),  # SECCOMP_RET_ERRNO
-        (0x06, 0, 0, 0x7FFF0000),  # SECCOMP_RET_ALLOW
-    ]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in instructions))
-    head = struct.pack("HxxxxxxP", len(instructions), ctypes.addressof(code))
-    check(LIBC.prctl(22, 2, ctypes.create_string_buffer(head)))  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
-    os.execv(program, [program, *words])
 
 
 # For a talker.

@@ -20,12 +20,13 @@ use crate::{
     program::{Outcome, poll_for},
     sniffer::mark,
 };
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::Value;
 use server::{Manner, Server};
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -157,18 +158,39 @@ fn servers(lab: &Lab) -> [Server; 4] {
         .map(|manner| Server::start(lab, manner))
 }
 
-/// Programs whose daemon may attach no program to a map, as on a kernel that knows no sk_msg programs: a
-/// filter of its system calls refuses it. In `folder`, which has to last as long as the daemon does.
-fn refusing(programs: Programs, folder: &Path) -> Programs {
+/// Programs whose daemon finds no type information of the kernel, without which it does not know where to read
+/// what the gate asks. In `folder`, which has to last as long as the daemon does.
+fn without_types(programs: Programs, folder: &Path) -> Programs {
     let egressd = folder.join("egressd");
     let text = format!(
-        "#!/bin/sh\nexec /usr/bin/python3 {} gate.refuse_to_attach {} \"$@\"\n",
-        attack::TRICKS,
+        "#!/bin/sh\nexec unshare --mount --propagation unchanged sh -c 'mount --make-rslave /sys \
+         && mount -t tmpfs none /sys/kernel/btf && exec \"$0\" \"$@\"' {} \"$@\"\n",
         programs.egressd.display()
     );
     fs::write(&egressd, text).expect("a script can be written");
     fs::set_permissions(&egressd, Permissions::from_mode(0o755)).expect("it can be made a program");
     Programs { egressd, ..programs }
+}
+
+/// A folder whose mounts every mount namespace sees, until it is dropped.
+struct Shared(PathBuf);
+
+impl Shared {
+    fn at(folder: PathBuf) -> Self {
+        fs::create_dir_all(&folder).expect("a folder can be made");
+        let (none, nothing) = (None::<&str>, None::<&str>);
+        mount(Some(&folder), &folder, none, MsFlags::MS_BIND, nothing).expect("a folder can be mounted");
+        mount(none, &folder, none, MsFlags::MS_SHARED, nothing).expect("a mount can be shared");
+        Self(folder)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+        // The lab could not, as long as this was mounted.
+        let _ = self.0.parent().map(fs::remove_dir_all);
+    }
 }
 
 const CGROUP: &[&str] = &["--mode", "cgroup"];

@@ -36,6 +36,9 @@ fn a_hello_that_fits_into_no_segment_is_read_whole() {
         let denied = Denied { trick: &trick, reason: "host-not-allowed", name: "{mark}.evil.test" };
         denies(&agent(&fence, &format!("{way}-{size}")), "kernel", 4430, denied);
         let allowed = format!("{{trick}} gate.say_large {way} 4 {{host}} 4430 {{host}} {size}");
+        // What does not leave in one piece cannot be looked at twice: the proxy has it from the next flow on.
+        let again = format!("{allowed} || {allowed}");
+        let allowed = if size > MOST_IN_ONE_PIECE { again } else { allowed };
         works(&fence.agent(AGENT).with(CGROUP), OK, &[&allowed]);
     }
 }
@@ -117,6 +120,9 @@ const WAYS: [&str; 19] = [
     "half_close",
     "reader",
 ];
+
+/// Two segments of Ethernet: as much as TCP sends in one piece of a flow that it knows nothing of.
+const MOST_IN_ONE_PIECE: usize = 2_896;
 
 /// With a key that no quantum computer breaks, twice of that, and what still fits into one record.
 const SIZES: [(&str, usize); 7] = [
