@@ -20,7 +20,9 @@ fn a_rule_that_is_removed_cuts_its_live_flows_and_no_others() {
     cut(&mut talker, "gate.say_gated ok.test after");
     talker.does("gate.say_gated www.ok.test after");
     talker.fails("gate.keep_gated ok.test 4430 ok.test");
-    let record = fence.agent(AGENT).denial("the flow", |record| record["reason"] == "rule-removed");
+    let record = fence
+        .agent(AGENT)
+        .denial("the flow", |record| record["gate"] == "server-name" && record["reason"] == "rule-removed");
     assert_eq!(record["destination"]["name"], "ok.test", "{record:#}");
 }
 

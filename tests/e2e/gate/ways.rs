@@ -149,7 +149,7 @@ fn two_names_at_one_address_that_want_different_ways_go_through_the_proxy() {
 }
 
 #[test]
-fn where_the_kernel_cannot_read_server_names_every_flow_goes_through_the_proxy() {
+fn where_the_kernel_refuses_the_programs_every_flow_goes_through_the_proxy() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let programs = super::without_types(crate::programs(), folder.path());
     let lab = Lab::new();
