@@ -92,12 +92,10 @@ impl Ebpf {
             load_and_pin(program, hook, pins)?;
             attach(program, hook, kind, pins, cgroup, &folder)?;
         }
-        if reader.is_ok() {
-            sockmap::attach_message(&mut object, pins)?;
-            let program = object.program_mut(sockmap::LIFE).ok_or(EbpfError::Missing(sockmap::LIFE))?;
-            pin(program, sockmap::LIFE, pins)?;
-            attach(program, sockmap::LIFE, AttachType::SocketOperations, pins, cgroup, &folder)?;
-        }
+        // Where they cannot be attached, the proxy reads server names: no grant says that they do.
+        let reader = reader.and_then(|()| {
+            attach_reader(&mut object, pins, cgroup, &folder).map_err(|error| error.to_string())
+        });
         let program = object.program_mut(frames::PROGRAM).ok_or(EbpfError::Missing(frames::PROGRAM))?;
         load_and_pin(program, frames::PROGRAM, pins)?;
         let security_hooks = lsm::attach_all(&mut object, kernel, |program, hook| {
@@ -177,6 +175,19 @@ pub fn open(pins: &Pins, kernel: Option<&Kernel>, gate: GateOffsets) -> Result<a
         loader.map_pin_path(map, pins.maps().join(map));
     }
     loader.load(OBJECT).map_err(|error| EbpfError::Load(chain(&error)))
+}
+
+/// Attaches the programs that read server names.
+fn attach_reader(
+    object: &mut aya::Ebpf,
+    pins: &Pins,
+    cgroup: &Cgroup,
+    folder: &File,
+) -> Result<(), EbpfError> {
+    sockmap::attach_message(object, pins)?;
+    let program = object.program_mut(sockmap::LIFE).ok_or(EbpfError::Missing(sockmap::LIFE))?;
+    pin(program, sockmap::LIFE, pins)?;
+    attach(program, sockmap::LIFE, AttachType::SocketOperations, pins, cgroup, folder)
 }
 
 fn attach(
