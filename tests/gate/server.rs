@@ -41,11 +41,12 @@ impl Server {
         let pause: Arc<Mutex<()>> = Arc::default();
         let (accepting, paused) = (listener.try_clone().expect("cloned"), Arc::clone(&pause));
         thread::spawn(move || {
-            for stream in accepting.incoming().flatten() {
+            // The peer as it was accepted: of a flow that has ended since, the socket knows none.
+            while let Ok((stream, peer)) = accepting.accept() {
                 drop(locked(&paused));
                 let script = script.try_iter().last().unwrap_or_default();
                 let flows = Arc::clone(&shared);
-                thread::spawn(move || serve(stream, script, &flows));
+                thread::spawn(move || serve(stream, peer, script, &flows));
             }
         });
         Self { address, flows, orders, pause, listener }
@@ -70,8 +71,7 @@ impl Server {
     }
 }
 
-fn serve(mut stream: TcpStream, mut script: Script, flows: &Mutex<Vec<Flow>>) {
-    let Ok(peer) = stream.peer_addr() else { return };
+fn serve(mut stream: TcpStream, peer: SocketAddr, mut script: Script, flows: &Mutex<Vec<Flow>>) {
     locked(flows).push(Flow { source_port: peer.port(), ..Flow::default() });
     let update = |change: &dyn Fn(&mut Flow)| {
         locked(flows).iter_mut().rev().find(|flow| flow.source_port == peer.port()).map(change);
