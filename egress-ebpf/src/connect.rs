@@ -126,7 +126,9 @@ fn choose(
     };
     match pass.gate {
         Gate::Direct => {}
-        Gate::Kernel if hook == Hook::Connect && may_name(config, to) => gate::begin(ctx.as_ptr(), sk(ctx), socket)?,
+        Gate::Kernel if hook == Hook::Connect && may_name(config, to) => {
+            gate::begin(ctx.as_ptr(), sk(ctx), socket)?
+        }
         Gate::Kernel | Gate::Proxy => return redirect(ctx, family, to, socket, Service::Proxy),
     }
     if hook == Hook::Connect {

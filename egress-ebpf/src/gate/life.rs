@@ -7,9 +7,7 @@ use aya_ebpf::{
         BPF_ANY, BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_HDR_OPT_LEN_CB, BPF_SOCK_OPS_STATE_CB,
         BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG, bpf_sock_ops,
     },
-    helpers::generated::{
-        bpf_map_delete_elem, bpf_sock_hash_update, bpf_sock_ops_cb_flags_set,
-    },
+    helpers::generated::{bpf_map_delete_elem, bpf_sock_hash_update, bpf_sock_ops_cb_flags_set},
     programs::SockOpsContext,
 };
 use core::{ffi::c_void, ptr};

@@ -17,7 +17,10 @@ use crate::{
     maps::{SILENT_COUNTS, Socket, Spoken, add, socket, spoken_or_insert},
     service, verdict,
 };
-use aya_ebpf::{bindings::bpf_sockopt, helpers::generated::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock}};
+use aya_ebpf::{
+    bindings::bpf_sockopt,
+    helpers::generated::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock},
+};
 use core::{ffi::c_void, ptr};
 use egress_common::{DropReason, GateOffsets, GateState, MAX_SILENT_PER_AGENT, TCP};
 
