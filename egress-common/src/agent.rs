@@ -26,7 +26,7 @@ pub struct AgentConfig {
     pub zero: [u8; 3],
     /// Changes with the policy: then open flows are judged again. Never 0.
     pub generation: u32,
-    /// [`Self::RAW_FRAMES`], [`Self::SEALED`], [`Self::HOST_SOCKETS`].
+    /// [`Self::RAW_FRAMES`], [`Self::SEALED`], [`Self::HOST_SOCKETS`], [`Self::ELSEWHERE`].
     pub flags: u32,
 }
 
@@ -38,6 +38,11 @@ impl AgentConfig {
     pub const SEALED: u32 = 2;
     /// The agent may speak to Unix sockets that processes outside have bound to paths.
     pub const HOST_SOCKETS: u32 = 4;
+    /// The agent was adopted in a network namespace that is not the host's: where its own sockets reach is
+    /// that namespace's matter, and no table denies there. For the daemon alone.
+    pub const ELSEWHERE: u32 = 8;
+    /// Of agents that have a network namespace of their own, whoever made it.
+    pub const OWN_NETWORK: u32 = Self::SEALED | Self::ELSEWHERE;
 }
 
 /// Key of the exact deny counters.

@@ -98,7 +98,8 @@ pub struct Home {
 
 impl Home {
     pub fn new(cgroup: Cgroup, boundary: Boundary, cell: Option<Cell>, ports: Listeners) -> Self {
-        let flags = if cell.is_some() { Listeners::SEALED } else { 0 };
+        let sealed = if cell.is_some() { Listeners::SEALED } else { 0 };
+        let flags = ports.flags | sealed;
         Self { cgroup, boundary, cell, listeners: Listeners { flags, ..ports } }
     }
 

@@ -38,17 +38,21 @@ impl Bound {
 
     /// Binds the ports of an earlier life inside a cell.
     pub fn inside_again(cell: &Cell, ports: Listeners) -> Result<Self> {
-        Self::again_in(&cell.namespaces(), ports)
+        within(&cell.namespaces(), || Self::again(ports))
     }
 
     /// Binds whatever ports are free in the network of an adopted agent.
     pub fn fresh_in(network: &Namespaces) -> Result<Self> {
-        within(network, || Self::fresh(false))
+        within(network, || Self::fresh(false)).map(Self::elsewhere)
     }
 
     /// Binds the ports of an earlier life there.
     pub fn again_in(network: &Namespaces, ports: Listeners) -> Result<Self> {
-        within(network, || Self::again(ports))
+        within(network, || Self::again(ports)).map(Self::elsewhere)
+    }
+
+    fn elsewhere(self) -> Self {
+        Self { ports: Listeners { flags: Listeners::ELSEWHERE, ..self.ports }, ..self }
     }
 
     /// Binds whatever ports are free. IPv6 is left out where the host has none.

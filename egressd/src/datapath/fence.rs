@@ -552,7 +552,7 @@ fn succeeded(grant: Grant, policy: &Policy, now: Moment) -> Option<Grant> {
 }
 
 fn is_sealed(site: Site<'_>) -> bool {
-    site.listeners.flags & Listeners::SEALED != 0
+    site.listeners.flags & Listeners::OWN_NETWORK != 0
 }
 
 fn write_policy(tables: &mut Tables, agent: AgentId, ways: &Ways<'_>) -> Result<(), FenceError> {

@@ -57,7 +57,7 @@ pub fn with_policy(listeners: Listeners, policy: &Policy) -> Listeners {
     let is_sealed = listeners.flags & Listeners::SEALED != 0;
     let raw_frames = if is_sealed && !policy.capabilities().is_empty() { Listeners::RAW_FRAMES } else { 0 };
     let host_sockets = if policy.host_sockets() { Listeners::HOST_SOCKETS } else { 0 };
-    let flags = (listeners.flags & Listeners::SEALED) | raw_frames | host_sockets;
+    let flags = (listeners.flags & Listeners::OWN_NETWORK) | raw_frames | host_sockets;
     Listeners { denies_networks, generation: generation(policy), flags, ..listeners }
 }
 

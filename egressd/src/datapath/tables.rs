@@ -120,7 +120,7 @@ impl Tables {
     /// Whether `agent` is sealed, as it was made known; one that is not known counts as sealed.
     #[must_use]
     pub fn is_sealed(&self, agent: AgentId) -> bool {
-        self.agents.get(&agent.0, 0).map_or(true, |config| config.flags & AgentConfig::SEALED != 0)
+        self.agents.get(&agent.0, 0).map_or(true, |config| config.flags & AgentConfig::OWN_NETWORK != 0)
     }
 
     /// Replaces the listeners of an agent that is known.

@@ -9,7 +9,7 @@ use egress_common::{Gate, NameValue, TCP, UDP};
 #[derive(Debug, Clone, Copy)]
 pub struct Ways<'a> {
     pub policy: &'a Policy,
-    /// The agent has a network namespace of its own.
+    /// The agent has a network namespace of its own, whoever made it.
     pub is_sealed: bool,
     pub kernel: KernelReader,
 }

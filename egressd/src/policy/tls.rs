@@ -33,8 +33,8 @@ impl TlsTerms {
 /// Who reads the server name of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum GateChoice {
-    /// The kernel, where the agent's sockets reach the network by themselves and the kernel can; else the
-    /// proxy. A sealed agent's do not: they would need the host to forward.
+    /// The kernel, where the agent's sockets are in the host's network and the kernel can; else the proxy. A
+    /// sealed agent's would need the host to forward.
     #[default]
     Auto,
     /// The kernel, also for a sealed agent; the proxy only where the kernel cannot.

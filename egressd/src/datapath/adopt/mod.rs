@@ -23,6 +23,7 @@ use super::{
     ebpf::{EbpfError, HOOKS},
     links::{self, AttachType},
     lsm::SecurityHooks,
+    sockmap::LIFE,
 };
 use crate::policy::AgentId;
 use std::{
@@ -43,7 +44,7 @@ pub fn attach(
     agent: AgentId,
 ) -> Result<(), EbpfError> {
     let folder = cgroup.file().map_err(|error| EbpfError::Cgroup(error.to_string()))?;
-    hooks(security).try_for_each(|hook| attach_one(pins, cgroup, &folder, agent, hook))
+    hooks(pins, security).try_for_each(|hook| attach_one(pins, cgroup, &folder, agent, hook))
 }
 
 /// Detaches what [`attach`] attached for `agent`: from then on nothing judges its packets.
@@ -65,12 +66,15 @@ pub fn detach(pins: &Pins, agent: AgentId) -> io::Result<()> {
 /// The hooks whose links are not pinned for `agent`.
 #[must_use]
 pub fn missing(pins: &Pins, security: &SecurityHooks, agent: AgentId) -> Vec<&'static str> {
-    hooks(security).map(|(hook, _)| hook).filter(|hook| !pin(pins, agent, hook).exists()).collect()
+    hooks(pins, security).map(|(hook, _)| hook).filter(|hook| !pin(pins, agent, hook).exists()).collect()
 }
 
-/// Those of the cgroup above all agents: the authority first.
-fn hooks(security: &SecurityHooks) -> impl Iterator<Item = (&'static str, AttachType)> {
-    HOOKS.into_iter().chain(security.programs().map(|hook| (hook, AttachType::SecurityHook)))
+/// Those of the cgroup above all agents: the authority first. The one that follows sockets is there where
+/// the kernel reads server names.
+fn hooks(pins: &Pins, security: &SecurityHooks) -> impl Iterator<Item = (&'static str, AttachType)> {
+    let follows = pins.programs().join(LIFE).exists().then_some((LIFE, AttachType::SocketOperations));
+    let security = security.programs().map(|hook| (hook, AttachType::SecurityHook));
+    HOOKS.into_iter().chain(follows).chain(security)
 }
 
 fn attach_one(
