@@ -1,8 +1,8 @@
 //! Transfers that are large enough for the kernel to move them by itself.
 
 use super::{
-    bytes::{client_hello, server_hello},
     lab::*,
+    live::{flow, lab},
 };
 use crate::{
     policy::{Policy, Protocol::*},
@@ -172,20 +172,3 @@ fn pattern() -> Vec<u8> {
 
 const CHUNK: usize = 1 << 20;
 const PERIOD: usize = 251;
-
-async fn flow(lab: &Lab) -> (TcpStream, TcpStream) {
-    let (hello, answer) = (client_hello("ok.test"), server_hello([7; 32]));
-    let mut agent = lab.redirected().await;
-    agent.write_all(&hello).await.unwrap();
-    let mut upstream = lab.accept().await;
-    reads(&mut upstream, &hello).await;
-    upstream.write_all(&answer).await.unwrap();
-    reads(&mut agent, &answer).await;
-    (agent, upstream)
-}
-
-async fn lab() -> Lab {
-    let lab = Lab::start(|port| vec![host("ok.test", port, Tls)]).await;
-    lab.grant("ok.test", UPSTREAM, Tls);
-    lab
-}

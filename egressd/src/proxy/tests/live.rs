@@ -189,7 +189,8 @@ async fn a_flow_that_is_silent_for_a_quarter_of_an_hour_is_reset() {
     assert!(silence.expect("ends by itself").is_err());
 }
 
-async fn flow(lab: &Lab) -> (TcpStream, TcpStream) {
+/// A flow that was let through, and that its server has answered.
+pub(super) async fn flow(lab: &Lab) -> (TcpStream, TcpStream) {
     flow_to(lab, "ok.test").await
 }
 
@@ -205,7 +206,7 @@ async fn flow_to(lab: &Lab, name: &str) -> (TcpStream, TcpStream) {
     (agent, upstream)
 }
 
-async fn lab() -> Lab {
+pub(super) async fn lab() -> Lab {
     let lab = Lab::start(|port| vec![host("ok.test", port, Tls)]).await;
     lab.grant("ok.test", UPSTREAM, Tls);
     lab
