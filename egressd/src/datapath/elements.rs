@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::datapath::{
         nft,
-        ruleset::{Listeners, Seals, Tracking, ruleset},
+        ruleset::{Held, Listeners, Seals, Tracking, objects, ruleset},
         seal,
     };
     use nix::sched::{CloneFlags, unshare};
@@ -143,9 +143,9 @@ mod tests {
             let mut direct: Vec<_> = many.collect();
             direct.push((egress_common::TCP, "192.0.2.7".parse().expect("v4"), 443));
             direct.push((egress_common::TCP, "2001:db8::7".parse().expect("v6"), 8443));
-            add(TABLE, &share(), &direct).expect("added");
+            add(TABLE, &share(7), &direct).expect("added");
             // Again: what is there stays.
-            add(TABLE, &share(), &direct[1199..]).expect("added");
+            add(TABLE, &share(7), &direct[1199..]).expect("added");
             let listed = list();
             for element in ["192.0.2.7 . tcp . 443", "2001:db8::7 . tcp . 8443", "192.0.2.9 . udp . 1200"] {
                 assert!(listed.contains(element), "{element} in {listed}");
@@ -157,24 +157,45 @@ mod tests {
     #[test]
     fn where_there_is_no_set_the_kernel_says_so() {
         in_a_network_of_its_own(|| {
-            let error = add(TABLE, &share(), &[(egress_common::TCP, [192, 0, 2, 7].into(), 443)]);
+            let error = add(TABLE, &share(7), &[(egress_common::TCP, [192, 0, 2, 7].into(), 443)]);
             assert_eq!(error.expect_err("no table").raw_os_error(), Some(libc::ENOENT));
+        });
+    }
+
+    #[test]
+    fn a_table_that_is_written_again_holds_what_stays_and_nothing_of_what_went() {
+        in_a_network_of_its_own(|| {
+            let mut staying = share(7);
+            staying.direct.insert((egress_common::TCP, [192, 0, 2, 7].into(), 443));
+            write(&[staying.clone(), share(8)], &Held::Unknown);
+            let both = list();
+            assert!(both.contains("chain agent_8 {") && both.contains("set direct6_8 {"), "{both}");
+            write(&[staying], &Held::Objects(objects(&both)));
+            let one = list();
+            assert!(!one.contains("_8"), "{one}");
+            assert!(one.contains("chain agent_7 {") && one.contains("192.0.2.7 . tcp . 443"), "{one}");
+            write(&[], &Held::Objects(objects(&one)));
+            assert!(!list().contains("_7"), "{}", list());
         });
     }
 
     const TABLE: &str = "egressd_elements";
 
-    fn share() -> Share {
+    fn share(agent: u32) -> Share {
         let place = Place::Cgroup { path: "/".to_owned(), level: 0 };
         let (listeners, networks) = (Listeners::default(), Vec::new());
-        Share { agent: 7, place, listeners, networks, direct: Default::default() }
+        Share { agent, place, listeners, networks, direct: Default::default() }
     }
 
     fn apply() {
+        write(&[share(7)], &Held::Unknown);
+    }
+
+    fn write(shares: &[Share], held: &Held) {
         let seals: Seals = seal::seals("elements");
-        let text = ruleset(TABLE, ("/", 0), &seals, Tracking::Off, &[share()]);
+        let text = ruleset(TABLE, ("/", 0), &seals, Tracking::Off, shares, held);
         // Of the whole only the sets matter, and cgroups that are not there are refused.
-        let without = |line: &&str| !line.contains("cgroupv2");
+        let without = |line: &&str| !line.contains("cgroupv2") && !line.contains("goto agent");
         let text: Vec<_> = text.lines().filter(without).collect();
         nft::run(&(text.join("\n") + "\n")).expect("applied");
     }

@@ -7,7 +7,7 @@
 use super::{
     cgroup::{Cgroup, Hierarchy},
     elements,
-    ruleset::{self, Place, Seals, Share, Tracking},
+    ruleset::{self, Held, Place, Seals, Share, Tracking},
     seal::{self, Link},
 };
 use std::{
@@ -29,6 +29,8 @@ pub struct Nft {
     tracking: Tracking,
     /// What the table in force says.
     tracks: Tracking,
+    /// What the table in force is made of; None before it was looked at.
+    held: Option<Held>,
 }
 
 impl Nft {
@@ -43,7 +45,8 @@ impl Nft {
             .collect();
         let seals = seal::seals(instance);
         let (tracking, tracks) = (Tracking::Off, Tracking::Off);
-        Ok(Self { table, root: location(root.path())?, seals, shares: BTreeMap::new(), tracking, tracks })
+        let (root, shares) = (location(root.path())?, BTreeMap::new());
+        Ok(Self { table, root, seals, shares, tracking, tracks, held: None })
     }
 
     /// Makes `share` the whole of what one agent may reach. Not applied before [`Self::apply`].
@@ -84,7 +87,8 @@ impl Nft {
         self.shares.get_mut(&agent)
     }
 
-    /// Replaces the table in one transaction.
+    /// Has the table say what the shares say, in one transaction. No flow of an agent whose share stays as
+    /// it is meets a refusal meanwhile.
     ///
     /// # Errors
     /// Says what `nft` said.
@@ -97,9 +101,27 @@ impl Nft {
         };
         let shares: Vec<Share> = self.shares.values().filter(is_there).cloned().collect();
         let root = (self.root.0.as_str(), self.root.1);
-        run(&ruleset::ruleset(&self.table, root, &self.seals, self.tracking, &shares))?;
+        let text = |held| ruleset::ruleset(&self.table, root, &self.seals, self.tracking, &shares, held);
+        let held = self.held.take().map_or_else(|| self.list(), Ok)?;
+        let mut applied = text(&held);
+        if run(&applied).is_err() {
+            // Somebody changed it, or another version of ours made it.
+            applied = text(&Held::Unknown);
+            run(&applied)?;
+        }
+        self.held = Some(Held::Objects(ruleset::objects(&applied)));
         self.tracks = self.tracking;
         Ok(())
+    }
+
+    /// What the table in force is made of.
+    fn list(&self) -> Result<Held, NftError> {
+        let list = Command::new("nft").args(["-t", "list", "table", "inet", &self.table]).output();
+        let list = list.map_err(NftError::Run)?;
+        Ok(match list.status.success() {
+            true => Held::Objects(ruleset::objects(&String::from_utf8_lossy(&list.stdout))),
+            false => Held::Unknown,
+        })
     }
 
     /// Makes the table say what the share of `agent` says: all of it, or for a sealed agent the

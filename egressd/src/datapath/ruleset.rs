@@ -42,9 +42,13 @@ pub struct Seals {
     pub v6: IpNet,
 }
 
-/// One transaction that makes `table` anew, with `root` (path and depth) as the cgroup above all
-/// agents but those that were adopted elsewhere. Rejects rather than drops, so that a caller hears
-/// of it at once. Without `tracking`, nothing goes to sealed agents from outside.
+/// One transaction that makes `table` say what `shares` say, and nothing else, with `root` (path and depth)
+/// as the cgroup above all agents but those that were adopted elsewhere. Rejects rather than drops, so that
+/// a caller hears of it at once. Without `tracking`, nothing goes to sealed agents from outside.
+///
+/// Sets and maps that stay are the same ones before and after: packets that are on their way while the
+/// kernel goes from one to the other look into those of the rules that they met, and a map that goes with
+/// its table is empty by then (net/netfilter/nf_tables_api.c, `nft_map_deactivate`).
 #[must_use]
 pub fn ruleset(
     table: &str,
@@ -52,26 +56,93 @@ pub fn ruleset(
     seals: &Seals,
     tracking: Tracking,
     shares: &[Share],
+    held: &Held,
 ) -> String {
-    let mut text = format!("table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n");
+    let mut text = match held {
+        Held::Unknown => format!("table inet {table}\ndelete table inet {table}\n"),
+        Held::Objects(_) => format!("add table inet {table}\nflush table inet {table}\n"),
+    };
+    let declared = declarations(table, root, seals, tracking, shares);
+    text += &declared;
+    let wanted = objects(&declared);
+    for Object { kind, name } in wanted.iter().filter(|object| object.kind != CHAIN) {
+        line(&mut text, format_args!("flush {kind} inet {table} {name}"));
+    }
+    for share in shares {
+        match &share.place {
+            Place::Cgroup { path, level } => {
+                let verdict = format!("\"{path}\" : goto agent_{}", share.agent);
+                line(&mut text, format_args!("add element inet {table} agents_{level} {{ {verdict} }}"));
+                add_elements(&mut text, ("inet", table), share.agent, share);
+            }
+            Place::Link(_) => {}
+        }
+    }
+    if let Held::Objects(held) = held {
+        // A map that leads to a chain goes before it.
+        let stale: Vec<_> = held.difference(&wanted).collect();
+        for Object { kind, name } in stale.into_iter().rev() {
+            line(&mut text, format_args!("delete {kind} inet {table} {name}"));
+        }
+    }
+    text
+}
+
+/// What the table of an earlier moment holds.
+#[derive(Debug)]
+pub enum Held {
+    /// There is none, or nothing is known of it: it is made anew.
+    Unknown,
+    Objects(BTreeSet<Object>),
+}
+
+/// What a table is made of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Object {
+    kind: &'static str,
+    name: String,
+}
+
+const CHAIN: &str = "chain";
+
+/// What is declared in `text`, which is one of ours or what `nft` lists of it.
+#[must_use]
+pub fn objects(text: &str) -> BTreeSet<Object> {
+    let declared = text.lines().filter_map(|line| {
+        let (kind, name) = line.trim().strip_suffix(" {")?.split_once(' ')?;
+        let kind = [CHAIN, "map", "set"].into_iter().find(|known| *known == kind)?;
+        Some(Object { kind, name: name.to_owned() })
+    });
+    declared.collect()
+}
+
+/// The table with its rules, and with sets and maps that are empty.
+fn declarations(
+    table: &str,
+    root: (&str, usize),
+    seals: &Seals,
+    tracking: Tracking,
+    shares: &[Share],
+) -> String {
+    let mut text = format!("table inet {table} {{\n");
     let in_cgroups = || {
         shares.iter().filter_map(|share| match &share.place {
             Place::Cgroup { path, level } => Some((share, path, level)),
             Place::Link(_) => None,
         })
     };
+    // By one look at each level, however many agents there are.
+    let levels: BTreeSet<usize> = in_cgroups().map(|(_, _, level)| *level).collect();
     for (share, ..) in in_cgroups() {
         sets(&mut text, share);
         chain(&mut text, share);
     }
+    for level in &levels {
+        line(&mut text, format_args!("\tmap agents_{level} {{\n\t\ttype cgroupsv2 : verdict\n\t}}"));
+    }
     line(&mut text, format_args!("\tchain agents {{"));
-    // By one look at each level, however many agents there are.
-    let levels: BTreeSet<usize> = in_cgroups().map(|(_, _, level)| *level).collect();
-    for level in levels {
-        let at_level = in_cgroups().filter(|(_, _, of_agent)| **of_agent == level);
-        let verdicts = at_level.map(|(share, path, _)| format!("\"{path}\" : goto agent_{}", share.agent));
-        let verdicts = verdicts.collect::<Vec<_>>().join(", ");
-        line(&mut text, format_args!("\t\tsocket cgroupv2 level {level} vmap {{ {verdicts} }}"));
+    for level in &levels {
+        line(&mut text, format_args!("\t\tsocket cgroupv2 level {level} vmap @agents_{level}"));
     }
     line(&mut text, format_args!("{DENY}\t}}"));
     line(&mut text, format_args!("\tchain output {{"));
@@ -171,13 +242,7 @@ pub fn frames(table: &str, link: &Link, share: Option<&Share>) -> String {
 pub fn frames_of(table: &str, link: &Link, share: &Share) -> String {
     let Link { number, v4, v6, .. } = link;
     let mut text = String::new();
-    for family in [4, 6] {
-        let elements = elements(share, family);
-        if !elements.is_empty() {
-            let set = format!("netdev {table} direct{family}_{number}");
-            line(&mut text, format_args!("add element {set} {{ {} }}", elements.join(", ")));
-        }
-    }
+    add_elements(&mut text, ("netdev", table), *number, share);
     for network in share.networks.iter().filter(|network| !network.is_hole()) {
         let (source, word) = match network.network.addr() {
             IpAddr::V4(_) => (IpAddr::V4(*v4), "ip"),
@@ -218,12 +283,18 @@ const DENY: &str =
 fn sets(text: &mut String, share: &Share) {
     for (family, kind) in [(4, "ipv4_addr"), (6, "ipv6_addr")] {
         line(text, format_args!("\tset direct{family}_{} {{", share.agent));
-        line(text, format_args!("\t\ttype {kind} . inet_proto . inet_service"));
+        line(text, format_args!("\t\ttype {kind} . inet_proto . inet_service\n\t}}"));
+    }
+}
+
+/// Adds what `share` reaches directly to its sets in `table` (family and name), which end in `number`.
+fn add_elements(text: &mut String, table: (&str, &str), number: u32, share: &Share) {
+    for family in [4, 6] {
         let elements = elements(share, family);
         if !elements.is_empty() {
-            line(text, format_args!("\t\telements = {{ {} }}", elements.join(", ")));
+            let set = format!("{} {} direct{family}_{number}", table.0, table.1);
+            line(text, format_args!("add element {set} {{ {} }}", elements.join(", ")));
         }
-        line(text, format_args!("\t}}"));
     }
 }
 

@@ -147,6 +147,24 @@ fn nothing_is_left_of_fifty_thousand_gated_flows() {
 }
 
 #[test]
+fn agents_that_come_and_go_cut_no_flow_of_another() {
+    let fence = gated("kernel");
+    let _servers = servers(fence.lab());
+    let mut clients = connectors(&fence, "answered", FLOWS / 10);
+    let mut count = 0;
+    while !clients.iter_mut().any(Program::has_ended) {
+        let passer_by = fence.agent(AGENT).with(CGROUP).run("true");
+        assert!(passer_by.succeeded(), "{passer_by:#?}");
+        count += 1;
+    }
+    assert!(count > 5, "only {count} agents came and went meanwhile");
+    for client in clients {
+        let outcome = client.finish();
+        assert_eq!(outcome.stdout.trim(), (FLOWS / 10).to_string(), "{outcome:#?}");
+    }
+}
+
+#[test]
 fn clients_that_are_killed_in_the_middle_leave_nothing() {
     let fence = gated("kernel");
     let _servers = servers(fence.lab());
