@@ -56,6 +56,26 @@ fn explain_asks_a_policy_file_without_a_daemon() {
 }
 
 #[test]
+fn explain_says_what_is_asked_of_requests_and_who_reads_a_server_name() {
+    let (folder, socket) = socket();
+    let file = folder.path().join("p.yaml");
+    let path = file.to_str().unwrap();
+    let text = "version: 1\nagents:\n  build:\n    rules:\n      \
+                - {host: read.test, inspect: true, allow: [GET /a/**], max_body: 1kB, ech: allow}\n      \
+                - {host: far.test, gate: proxy}\n";
+    std::fs::write(&file, text).unwrap();
+    let explain = |host| run(&socket, &["explain", host, "--policy", path, "--agent", "build"]).stdout;
+    assert!(
+        explain("read.test").ends_with(
+            "  ech     allow\n  inspect GET /a/**\n          1000 bytes at most in the body of a request\n"
+        ),
+        "{}",
+        explain("read.test")
+    );
+    assert!(explain("far.test").ends_with("  gate    proxy\n"), "{}", explain("far.test"));
+}
+
+#[test]
 fn explain_says_what_may_leak_through_a_wildcard_and_why_a_resolver_is_denied() {
     let (folder, socket) = socket();
     let file = folder.path().join("p.yaml");

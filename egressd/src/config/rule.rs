@@ -249,8 +249,7 @@ fn allowed_protocol(
 }
 
 fn parse_protocol(document: &Document, protocol: &Spanned<String>) -> Result<Protocol, Diagnostic> {
-    let all = [Protocol::Tls, Protocol::Http, Protocol::Tcp, Protocol::Udp, Protocol::Quic];
-    all.into_iter().find(|known| known.as_str() == protocol.value).ok_or_else(|| {
+    Protocol::ALL.into_iter().find(|known| known.as_str() == protocol.value).ok_or_else(|| {
         document
             .error(protocol.referenced, format!("unknown protocol `{}`", protocol.value))
             .help("known protocols: tls, http, tcp, udp, quic")

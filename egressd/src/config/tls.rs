@@ -16,16 +16,14 @@ pub(super) fn terms(
 ) -> Result<TlsTerms, Diagnostic> {
     let AllowRule { gate, ech, .. } = rule;
     let (gate, ech) = (gate.as_ref(), ech.as_ref());
+    let gates = GateChoice::ALL.map(|choice| (choice.as_str(), choice));
+    let ech_words = Ech::ALL.map(|ech| (ech.as_str(), ech));
     Ok(TlsTerms {
-        gate: word(document, "gate", gate, &GATES, matches!(protocol, Protocol::Tls))?,
-        ech: word(document, "ech", ech, &ECH, matches!(protocol, Protocol::Tls | Protocol::Quic))?,
+        gate: word(document, "gate", gate, &gates, matches!(protocol, Protocol::Tls))?,
+        ech: word(document, "ech", ech, &ech_words, matches!(protocol, Protocol::Tls | Protocol::Quic))?,
         inspection: inspect::terms(document, rule, subject, protocol, known)?.map(Arc::new),
     })
 }
-
-const GATES: [(&str, GateChoice); 3] =
-    [("auto", GateChoice::Auto), ("kernel", GateChoice::Kernel), ("proxy", GateChoice::Proxy)];
-const ECH: [(&str, Ech); 3] = [("grease", Ech::Grease), ("refuse", Ech::Refuse), ("allow", Ech::Allow)];
 
 /// What `value` means, by a table of words; the default where the key is left out.
 fn word<T: Copy + Default>(

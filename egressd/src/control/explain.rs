@@ -1,6 +1,6 @@
 //! What the enforcing matcher says of a flow that nobody has started. Pure.
 
-use super::protocol::{ExplainRequest, Explanation, LeakBounds};
+use super::protocol::{ExplainRequest, Explanation, InspectionBounds, LeakBounds, TlsBounds};
 use crate::{
     audit::Verdict,
     policy::{
@@ -21,7 +21,8 @@ pub fn explain(policy: &Policy, agent: &str, asked: &Asked) -> Explanation {
     let flow = Flow { destination: asked.destination.clone(), port, protocol, address: None };
     let judged = policy.decide(&flow, &Grants::default(), Moment::default());
     let open = open.iter().map(|(port, protocol)| format!("{port}/{protocol}")).collect();
-    let answer = answer(agent, &flow, judged, open);
+    let tls = judged.as_ref().ok().and_then(|permit| tls(policy, permit));
+    let answer = Explanation { tls, ..answer(agent, &flow, judged, open) };
     match &leave {
         Some(leave) => Explanation { types: types(leave), leak: leak(policy, leave), ..answer },
         None => answer,
@@ -95,7 +96,7 @@ pub enum AskedError {
     Host(#[from] HostNameError),
     #[error("`{0}` is not a port (1 to 65535)")]
     Port(String),
-    #[error("`{0}` is not a protocol (`tls`, `http`, `tcp` or `udp`)")]
+    #[error("`{0}` is not a protocol (`tls`, `http`, `tcp`, `udp` or `quic`)")]
     Protocol(String),
     #[error("`{0}` is not a scheme that rules know (`https` or `http`): give HOST:PORT and --protocol")]
     Scheme(String),
@@ -141,7 +142,7 @@ fn parse_port(text: &str) -> Result<u16, AskedError> {
 }
 
 fn parse_protocol(word: &str) -> Result<Protocol, AskedError> {
-    [Protocol::Tls, Protocol::Http, Protocol::Tcp, Protocol::Udp, Protocol::Quic]
+    Protocol::ALL
         .into_iter()
         .find(|protocol| protocol.as_str() == word)
         .ok_or_else(|| AskedError::Protocol(word.to_owned()))
@@ -209,13 +210,33 @@ fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<St
         open,
         types: Vec::new(),
         leak: None,
+        tls: None,
     }
+}
+
+fn tls(policy: &Policy, permit: &Permit) -> Option<TlsBounds> {
+    let gate = match permit.protocol() {
+        Protocol::Tls => true,
+        Protocol::Quic => false,
+        Protocol::Http | Protocol::Tcp | Protocol::Udp => return None,
+    };
+    let terms = &policy.allow().iter().find(|rule| rule.id == permit.rule())?.tls;
+    let inspection = terms.inspection.as_ref().map(|terms| InspectionBounds {
+        allow: terms.allow.as_ref().map(|allow| allow.iter().map(ToString::to_string).collect()),
+        max_body: terms.max_body,
+        max_bytes: terms.max_bytes,
+        inject: terms.inject.iter().map(|set| format!("{}: {}", set.header, set.credential)).collect(),
+    });
+    let gate = gate.then(|| terms.gate.as_str().to_owned());
+    Some(TlsBounds { gate, ech: terms.ech.as_str().to_owned(), inspection })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{NameTerms, Pattern, Rule, RuleId, Source, Subject, TlsTerms};
+    use crate::policy::{
+        Injection, Inspection, NameTerms, Pattern, RequestPattern, Rule, RuleId, Source, Subject, TlsTerms,
+    };
 
     #[test]
     fn an_explanation_is_what_the_enforcing_matcher_says() {
@@ -238,6 +259,20 @@ mod tests {
         assert_eq!(ask("evil.test").leak, None);
         let resolver = ask("dns.google");
         assert_eq!(resolver.reason.as_deref(), Some("resolver-not-allowed"));
+    }
+
+    #[test]
+    fn an_allowed_flow_of_tls_is_explained_with_who_reads_it_and_what_is_asked_of_requests() {
+        let tls = ask("exact.test").tls.unwrap();
+        assert_eq!((tls.gate.as_deref(), tls.ech.as_str()), (Some("auto"), "grease"));
+        let inspection = tls.inspection.unwrap();
+        assert_eq!(inspection.allow.unwrap(), ["GET /repos/**"]);
+        assert_eq!(
+            (inspection.max_body, inspection.inject.as_slice()),
+            (Some(10), &["token: forge".to_owned()][..])
+        );
+        assert_eq!(ask("api.ok.test:5432").tls, None);
+        assert_eq!(ask("evil.test").tls, None);
     }
 
     #[test]
@@ -292,10 +327,17 @@ mod tests {
             names: NameTerms { types: vec![15, 16], ..NameTerms::default() },
             tls: TlsTerms::default(),
         };
+        let inspection = Inspection {
+            allow: Some(vec![RequestPattern::parse("GET /repos/**").unwrap()]),
+            max_body: Some(10),
+            inject: vec![Injection { header: "token".to_owned(), credential: "forge".to_owned() }],
+            ..Inspection::default()
+        };
+        let tls = TlsTerms { inspection: Some(inspection.into()), ..TlsTerms::default() };
         let allow = vec![
             rule(1, "*.ok.test", 443, Protocol::Tls),
             rule(2, "*.ok.test", 5432, Protocol::Tcp),
-            rule(3, "exact.test", 443, Protocol::Tls),
+            Rule { tls, ..rule(3, "exact.test", 443, Protocol::Tls) },
         ];
         Policy::new(allow, Vec::new())
     }

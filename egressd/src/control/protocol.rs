@@ -342,6 +342,32 @@ pub struct Explanation {
     /// Where it is looked up for a wildcard.
     #[serde(default)]
     pub leak: Option<LeakBounds>,
+    /// Where it is allowed, and has to name its server in a ClientHello.
+    #[serde(default)]
+    pub tls: Option<TlsBounds>,
+}
+
+/// What a rule says of flows that speak TLS, in the words of policy files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsBounds {
+    /// Who reads the server name, as in `auto`; None where there is no choice.
+    pub gate: Option<String>,
+    /// What becomes of Encrypted Client Hello, as in `grease`.
+    pub ech: String,
+    pub inspection: Option<InspectionBounds>,
+}
+
+/// What a rule that inspects says of requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InspectionBounds {
+    /// As in `GET /repos/**`. None: all.
+    pub allow: Option<Vec<String>>,
+    /// Octets of one request's body.
+    pub max_body: Option<u64>,
+    /// Octets of the bodies of one connection.
+    pub max_bytes: Option<u64>,
+    /// Header fields that are set, with the names of their credentials, as in `authorization: forge`.
+    pub inject: Vec<String>,
 }
 
 /// The query of `GET /v1/records`. The answer is one [`Frame`] a line.

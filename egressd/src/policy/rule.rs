@@ -131,6 +131,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    pub const ALL: [Self; 5] = [Self::Tls, Self::Http, Self::Tcp, Self::Udp, Self::Quic];
+
     /// The word of policy files and records.
     #[must_use]
     pub fn as_str(self) -> &'static str {

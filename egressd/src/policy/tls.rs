@@ -43,6 +43,20 @@ pub enum GateChoice {
     Proxy,
 }
 
+impl GateChoice {
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Kernel, Self::Proxy];
+
+    /// The word of policy files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Kernel => "kernel",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
 /// What becomes of a ClientHello with the extension of Encrypted Client Hello (RFC 9849).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Ech {
@@ -53,6 +67,20 @@ pub enum Ech {
     Refuse,
     /// It passes, though it may hide another name.
     Allow,
+}
+
+impl Ech {
+    pub const ALL: [Self; 3] = [Self::Grease, Self::Refuse, Self::Allow];
+
+    /// The word of policy files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Grease => "grease",
+            Self::Refuse => "refuse",
+            Self::Allow => "allow",
+        }
+    }
 }
 
 /// Names that stand in the outer hello for names that are hidden in it: the `public_name` of published

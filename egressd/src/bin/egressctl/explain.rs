@@ -6,9 +6,9 @@ use egressd::{
     config::{self, DaemonConfig},
     control::{
         Asked, Client, explain,
-        protocol::{ExplainRequest, Explanation, LeakBounds},
+        protocol::{ExplainRequest, Explanation, InspectionBounds, LeakBounds, TlsBounds},
     },
-    policy::{AgentName, Policy},
+    policy::{AgentName, Ech, GateChoice, Policy},
 };
 use std::{
     io::{self, Write, stdout},
@@ -29,7 +29,7 @@ pub struct Explain {
     agent: Option<String>,
 
     /// What the flow would speak [default: what rules open at that port]
-    #[arg(long, value_parser = ["tls", "http", "tcp", "udp"])]
+    #[arg(long, value_parser = ["tls", "http", "tcp", "udp", "quic"])]
     protocol: Option<String>,
 
     /// Ask this policy file; no daemon is needed
@@ -97,6 +97,28 @@ fn print(out: &mut impl Write, colour: Colour, explanation: &Explanation) -> io:
         let (zone, rule) = (sanitise(zone), sanitise(rule));
         writeln!(out, "  leak    {bytes_a_day} bytes a day at most through names below {zone} ({rule}),")?;
         writeln!(out, "          {agent_bytes_a_day} through names of all wildcards")?;
+    }
+    explanation.tls.as_ref().map_or(Ok(()), |tls| print_tls(out, tls))
+}
+
+fn print_tls(out: &mut impl Write, TlsBounds { gate, ech, inspection }: &TlsBounds) -> io::Result<()> {
+    // What a rule says unless it says something else is not worth a line.
+    if let Some(gate) = gate.as_ref().filter(|gate| *gate != GateChoice::default().as_str()) {
+        writeln!(out, "  gate    {}", sanitise(gate))?;
+    }
+    if ech != Ech::default().as_str() {
+        writeln!(out, "  ech     {}", sanitise(ech))?;
+    }
+    let Some(InspectionBounds { allow, max_body, max_bytes, inject }) = inspection else { return Ok(()) };
+    let allow = allow.as_ref().map_or_else(|| "every request".to_owned(), |allow| allow.join(", "));
+    writeln!(out, "  inspect {}", sanitise(&allow))?;
+    for (bound, of) in [(max_body, "the body of a request"), (max_bytes, "the bodies of a connection")] {
+        if let Some(octets) = bound {
+            writeln!(out, "          {octets} bytes at most in {of}")?;
+        }
+    }
+    for field in inject {
+        writeln!(out, "  inject  {}", sanitise(field))?;
     }
     Ok(())
 }
