@@ -1,6 +1,7 @@
 //! An egress firewall for AI agents. `daemon` is the one place that knows every module.
 
 pub mod audit;
+pub mod authoring;
 pub mod config;
 pub mod control;
 pub mod daemon;

@@ -7,6 +7,7 @@ mod doctor;
 mod explain;
 mod leaks;
 mod output;
+mod policy;
 mod release;
 mod reload;
 mod run;
@@ -62,6 +63,7 @@ enum Verb {
     Release(release::Release),
     Tail(tail::Tail),
     Explain(explain::Explain),
+    Policy(policy::Policy),
     Leaks(leaks::Leaks),
     Agents(agents::Agents),
     Status(status::Status),
@@ -81,6 +83,7 @@ impl Cli {
             Verb::Release(release) => release.act(&client, self.output),
             Verb::Tail(tail) => tail.act(&client, self.output),
             Verb::Explain(explain) => explain.act(&client, self.output),
+            Verb::Policy(policy) => policy.act(self.output),
             Verb::Leaks(leaks) => leaks.act(&client, self.output),
             Verb::Agents(agents) => agents.act(&client, self.output),
             Verb::Status(status) => status.act(&client, self.output),

@@ -1,0 +1,7 @@
+//! What people do with policies before they are in force: check, compare, try, write and translate them.
+//!
+//! Everything here goes by policies as the daemon compiles them and by the function that decides for it.
+
+pub mod lint;
+
+pub use lint::{Finding, Severity, lint};

@@ -1,0 +1,26 @@
+//! `egressctl policy`: what people do with policy files, without a daemon.
+
+mod check;
+
+use crate::output::Format;
+use std::process::ExitCode;
+
+/// Check, compare, try and translate policy files
+#[derive(Debug, clap::Args)]
+pub struct Policy {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    Check(check::Check),
+}
+
+impl Policy {
+    pub fn act(self, format: Format) -> anyhow::Result<ExitCode> {
+        match self.verb {
+            Verb::Check(check) => check.act(format),
+        }
+    }
+}
