@@ -27,6 +27,20 @@ fn an_allowlist_beside_the_policy_wins_over_the_configured_folders() {
 }
 
 #[test]
+fn a_role_of_one_file_is_extended_in_another() {
+    let folder = tempdir().unwrap();
+    let agents = write(folder.path(), "a.yaml", "version: 1\nagents: {build: {extends: [base]}}\n");
+    let roles = write(folder.path(), "b.yaml", "version: 1\nroles: {base: {rules: [{host: a.example}]}}\n");
+    let loaded = load(&[agents.clone(), roles.clone()], &[]).unwrap();
+    let policy = loaded.for_agent(&AgentName::parse("build").unwrap());
+    assert!(policy.allow()[0].source.to_string().ends_with("b.yaml:2"));
+    assert!(load(std::slice::from_ref(&agents), &[]).unwrap_err().to_string().contains("no role `base`"));
+    let again = write(folder.path(), "c.yaml", "version: 1\nroles: {base: {}}\n");
+    let error = load(&[agents, roles, again], &[]).unwrap_err().to_string();
+    assert!(error.contains("there is a role `base` already") && error.contains("b.yaml:2"), "{error}");
+}
+
+#[test]
 fn two_files_with_a_policy_for_one_agent_are_refused() {
     let folder = tempdir().unwrap();
     let files = ["a.yaml", "b.yaml"].map(|name| write(folder.path(), name, "version: 1\nagents: {x: {}}\n"));

@@ -50,6 +50,58 @@ fn rules_that_say_the_same_are_one_rule() {
 }
 
 #[test]
+fn a_list_of_hosts_is_a_rule_for_each_on_its_own_line() {
+    let policies = compile(
+        "version: 1\nagents:\n  default:\n    rules:\n      - hosts:\n          - a.example\n          - '*.b.example'\n        ports: [8443]\n    deny:\n      - hosts: [c.b.example, d.b.example]\n",
+    );
+    let policy = of(&policies, "default");
+    let told = |rule: &Rule| format!("{} {} {:?}", rule.source, rule.subject, rule.ports);
+    let allow: Vec<String> = policy.allow().iter().map(told).collect();
+    assert_eq!(allow, ["policy.yaml:6 a.example [8443]", "policy.yaml:7 *.b.example [8443]"]);
+    assert_eq!(policy.deny().len(), 2);
+}
+
+#[test]
+fn ports_may_be_ranges() {
+    let rule = only_rule("- {host: a.example, protocol: tcp, ports: [8002, 8000-8003, 22]}");
+    assert_eq!(rule.ports, [22, 8000, 8001, 8002, 8003]);
+}
+
+#[test]
+fn an_agent_has_what_its_roles_have_and_what_it_says_itself_counts_first() {
+    let policies = compile(
+        "version: 1\n\
+         roles:\n  \
+           base:\n    leak_budget: 100\n    host_sockets: true\n    capabilities: [net_raw]\n    \
+             rules: [{host: base.example}]\n    deny: [{host: no.example}]\n  \
+           web:\n    extends: [base]\n    leak_actions: {slow-drip: freeze}\n    include: [good]\n    \
+             rules: [{host: web.example}]\n  \
+           ring:\n    extends: [ring, base]\n    \
+             rules: [{host: ring.example}]\n\
+         agents:\n  \
+           build:\n    extends: [web, base]\n    leak_budget: 200\n    leak_actions: {slow-drip: flag}\n    \
+             rules: [{host: own.example}]\n  \
+           other:\n    extends: [ring]\n    host_sockets: false\n  \
+           alone: {}\n",
+    );
+    let hosts = |agent| -> Vec<String> {
+        of(&policies, agent).allow().iter().map(|rule| rule.subject.to_string()).collect()
+    };
+    assert_eq!(
+        hosts("build"),
+        ["own.example", "web.example", "one.example.com", "shared.example.com", "base.example"]
+    );
+    let build = of(&policies, "build");
+    assert_eq!(build.deny().len(), 1);
+    assert_eq!((build.capabilities().len(), build.host_sockets()), (1, true));
+    assert_eq!(build.leaks().budget, LeakBudget::of_bytes(200).unwrap());
+    assert_eq!(build.leaks().actions.at(LeakFlag::SlowDrip), LeakAction::Flag);
+    assert_eq!(hosts("other"), ["ring.example", "base.example"]);
+    assert!(!of(&policies, "other").host_sockets());
+    assert_eq!(hosts("alone"), Vec::<String>::new());
+}
+
+#[test]
 fn a_rule_keeps_its_id_when_its_file_changes_around_it() {
     let alone = only_rule("- host: api.example.com");
     let moved = compile(

@@ -3,23 +3,14 @@
 use super::{
     diagnostic::{ConfigError, Diagnostic},
     document::Document,
-    file::{AgentSection, AllowRule, AllowlistFile, DenyRule, PolicyFile},
-    identity::RuleIds,
-    leaks::{self, SecretFiles},
+    file::PolicyFile,
     load::Loader,
-    rule,
+    roles::Roles,
+    section::{PolicyDocument, Sections},
 };
-use crate::policy::{AgentName, Capability, Policy, Rule, RuleId, Source};
+use crate::policy::{AgentName, Policy, Source};
 use serde_saphyr::Spanned;
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::Path,
-    sync::Arc,
-};
-
-/// The most rules that one agent may have. A judgement looks at each of them once: at this bound
-/// it still takes well under a millisecond.
-const MAX_RULES: usize = 4096;
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 /// The agent whose policy serves every agent that has none of its own.
 const DEFAULT: &str = "default";
@@ -51,26 +42,16 @@ impl Policies {
     }
 }
 
-/// One compilation: what it has compiled, and what it found wrong.
+/// One compilation: what it has read, and what it found wrong.
 pub(super) struct Compiler<'a> {
     loader: &'a Loader<'a>,
-    ids: RuleIds,
-    agents: BTreeMap<AgentName, (Source, Arc<Policy>)>,
+    files: Vec<PolicyDocument>,
     wrong: Vec<Diagnostic>,
 }
 
 impl<'a> Compiler<'a> {
     pub(super) fn new(loader: &'a Loader<'a>) -> Self {
-        Self { loader, ids: RuleIds::default(), agents: BTreeMap::new(), wrong: Vec::new() }
-    }
-
-    /// The policies of all files, or all that is wrong with them.
-    pub(super) fn finish(self) -> Result<Policies, ConfigError> {
-        if !self.wrong.is_empty() {
-            return Err(ConfigError::all(self.wrong));
-        }
-        let agents = self.agents.into_iter().map(|(name, (_, policy))| (name, policy)).collect();
-        Ok(Policies { agents })
+        Self { loader, files: Vec::new(), wrong: Vec::new() }
     }
 
     /// Notes that a file could not be read.
@@ -78,144 +59,73 @@ impl<'a> Compiler<'a> {
         self.wrong.push(diagnostic);
     }
 
-    /// Compiles the policy file `document`; `folder` is where it lies.
-    pub(super) fn policy_file(&mut self, document: &Document, folder: &Path, files: SecretFiles<'_>) {
-        let file: PolicyFile = match document.parse() {
-            Ok(file) => file,
-            Err(diagnostic) => return self.wrong.push(diagnostic),
-        };
-        self.wrong.extend(document.check_version(&file.version).err());
-        for (name, section) in &file.agents.0 {
-            self.agent(document, folder, files, name, section);
-        }
-    }
-
-    fn agent(
-        &mut self,
-        document: &Document,
-        folder: &Path,
-        files: SecretFiles<'_>,
-        name: &Spanned<String>,
-        section: &AgentSection,
-    ) {
-        let agent = match AgentName::parse(&name.value) {
-            Ok(agent) => agent,
-            Err(error) => return self.wrong.push(document.error(name.referenced, error.to_string())),
-        };
-        if let Some((first, _)) = self.agents.get(&agent) {
-            let help = format!("its policy is at {first}");
-            let title = format!("agent `{agent}` has a policy already");
-            return self.wrong.push(document.error(name.referenced, title).help(help));
-        }
-        let mut allow = self.allow_rules(document, &section.rules);
-        for include in &section.include {
-            allow.extend(self.include(document, folder, include));
-        }
-        for manager in &section.packages {
-            allow.extend(self.packages(document, manager));
-        }
-        let deny = self.deny_rules(document, &section.deny);
-        let (allow, deny) = (distinct(allow), distinct(deny));
-        if allow.len() + deny.len() > MAX_RULES {
-            let title = format!("agent `{agent}` has {} rules", allow.len() + deny.len());
-            self.wrong.push(
-                document.error(name.referenced, title).label(format!("at most {MAX_RULES} are allowed")),
-            );
-        }
-        let source = document.source(name.referenced);
-        let kept = self.capabilities(document, &section.capabilities);
-        let terms = leaks::terms(document, section, files, &mut self.wrong);
-        let policy =
-            Policy::new(allow, deny).keeping(kept).with_host_sockets(section.host_sockets).with_leaks(terms);
-        self.agents.insert(agent, (source, Arc::new(policy)));
-    }
-
-    fn capabilities(&mut self, document: &Document, words: &[Spanned<String>]) -> Vec<Capability> {
-        let mut kept = Vec::new();
-        for word in words {
-            match Capability::parse(&word.value) {
-                Some(capability) if kept.contains(&capability) => {}
-                Some(capability) => kept.push(capability),
-                None => {
-                    let known = Capability::ALL.map(Capability::as_str).join("` or `");
-                    let title = format!("capability `{}` cannot be kept", word.value);
+    /// Reads the policy file `document`; `folder` is where it lies. A text that somebody handed in may not
+    /// name files of secrets.
+    pub(super) fn policy_file(&mut self, document: Document, folder: &Path, may_name_secrets: bool) {
+        match document.parse::<PolicyFile>() {
+            Ok(file) => {
+                self.wrong.extend(document.check_version(&file.version).err());
+                if !file.has_sections() {
+                    let error = document.error(file.version.referenced, "key `agents` is missing");
                     self.wrong
-                        .push(document.error(word.referenced, title).label(format!("expected `{known}`")));
+                        .push(error.help("a policy that allows nothing is `version: 1` and `agents: {}`"));
+                }
+                let folder = folder.to_owned();
+                self.files.push(PolicyDocument { document, folder, may_name_secrets, file });
+            }
+            Err(diagnostic) => self.wrong.push(diagnostic),
+        }
+    }
+
+    /// The policies of all files, or all that is wrong with them.
+    pub(super) fn finish(self) -> Result<Policies, ConfigError> {
+        let Self { loader, files, wrong } = self;
+        let mut sections = Sections::new(loader, wrong);
+        let roles = Roles::compile(&files, &mut sections);
+        let mut agents: BTreeMap<AgentName, (Source, Arc<Policy>)> = BTreeMap::new();
+        for policy in &files {
+            for (name, section) in policy.file.agents() {
+                let part = sections.part(policy, section);
+                let compiled = name_of(policy, name, &agents).and_then(|agent| {
+                    let mut part = part;
+                    roles.extend(&mut part, policy, section, &mut sections);
+                    let whole = part.into_policy().map_err(|text| {
+                        policy
+                            .document
+                            .error(name.referenced, format!("agent `{agent}` has too much: {text}"))
+                    })?;
+                    Ok((agent, whole))
+                });
+                match compiled {
+                    Ok((agent, whole)) => {
+                        let source = policy.document.source(name.referenced);
+                        agents.insert(agent, (source, Arc::new(whole)));
+                    }
+                    Err(diagnostic) => sections.wrong.push(diagnostic),
                 }
             }
         }
-        kept
-    }
-
-    fn include(&mut self, document: &Document, folder: &Path, include: &Spanned<String>) -> Vec<Rule> {
-        let allowlist = match self.loader.allowlist(document, folder, include) {
-            Ok(allowlist) => allowlist,
-            Err(diagnostic) => {
-                self.wrong.push(diagnostic);
-                return Vec::new();
-            }
-        };
-        let file: AllowlistFile = match allowlist.parse() {
-            Ok(file) => file,
-            Err(diagnostic) => {
-                self.wrong.push(diagnostic);
-                return Vec::new();
-            }
-        };
-        self.wrong.extend(allowlist.check_version(&file.version).err());
-        if file.name.value != include.value {
-            let title = format!("allowlist is named `{}`", file.name.value);
-            let label = format!("its file is included as `{}`", include.value);
-            self.wrong.push(allowlist.error(file.name.referenced, title).label(label));
+        if !sections.wrong.is_empty() {
+            return Err(ConfigError::all(sections.wrong));
         }
-        self.allow_rules(&allowlist, &file.rules)
-    }
-
-    fn packages(&mut self, document: &Document, word: &Spanned<String>) -> Vec<Rule> {
-        let sites = match self.loader.sites(document, word) {
-            Ok(sites) => sites,
-            Err(diagnostic) => {
-                self.wrong.push(diagnostic);
-                return Vec::new();
-            }
-        };
-        let source = document.source(word.referenced);
-        sites.iter().filter_map(|site| rule::registry(site, &word.value, &source, &mut self.ids)).collect()
-    }
-
-    fn allow_rules(&mut self, document: &Document, rules: &[Spanned<AllowRule>]) -> Vec<Rule> {
-        let known = self.loader.credentials();
-        let compiled = rules.iter().map(|rule| rule::allow(document, rule, known, &mut self.ids));
-        keep(compiled, &mut self.wrong)
-    }
-
-    fn deny_rules(&mut self, document: &Document, rules: &[Spanned<DenyRule>]) -> Vec<Rule> {
-        let compiled = rules.iter().map(|rule| rule::deny(document, rule, &mut self.ids));
-        keep(compiled, &mut self.wrong)
+        let agents = agents.into_iter().map(|(name, (_, policy))| (name, policy)).collect();
+        Ok(Policies { agents })
     }
 }
 
-/// What compiled; what did not is added to `wrong`.
-fn keep(compiled: impl Iterator<Item = Result<Rule, Diagnostic>>, wrong: &mut Vec<Diagnostic>) -> Vec<Rule> {
-    compiled.filter_map(|rule| rule.map_err(|diagnostic| wrong.push(diagnostic)).ok()).collect()
-}
-
-/// Of rules that say the same of flows, the first, with what all of them say of lookups; the first
-/// that names a budget sets it.
-fn distinct(rules: Vec<Rule>) -> Vec<Rule> {
-    let mut places: HashMap<RuleId, usize> = HashMap::new();
-    let mut distinct: Vec<Rule> = Vec::new();
-    for rule in rules {
-        let place = *places.entry(rule.id).or_insert(distinct.len());
-        match distinct.get_mut(place) {
-            Some(first) => {
-                first.names.leak_budget = first.names.leak_budget.or(rule.names.leak_budget);
-                first.names.types.extend(rule.names.types);
-                first.names.types.sort_unstable();
-                first.names.types.dedup();
-            }
-            None => distinct.push(rule),
+/// The agent that a section is about, which must not be among `agents`.
+fn name_of(
+    policy: &PolicyDocument,
+    name: &Spanned<String>,
+    agents: &BTreeMap<AgentName, (Source, Arc<Policy>)>,
+) -> Result<AgentName, Diagnostic> {
+    let error = |title: String| policy.document.error(name.referenced, title);
+    let agent = AgentName::parse(&name.value).map_err(|cause| error(cause.to_string()))?;
+    match agents.get(&agent) {
+        Some((first, _)) => {
+            Err(error(format!("agent `{agent}` has a policy already"))
+                .help(format!("its policy is at {first}")))
         }
+        None => Ok(agent),
     }
-    distinct
 }

@@ -1,5 +1,6 @@
 //! The keys of policy and allowlist files. Anything that is not named here is refused.
 
+use super::ports::PortRange;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
@@ -12,7 +13,24 @@ use std::{fmt, marker::PhantomData, path::PathBuf};
 #[serde(deny_unknown_fields)]
 pub(super) struct PolicyFile {
     pub(super) version: Spanned<u64>,
-    pub(super) agents: Named<AgentSection>,
+    /// What agents have in common, and extend.
+    pub(super) roles: Option<Named<AgentSection>>,
+    /// May be left out where there are roles.
+    pub(super) agents: Option<Named<AgentSection>>,
+}
+
+impl PolicyFile {
+    pub(super) fn has_sections(&self) -> bool {
+        self.roles.is_some() || self.agents.is_some()
+    }
+
+    pub(super) fn roles(&self) -> impl Iterator<Item = &(Spanned<String>, AgentSection)> {
+        self.roles.iter().flat_map(|roles| &roles.0)
+    }
+
+    pub(super) fn agents(&self) -> impl Iterator<Item = &(Spanned<String>, AgentSection)> {
+        self.agents.iter().flat_map(|agents| &agents.0)
+    }
 }
 
 /// An allowlist file, which policies include by its name.
@@ -24,10 +42,13 @@ pub(super) struct AllowlistFile {
     pub(super) rules: Vec<Spanned<AllowRule>>,
 }
 
-/// What one agent may reach. Nothing, where every list is empty.
+/// What one agent may reach, or whoever extends a role. Nothing, where every list is empty.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AgentSection {
+    /// Names of roles.
+    #[serde(default)]
+    pub(super) extends: Vec<Spanned<String>>,
     #[serde(default)]
     pub(super) include: Vec<Spanned<String>>,
     #[serde(default)]
@@ -38,8 +59,7 @@ pub(super) struct AgentSection {
     pub(super) deny: Vec<Spanned<DenyRule>>,
     #[serde(default)]
     pub(super) capabilities: Vec<Spanned<String>>,
-    #[serde(default)]
-    pub(super) host_sockets: bool,
+    pub(super) host_sockets: Option<bool>,
     /// Bytes a day, over all rules.
     pub(super) leak_budget: Option<Spanned<u64>>,
     /// Words of flags, with words of actions.
@@ -71,8 +91,10 @@ pub(super) struct Honeytoken {
 #[serde(deny_unknown_fields)]
 pub(super) struct AllowRule {
     pub(super) host: Option<Spanned<String>>,
+    /// As many rules as there are names.
+    pub(super) hosts: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) cidr: Option<Spanned<String>>,
-    pub(super) ports: Option<Spanned<Vec<Spanned<u16>>>>,
+    pub(super) ports: Option<Spanned<Vec<Spanned<PortRange>>>>,
     pub(super) protocol: Option<Spanned<String>>,
     pub(super) reason: Option<String>,
     pub(super) private: Option<Spanned<bool>>,
@@ -119,8 +141,9 @@ pub(super) struct CredentialSection {
 #[serde(deny_unknown_fields)]
 pub(super) struct DenyRule {
     pub(super) host: Option<Spanned<String>>,
+    pub(super) hosts: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) cidr: Option<Spanned<String>>,
-    pub(super) ports: Option<Spanned<Vec<Spanned<u16>>>>,
+    pub(super) ports: Option<Spanned<Vec<Spanned<PortRange>>>>,
     pub(super) protocol: Option<Spanned<String>>,
     pub(super) reason: Option<String>,
 }

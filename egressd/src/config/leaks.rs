@@ -9,7 +9,7 @@ use super::{
 };
 use crate::policy::{LeakAction, LeakActions, LeakBudget, LeakFlag, LeakTerms, Secrets};
 use serde_saphyr::Spanned;
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 /// Whether a policy may name files of secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,20 +21,52 @@ pub(super) enum SecretFiles<'a> {
     Denied,
 }
 
-/// The terms that `section` sets. What is wrong is added to `wrong`, and left out.
-pub(super) fn terms(
+/// What one section, or several, the nearest first, say of leaks.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LeakPart {
+    budget: Option<LeakBudget>,
+    actions: Vec<(LeakFlag, LeakAction)>,
+    /// Names, and what is looked for.
+    secrets: Vec<(String, Vec<u8>)>,
+}
+
+impl LeakPart {
+    /// The same with what `parent` says besides.
+    pub(super) fn inherit(&mut self, parent: &Self) {
+        self.budget = self.budget.or(parent.budget);
+        self.actions.extend(&parent.actions);
+        let fresh = parent.secrets.iter().filter(|secret| !self.secrets.contains(secret));
+        let fresh: Vec<_> = fresh.cloned().collect();
+        self.secrets.extend(fresh);
+    }
+
+    /// # Errors
+    /// There are too many secrets.
+    pub(super) fn into_terms(self) -> Result<LeakTerms, String> {
+        let mut actions = LeakActions::default();
+        // The nearest last: it counts.
+        for (flag, action) in self.actions.into_iter().rev() {
+            actions = actions.with(flag, action);
+        }
+        let secrets = Secrets::new(self.secrets).map_err(|error| error.to_string())?;
+        Ok(LeakTerms { budget: self.budget.unwrap_or(LeakBudget::AGENT), actions, secrets: secrets.into() })
+    }
+}
+
+/// What `section` says. What is wrong is added to `wrong`, and left out.
+pub(super) fn part(
     document: &Document,
     section: &AgentSection,
     files: SecretFiles<'_>,
     wrong: &mut Vec<Diagnostic>,
-) -> LeakTerms {
+) -> LeakPart {
     let budget = section.leak_budget.as_ref().map(|budget| leak_budget(document, budget));
     let budget = budget.transpose().unwrap_or_else(|diagnostic| {
         wrong.push(diagnostic);
         None
     });
-    LeakTerms {
-        budget: budget.unwrap_or(LeakBudget::AGENT),
+    LeakPart {
+        budget,
         actions: actions(document, section.leak_actions.as_ref(), wrong),
         secrets: secrets(document, section, files, wrong),
     }
@@ -44,13 +76,13 @@ fn actions(
     document: &Document,
     chosen: Option<&Named<Spanned<String>>>,
     wrong: &mut Vec<Diagnostic>,
-) -> LeakActions {
-    let mut actions = LeakActions::default();
+) -> Vec<(LeakFlag, LeakAction)> {
+    let mut actions = Vec::new();
     for (flag, action) in chosen.iter().flat_map(|chosen| &chosen.0) {
         let flag = parse_flag(document, flag).map_err(|diagnostic| wrong.push(diagnostic));
         let action = parse_action(document, action).map_err(|diagnostic| wrong.push(diagnostic));
         if let (Ok(flag), Ok(action)) = (flag, action) {
-            actions = actions.with(flag, action);
+            actions.push((flag, action));
         }
     }
     actions
@@ -79,7 +111,7 @@ fn secrets(
     section: &AgentSection,
     files: SecretFiles<'_>,
     wrong: &mut Vec<Diagnostic>,
-) -> Arc<Secrets> {
+) -> Vec<(String, Vec<u8>)> {
     let mut held: Vec<(String, Vec<u8>)> = Vec::new();
     let from_files = section.secrets.iter().map(|secret| (&secret.name, from_file(document, secret, files)));
     let given = section.honeytokens.iter().map(|token| (&token.name, given(document, token)));
@@ -89,15 +121,7 @@ fn secrets(
             Err(diagnostic) => wrong.push(diagnostic),
         }
     }
-    match Secrets::new(held) {
-        Ok(secrets) => Arc::new(secrets),
-        Err(error) => {
-            let place = section.secrets.iter().map(|secret| &secret.name);
-            let place = place.chain(section.honeytokens.iter().map(|token| &token.name)).next();
-            wrong.extend(place.map(|name| document.error(name.referenced, error.to_string())));
-            Arc::default()
-        }
-    }
+    held
 }
 
 /// The secret under its name, which reports show in its place.

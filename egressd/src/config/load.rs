@@ -6,7 +6,6 @@ use super::{
     daemon::DEFAULT_CACHE_DIR,
     diagnostic::{ConfigError, Diagnostic},
     document::Document,
-    leaks::SecretFiles,
     packages::{Installed, Manager, Registries, Site},
 };
 use nix::fcntl::OFlag;
@@ -104,7 +103,7 @@ impl<'a> Loader<'a> {
         for path in files {
             let folder = path.parent().unwrap_or(Path::new(""));
             match read(path) {
-                Ok(document) => compiler.policy_file(&document, folder, SecretFiles::Below(folder)),
+                Ok(document) => compiler.policy_file(document, folder, true),
                 Err(error) => compiler.unreadable(Diagnostic::general(error.to_string())),
             }
         }
@@ -121,7 +120,7 @@ impl<'a> Loader<'a> {
             return Err(Diagnostic::general(error.to_string()).into());
         }
         let mut compiler = Compiler::new(self);
-        compiler.policy_file(&Document::new(name, text), base_dir, SecretFiles::Denied);
+        compiler.policy_file(Document::new(name, text), base_dir, false);
         compiler.finish()
     }
 

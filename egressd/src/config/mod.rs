@@ -14,7 +14,10 @@ mod leaks;
 mod load;
 mod names;
 mod packages;
+mod ports;
+mod roles;
 mod rule;
+mod section;
 mod tls;
 mod upstream;
 

@@ -8,35 +8,40 @@ use super::{
     identity::RuleIds,
     names,
     packages::{Scheme, Site},
-    tls,
+    ports, tls,
 };
 use crate::policy::{Destination, HostName, NameTerms, Pattern, Protocol, Rule, Source, Subject, TlsTerms};
 use ipnet::{IpNet, Ipv4Net};
 use serde_saphyr::{Location, Spanned};
 use std::net::IpAddr;
 
-/// The most ports that one rule may name: each costs a kernel entry for every address of the
-/// name, and 64 of both still fit an agent's bound on grants.
-const MAX_PORTS: usize = 64;
-
-/// The DNS port, which the kernel hands to the agent's own resolver whatever server was asked.
-const DNS_PORT: u16 = 53;
-
-/// Compiles a rule that allows; `known` are the credentials that it may inject, where they are known.
+/// Compiles a rule that allows, or several where it names several hosts; `known` are the credentials that
+/// they may inject, where they are known.
 pub(super) fn allow(
     document: &Document,
     rule: &Spanned<AllowRule>,
     known: Option<&[Credential]>,
     ids: &mut RuleIds,
+) -> Result<Vec<Rule>, Diagnostic> {
+    let AllowRule { host, hosts, cidr, .. } = &rule.value;
+    let subjects = subjects(document, rule.referenced, host.as_ref(), hosts.as_ref(), cidr.as_ref())?;
+    subjects.into_iter().map(|about| allow_one(document, rule, about, known, ids)).collect()
+}
+
+fn allow_one(
+    document: &Document,
+    rule: &Spanned<AllowRule>,
+    About { subject, at, place }: About,
+    known: Option<&[Credential]>,
+    ids: &mut RuleIds,
 ) -> Result<Rule, Diagnostic> {
-    let AllowRule { host, cidr, ports, protocol, reason, private, .. } = &rule.value;
+    let AllowRule { ports, protocol, reason, private, .. } = &rule.value;
     let AllowRule { danger_public_suffix, leak_budget, types, .. } = &rule.value;
-    let subject = subject(document, rule.referenced, host.as_ref(), cidr.as_ref())?;
     let dangerous = danger_public_suffix.as_ref().is_some_and(|danger| danger.value);
-    check_breadth(document, &subject, host.as_ref(), dangerous)?;
+    check_breadth(document, &subject, at, dangerous)?;
     let protocol = allowed_protocol(document, rule.referenced, &subject, protocol.as_ref())?;
     let ports = match ports {
-        Some(ports) => allowed_ports(document, ports)?,
+        Some(ports) => ports::allowed(document, ports)?,
         None => default_ports(protocol).ok_or_else(|| {
             document
                 .error(rule.referenced, format!("a rule with protocol `{protocol}` needs `ports`"))
@@ -48,7 +53,7 @@ pub(super) fn allow(
     let tls = tls::terms(document, &rule.value, &subject, protocol, known)?;
     Ok(Rule {
         id: ids.id("allow", &subject, &ports, Some(protocol), private, &tls),
-        source: document.source(rule.referenced),
+        source: document.source(place),
         subject,
         ports,
         protocol: Some(protocol),
@@ -59,27 +64,28 @@ pub(super) fn allow(
     })
 }
 
-/// Compiles a rule that denies.
+/// Compiles a rule that denies, or several where it names several hosts.
 pub(super) fn deny(
     document: &Document,
     rule: &Spanned<DenyRule>,
     ids: &mut RuleIds,
-) -> Result<Rule, Diagnostic> {
-    let DenyRule { host, cidr, ports, protocol, reason } = &rule.value;
-    let subject = subject(document, rule.referenced, host.as_ref(), cidr.as_ref())?;
+) -> Result<Vec<Rule>, Diagnostic> {
+    let DenyRule { host, hosts, cidr, ports, protocol, reason } = &rule.value;
+    let subjects = subjects(document, rule.referenced, host.as_ref(), hosts.as_ref(), cidr.as_ref())?;
     let protocol = protocol.as_ref().map(|protocol| parse_protocol(document, protocol)).transpose()?;
-    let ports = ports.as_ref().map(|ports| sorted_ports(document, ports)).transpose()?.unwrap_or_default();
-    Ok(Rule {
+    let ports = ports.as_ref().map(|ports| ports::sorted(document, ports)).transpose()?.unwrap_or_default();
+    let one = |About { subject, place, .. }: About| Rule {
         id: ids.id("deny", &subject, &ports, protocol, false, &TlsTerms::default()),
-        source: document.source(rule.referenced),
+        source: document.source(place),
         subject,
-        ports,
+        ports: ports.clone(),
         protocol,
         private: false,
         reason: reason.clone(),
         names: NameTerms::default(),
         tls: TlsTerms::default(),
-    })
+    };
+    Ok(subjects.into_iter().map(one).collect())
 }
 
 /// The rule that opens a registry; `word` and `source` are those of the `packages` line. None
@@ -106,19 +112,43 @@ pub(super) fn registry(site: &Site, word: &str, source: &Source, ids: &mut RuleI
     })
 }
 
-fn subject(
+/// What a rule is about.
+struct About {
+    subject: Subject,
+    /// Where that is written.
+    at: Location,
+    /// Where people look for the rule: its own beginning, or in a list of hosts the line of each.
+    place: Location,
+}
+
+fn subjects(
     document: &Document,
     rule: Location,
     host: Option<&Spanned<String>>,
+    hosts: Option<&Spanned<Vec<Spanned<String>>>>,
     cidr: Option<&Spanned<String>>,
-) -> Result<Subject, Diagnostic> {
-    match (host, cidr) {
-        (Some(host), None) => parse_host(document, host).map(Subject::Host),
-        (None, Some(cidr)) => parse_cidr(document, cidr).map(Subject::Network),
-        (Some(_), Some(cidr)) => Err(document
+) -> Result<Vec<About>, Diagnostic> {
+    let named = |host: &Spanned<String>, place| {
+        let subject = Subject::Host(parse_host(document, host)?);
+        Ok(About { subject, at: host.referenced, place })
+    };
+    match (host, hosts, cidr) {
+        (Some(host), None, None) => Ok(vec![named(host, rule)?]),
+        (None, Some(hosts), None) if hosts.value.is_empty() => {
+            Err(document.error(hosts.referenced, "`hosts` is empty").help("name at least one host"))
+        }
+        (None, Some(hosts), None) => hosts.value.iter().map(|host| named(host, host.referenced)).collect(),
+        (None, None, Some(cidr)) => {
+            let subject = Subject::Network(parse_cidr(document, cidr)?);
+            Ok(vec![About { subject, at: cidr.referenced, place: rule }])
+        }
+        (None, None, None) => Err(document.error(rule, "a rule needs `host`, `hosts` or `cidr`")),
+        (_, _, Some(cidr)) => Err(document
             .error(cidr.referenced, "a rule has either `host` or `cidr`, not both")
             .help("write two rules")),
-        (None, None) => Err(document.error(rule, "a rule needs `host` or `cidr`")),
+        (Some(_), Some(hosts), None) => Err(document
+            .error(hosts.referenced, "a rule has either `host` or `hosts`, not both")
+            .help("put all of them into `hosts`")),
     }
 }
 
@@ -214,15 +244,15 @@ fn mapped(network: &IpNet) -> Option<Ipv4Net> {
 fn check_breadth(
     document: &Document,
     subject: &Subject,
-    host: Option<&Spanned<String>>,
+    at: Location,
     dangerous: bool,
 ) -> Result<(), Diagnostic> {
-    match (subject, host) {
-        (Subject::Host(pattern), Some(host)) if pattern.is_public_suffix() && !dangerous => Err(document
-            .error(host.referenced, format!("wildcard `{pattern}` is too wide"))
+    match subject {
+        Subject::Host(pattern) if pattern.is_public_suffix() && !dangerous => Err(document
+            .error(at, format!("wildcard `{pattern}` is too wide"))
             .label(format!("strangers can register names below `{}` (publicsuffix.org)", pattern.name()))
             .help("name the hosts one by one, or add `danger_public_suffix: true`")),
-        (Subject::Host(_) | Subject::Network(_), _) => Ok(()),
+        Subject::Host(_) | Subject::Network(_) => Ok(()),
     }
 }
 
@@ -262,37 +292,6 @@ fn default_ports(protocol: Protocol) -> Option<Vec<u16>> {
         Protocol::Http => Some(vec![80]),
         Protocol::Tcp | Protocol::Udp => None,
     }
-}
-
-fn allowed_ports(document: &Document, ports: &Spanned<Vec<Spanned<u16>>>) -> Result<Vec<u16>, Diagnostic> {
-    if let Some(port) = ports.value.iter().find(|port| port.value == DNS_PORT) {
-        return Err(document
-            .error(port.referenced, "port 53 cannot be opened")
-            .label("it always reaches the resolver of egressd")
-            .help("names are looked up without a rule for port 53"));
-    }
-    sorted_ports(document, ports)
-}
-
-fn sorted_ports(document: &Document, ports: &Spanned<Vec<Spanned<u16>>>) -> Result<Vec<u16>, Diagnostic> {
-    if ports.value.is_empty() {
-        return Err(document
-            .error(ports.referenced, "`ports` is empty")
-            .help("leave the key out for the default, or name at least one port"));
-    }
-    if ports.value.len() > MAX_PORTS {
-        return Err(document.error(
-            ports.referenced,
-            format!("`ports` names {} ports, at most {MAX_PORTS} are allowed", ports.value.len()),
-        ));
-    }
-    if let Some(port) = ports.value.iter().find(|port| port.value == 0) {
-        return Err(document.error(port.referenced, "expected a port, 1 to 65535"));
-    }
-    let mut sorted: Vec<u16> = ports.value.iter().map(|port| port.value).collect();
-    sorted.sort_unstable();
-    sorted.dedup();
-    Ok(sorted)
 }
 
 fn allowed_private(
