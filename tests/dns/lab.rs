@@ -158,6 +158,7 @@ pub fn rule(pattern: &str) -> Rule {
         reason: None,
         names: NameTerms { leak_budget: Some(AMPLE), ..NameTerms::default() },
         tls: egressd::policy::TlsTerms::default(),
+        term: Default::default(),
     }
 }
 

@@ -41,6 +41,45 @@ fn a_rule_that_is_removed_cuts_its_live_tls_flows() {
 }
 
 #[test]
+fn a_rule_whose_term_ends_cuts_its_live_flows_and_no_others() {
+    let fence = fence(&with(&[OK, BRIEF]));
+    let mut talker = Talker::start(&fence.agent(AGENT));
+    for flow in ["keep db.test 5432", "say before", "keep_tls ok.test 443", "say_tls ok.test"] {
+        talker.does(flow);
+    }
+    ends(&mut talker);
+    talker.fails("keep db.test 5432");
+    talker.does("say_tls ok.test");
+    let denial = fence.agent(AGENT).denial("the end", |record| record["reason"] == "rule-expired");
+    assert_eq!(denial["destination"]["name"], "db.test", "{denial:#}");
+    let explained = fence.ctl(&["explain", "db.test:5432", "--agent", AGENT]);
+    assert!(explained.says("rule-expired"), "{explained:#?}");
+}
+
+#[test]
+fn an_agent_is_no_younger_for_the_next_daemon() {
+    let mut fence = fence(&with(&[BRIEF]));
+    let mut talker = Talker::start(&fence.agent(AGENT));
+    talker.does("keep db.test 5432");
+    let born = born(&fence);
+    fence.kill();
+    fence.restart();
+    reload(&fence, &with(&[OK, BRIEF]));
+    assert_eq!(self::born(&fence), born);
+    ends(&mut talker);
+}
+
+/// When the agent was born, as the next daemon is to learn it.
+fn born(fence: &Fence) -> u64 {
+    let folder = fs::read_dir(fence.lab().folder().join("run/agents")).expect("a folder");
+    let mut paths = folder.flatten().map(|entry| entry.path());
+    let file = paths.find(|path| path.extension().is_some_and(|extension| extension == "json"));
+    let text = fs::read(file.expect("an agent is remembered")).expect("it can be read");
+    let remembered: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    remembered["born"].as_u64().expect("it was born")
+}
+
+#[test]
 fn a_rule_that_stays_keeps_its_live_flows() {
     let fence = fence(&with(&[ALT, OK, DB]));
     let mut talker = Talker::start(&fence.agent(AGENT));
@@ -185,6 +224,15 @@ pub fn cut(talker: &mut Talker, say: &str) {
     assert!(cut.is_some(), "the flow lives on without its rule");
 }
 
+/// Says something until nobody hears it.
+fn ends(talker: &mut Talker) {
+    let end = poll_for(TERM * 4, || (talker.tell("say then") != "ok").then_some(()));
+    assert!(end.is_some(), "the flow lives on after the term of its rule");
+}
+
+/// Longer than what it takes to open flows, whatever else the machine does.
+const TERM: Duration = Duration::from_secs(15);
+const BRIEF: &str = "{host: db.test, protocol: tcp, ports: [5432], private: true, for: 15s}";
 const OK: &str = "{host: ok.test, private: true}";
 const DB: &str = "{host: db.test, protocol: tcp, ports: [5432], private: true}";
 const ALT: &str = "{host: alt.test, private: true}";

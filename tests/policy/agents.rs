@@ -4,10 +4,10 @@ use egressd::{
     config::load_str,
     policy::{
         Agent, AgentId, AgentName, Destination, Flow, Grant, GrantError, Grants, HostName, MAX_GRANTS,
-        Moment, Policy, Protocol, Reason,
+        Moment, Occasion, Policy, Protocol, Reason,
     },
 };
-use std::{net::Ipv4Addr, path::Path, sync::Arc};
+use std::{net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 
 const RULES: &str = "rules: [{host: a.example}, {host: b.example, protocol: tcp, ports: [22]}]";
 
@@ -73,6 +73,31 @@ fn what_quarantine_closed_is_denied_for_quarantine_and_the_rest_for_what_it_is()
     assert_eq!(agent.decide(&elsewhere, Moment(0)).unwrap_err().reason, Reason::PortNotAllowed);
     agent.quarantine(false);
     assert!(reason("x.w.example").is_ok());
+}
+
+#[test]
+fn a_rule_with_a_term_counts_from_when_the_moment_is_known_until_it_is_over() {
+    let rules = "rules: [{host: a.example}, {host: b.example, for: 1m}, \
+                 {host: c.example, expires: 2026-12-31}]";
+    let agent = agent(rules);
+    let reason = |name: &str| agent.decide(&to(name), Moment(0)).map_err(|denial| denial.reason);
+    let live =
+        |time: &str, age| agent.live(Occasion { time: time.parse().unwrap(), age: Duration::from_secs(age) });
+    assert!(reason("a.example").is_ok());
+    assert_eq!(reason("b.example").unwrap_err(), Reason::RuleExpired, "nobody said how old it is");
+    assert!(live("2026-12-31T23:59:59Z", 59));
+    assert!(!live("2026-12-31T23:59:59Z", 59), "nothing changed");
+    assert!(reason("b.example").is_ok() && reason("c.example").is_ok());
+    remember(&agent, "c.example", 3).unwrap();
+    assert!(live("2026-12-31T23:59:59Z", 60));
+    assert_eq!(reason("b.example").unwrap_err(), Reason::RuleExpired);
+    assert!(reason("c.example").is_ok());
+    assert!(live("2027-01-01T00:00:00Z", 61));
+    assert_eq!(reason("c.example").unwrap_err(), Reason::RuleExpired);
+    assert_eq!(agent.live_grants(Moment(0)), []);
+    agent.replace_policy(policy("rules: [{host: b.example, for: 2m}]"));
+    assert!(reason("b.example").is_ok());
+    assert_eq!(reason("c.example").unwrap_err(), Reason::HostNotAllowed);
 }
 
 #[test]

@@ -97,6 +97,11 @@ pub(super) struct AllowRule {
     pub(super) ports: Option<Spanned<Vec<Spanned<PortRange>>>>,
     pub(super) protocol: Option<Spanned<String>>,
     pub(super) reason: Option<String>,
+    /// A day, or a moment.
+    pub(super) expires: Option<Spanned<String>>,
+    /// A duration, from the start of the agent on.
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<String>>,
     pub(super) private: Option<Spanned<bool>>,
     pub(super) danger_public_suffix: Option<Spanned<bool>>,
     /// Bytes a day, through names of a wildcard.

@@ -1,6 +1,6 @@
 //! The identities of rules, by their content.
 
-use crate::policy::{Protocol, RuleId, Subject, TlsTerms};
+use crate::policy::{Protocol, RuleId, Subject, Term, TlsTerms};
 use std::{collections::HashMap, fmt::Write};
 
 /// Gives each content one id, the same in every process and after every reload.
@@ -18,7 +18,7 @@ impl RuleIds {
         ports: &[u16],
         protocol: Option<Protocol>,
         private: bool,
-        tls: &TlsTerms,
+        (tls, term): (&TlsTerms, Term),
     ) -> RuleId {
         let mut content =
             format!("{effect} {subject} {} {private}", protocol.map_or("any", Protocol::as_str));
@@ -28,6 +28,12 @@ impl RuleIds {
         }
         if *tls != TlsTerms::default() {
             let _ = write!(content, " {tls:?}");
+        }
+        if let Some(until) = term.until {
+            let _ = write!(content, " until {until}");
+        }
+        if let Some(within) = term.within {
+            let _ = write!(content, " for {}", within.as_secs());
         }
         self.claim(content)
     }

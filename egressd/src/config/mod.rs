@@ -18,6 +18,7 @@ mod ports;
 mod roles;
 mod rule;
 mod section;
+mod term;
 mod tls;
 mod upstream;
 

@@ -8,9 +8,11 @@ use super::{
     identity::RuleIds,
     names,
     packages::{Scheme, Site},
-    ports, tls,
+    ports, term, tls,
 };
-use crate::policy::{Destination, HostName, NameTerms, Pattern, Protocol, Rule, Source, Subject, TlsTerms};
+use crate::policy::{
+    Destination, HostName, NameTerms, Pattern, Protocol, Rule, Source, Subject, Term, TlsTerms,
+};
 use ipnet::{IpNet, Ipv4Net};
 use serde_saphyr::{Location, Spanned};
 use std::net::IpAddr;
@@ -36,7 +38,7 @@ fn allow_one(
     ids: &mut RuleIds,
 ) -> Result<Rule, Diagnostic> {
     let AllowRule { ports, protocol, reason, private, .. } = &rule.value;
-    let AllowRule { danger_public_suffix, leak_budget, types, .. } = &rule.value;
+    let AllowRule { danger_public_suffix, leak_budget, types, expires, lasts, .. } = &rule.value;
     let dangerous = danger_public_suffix.as_ref().is_some_and(|danger| danger.value);
     check_breadth(document, &subject, at, dangerous)?;
     let protocol = allowed_protocol(document, rule.referenced, &subject, protocol.as_ref())?;
@@ -51,8 +53,9 @@ fn allow_one(
     let private = allowed_private(document, &subject, private.as_ref())?;
     let names = names::terms(document, &subject, leak_budget.as_ref(), types.as_ref())?;
     let tls = tls::terms(document, &rule.value, &subject, protocol, known)?;
+    let term = term::term(document, expires.as_ref(), lasts.as_ref())?;
     Ok(Rule {
-        id: ids.id("allow", &subject, &ports, Some(protocol), private, &tls),
+        id: ids.id("allow", &subject, &ports, Some(protocol), private, (&tls, term)),
         source: document.source(place),
         subject,
         ports,
@@ -61,6 +64,7 @@ fn allow_one(
         reason: reason.clone(),
         names,
         tls,
+        term,
     })
 }
 
@@ -75,7 +79,7 @@ pub(super) fn deny(
     let protocol = protocol.as_ref().map(|protocol| parse_protocol(document, protocol)).transpose()?;
     let ports = ports.as_ref().map(|ports| ports::sorted(document, ports)).transpose()?.unwrap_or_default();
     let one = |About { subject, place, .. }: About| Rule {
-        id: ids.id("deny", &subject, &ports, protocol, false, &TlsTerms::default()),
+        id: ids.id("deny", &subject, &ports, protocol, false, (&TlsTerms::default(), Term::default())),
         source: document.source(place),
         subject,
         ports: ports.clone(),
@@ -84,6 +88,7 @@ pub(super) fn deny(
         reason: reason.clone(),
         names: NameTerms::default(),
         tls: TlsTerms::default(),
+        term: Term::default(),
     };
     Ok(subjects.into_iter().map(one).collect())
 }
@@ -100,7 +105,14 @@ pub(super) fn registry(site: &Site, word: &str, source: &Source, ids: &mut RuleI
     };
     let ports = vec![site.port];
     Some(Rule {
-        id: ids.id("allow", &subject, &ports, Some(protocol), site.private, &TlsTerms::default()),
+        id: ids.id(
+            "allow",
+            &subject,
+            &ports,
+            Some(protocol),
+            site.private,
+            (&TlsTerms::default(), Term::default()),
+        ),
         source: source.clone(),
         subject,
         ports,
@@ -109,6 +121,7 @@ pub(super) fn registry(site: &Site, word: &str, source: &Source, ids: &mut RuleI
         reason: Some(format!("registry that this machine is configured for ({word})")),
         names: NameTerms::default(),
         tls: TlsTerms::default(),
+        term: Term::default(),
     })
 }
 

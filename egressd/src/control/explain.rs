@@ -4,16 +4,36 @@ use super::protocol::{ExplainRequest, Explanation, InspectionBounds, LeakBounds,
 use crate::{
     audit::Verdict,
     policy::{
-        Denial, Destination, Flow, Grants, HostName, HostNameError, Leave, Moment, Permit, Policy, Protocol,
-        Reason, RecordType,
+        Denial, Destination, Flow, Grants, HostName, HostNameError, Leave, Moment, Occasion, Permit, Policy,
+        Protocol, Reason, RecordType, Rule, Term,
     },
 };
 use std::net::IpAddr;
 
-/// What `policy` says of `asked` for `agent`: the same judgement as a flow to it would meet, but
-/// for what only a flow can show (which address its name resolved to, and what it speaks).
+/// What the policy that was `given` says at `occasion` of `asked` for `agent`: the same judgement as a flow
+/// to it would meet, but for what only a flow can show (which address its name resolved to, and what it
+/// speaks).
 #[must_use]
-pub fn explain(policy: &Policy, agent: &str, asked: &Asked) -> Explanation {
+pub fn explain(given: &Policy, occasion: Occasion, agent: &str, asked: &Asked) -> Explanation {
+    let in_force = explain_in_force(&given.at(Some(occasion)), agent, asked);
+    let ended = match (&in_force.reason, &asked.destination) {
+        (Some(reason), Destination::Name(name)) if reason == Reason::HostNotAllowed.as_str() => {
+            given.ended_rule(name, Some(occasion))
+        }
+        (_, Destination::Name(_) | Destination::Address(_)) => None,
+    };
+    match ended {
+        Some(rule) => Explanation {
+            reason: Some(Reason::RuleExpired.as_str().to_owned()),
+            explanation: Some(Reason::RuleExpired.explanation().to_owned()),
+            rule: Some(rule.source.to_string()),
+            ..in_force
+        },
+        None => in_force,
+    }
+}
+
+fn explain_in_force(policy: &Policy, agent: &str, asked: &Asked) -> Explanation {
     let leave = leave(policy, &asked.destination);
     let open = leave.as_ref().map_or_else(Vec::new, open_by);
     let port = asked.port.unwrap_or(DEFAULT_PORT);
@@ -22,7 +42,8 @@ pub fn explain(policy: &Policy, agent: &str, asked: &Asked) -> Explanation {
     let judged = policy.decide(&flow, &Grants::default(), Moment::default());
     let open = open.iter().map(|(port, protocol)| format!("{port}/{protocol}")).collect();
     let tls = judged.as_ref().ok().and_then(|permit| tls(policy, permit));
-    let answer = Explanation { tls, ..answer(agent, &flow, judged, open) };
+    let term = judged.as_ref().ok().and_then(|permit| rule_of(policy, permit)).map(|rule| rule.term);
+    let answer = Explanation { tls, term: term.and_then(told), ..answer(agent, &flow, judged, open) };
     match &leave {
         Some(leave) => Explanation { types: types(leave), leak: leak(policy, leave), ..answer },
         None => answer,
@@ -32,8 +53,9 @@ pub fn explain(policy: &Policy, agent: &str, asked: &Asked) -> Explanation {
 /// The same for an agent in quarantine, of what the policy that it was given says: what only its
 /// wildcards allow is denied.
 #[must_use]
-pub fn explain_quarantined(given: &Policy, agent: &str, asked: &Asked) -> Explanation {
-    let (given, in_force) = (explain(given, agent, asked), explain(&given.exact_only(), agent, asked));
+pub fn explain_quarantined(given: &Policy, occasion: Occasion, agent: &str, asked: &Asked) -> Explanation {
+    let explain = |policy: &Policy| explain(policy, occasion, agent, asked);
+    let (given, in_force) = (explain(given), explain(&given.exact_only()));
     match (given.verdict, in_force.verdict) {
         (Verdict::Allow, Verdict::Deny) => {
             let reason = Reason::AgentQuarantined;
@@ -211,7 +233,20 @@ fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<St
         types: Vec::new(),
         leak: None,
         tls: None,
+        term: None,
     }
+}
+
+fn rule_of<'a>(policy: &'a Policy, permit: &Permit) -> Option<&'a Rule> {
+    policy.allow().iter().find(|rule| rule.id == permit.rule())
+}
+
+/// The keys of a term as a policy file has them; None where there is no end.
+fn told(term: Term) -> Option<String> {
+    let until = term.until.map(|until| format!("expires: {until}"));
+    let within = term.within.map(|within| format!("for: {}s", within.as_secs()));
+    let keys: Vec<String> = [until, within].into_iter().flatten().collect();
+    (!keys.is_empty()).then(|| keys.join(", "))
 }
 
 fn tls(policy: &Policy, permit: &Permit) -> Option<TlsBounds> {
@@ -220,7 +255,7 @@ fn tls(policy: &Policy, permit: &Permit) -> Option<TlsBounds> {
         Protocol::Quic => false,
         Protocol::Http | Protocol::Tcp | Protocol::Udp => return None,
     };
-    let terms = &policy.allow().iter().find(|rule| rule.id == permit.rule())?.tls;
+    let terms = &rule_of(policy, permit)?.tls;
     let inspection = terms.inspection.as_ref().map(|terms| InspectionBounds {
         allow: terms.allow.as_ref().map(|allow| allow.iter().map(ToString::to_string).collect()),
         max_body: terms.max_body,
@@ -235,8 +270,10 @@ fn tls(policy: &Policy, permit: &Permit) -> Option<TlsBounds> {
 mod tests {
     use super::*;
     use crate::policy::{
-        Injection, Inspection, NameTerms, Pattern, RequestPattern, Rule, RuleId, Source, Subject, TlsTerms,
+        Injection, Inspection, NameTerms, Pattern, RequestPattern, RuleId, Source, Subject, TlsTerms,
     };
+    use jiff::Timestamp;
+    use std::time::Duration;
 
     #[test]
     fn an_explanation_is_what_the_enforcing_matcher_says() {
@@ -277,7 +314,7 @@ mod tests {
 
     #[test]
     fn an_agent_in_quarantine_is_told_so_where_a_wildcard_would_allow() {
-        let ask = |text: &str| explain_quarantined(&policy(), "build", &Asked::parse(text).unwrap());
+        let ask = |text: &str| explain_quarantined(&policy(), BIRTH, "build", &Asked::parse(text).unwrap());
         let closed = ask("api.ok.test");
         assert_eq!((closed.verdict, closed.reason.as_deref()), (Verdict::Deny, Some("agent-quarantined")));
         assert_eq!((closed.rule.as_deref(), closed.remedy, closed.open.len()), (Some("a.yaml:1"), None, 0));
@@ -312,7 +349,27 @@ mod tests {
     }
 
     fn ask(text: &str) -> Explanation {
-        explain(&policy(), "build", &Asked::parse(text).unwrap())
+        explain(&policy(), BIRTH, "build", &Asked::parse(text).unwrap())
+    }
+
+    const BIRTH: Occasion = Occasion { time: Timestamp::UNIX_EPOCH, age: Duration::ZERO };
+
+    #[test]
+    fn a_rule_whose_term_is_over_is_named() {
+        let until = Timestamp::from_second(10).unwrap();
+        let term = Term { until: Some(until), within: Some(Duration::from_secs(60)) };
+        let allow: Vec<Rule> = policy().allow().iter().map(|rule| Rule { term, ..rule.clone() }).collect();
+        let ask = |time, age| {
+            let occasion = Occasion { time, age: Duration::from_secs(age) };
+            let asked = Asked::parse("exact.test").unwrap();
+            explain(&Policy::new(allow.clone(), Vec::new()), occasion, "build", &asked)
+        };
+        let live = ask(Timestamp::UNIX_EPOCH, 59);
+        assert_eq!(live.term.as_deref(), Some("expires: 1970-01-01T00:00:10Z, for: 60s"));
+        for over in [ask(until, 0), ask(Timestamp::UNIX_EPOCH, 60)] {
+            assert_eq!((over.verdict, over.reason.as_deref()), (Verdict::Deny, Some("rule-expired")));
+            assert_eq!((over.rule.as_deref(), over.term), (Some("a.yaml:3"), None));
+        }
     }
 
     fn policy() -> Policy {
@@ -326,6 +383,7 @@ mod tests {
             reason: None,
             names: NameTerms { types: vec![15, 16], ..NameTerms::default() },
             tls: TlsTerms::default(),
+            term: Default::default(),
         };
         let inspection = Inspection {
             allow: Some(vec![RequestPattern::parse("GET /repos/**").unwrap()]),

@@ -4,12 +4,16 @@ use super::{
     explain::{Asked, explain},
     protocol::{ApproveLeaks, ExplainRequest, Explanation, LeaksRequest, RecordsRequest, StartAgent},
 };
-use crate::policy::{HostName, Policy};
+use crate::policy::{HostName, Occasion, Policy};
 use axum::{
     extract::Query,
     http::{Uri, uri::PathAndQuery},
 };
+use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
+use std::time::Duration;
+
+const BIRTH: Occasion = Occasion { time: Timestamp::UNIX_EPOCH, age: Duration::ZERO };
 
 /// A request is refused or reads the same when it is written again. Its first octet says which.
 pub fn request(bytes: &[u8]) {
@@ -27,7 +31,7 @@ pub fn request(bytes: &[u8]) {
             if let Some(request) = query::<ExplainRequest>(bytes) {
                 reads_the_same(&request);
                 if let Ok(asked) = Asked::of(&request) {
-                    let explanation = explain(&Policy::default(), "agent", &asked);
+                    let explanation = explain(&Policy::default(), BIRTH, "agent", &asked);
                     assert_eq!(explanation.verdict.as_str(), "deny", "no rules allow nothing");
                     reads_the_same::<Explanation>(&explanation);
                 }

@@ -345,6 +345,9 @@ pub struct Explanation {
     /// Where it is allowed, and has to name its server in a ClientHello.
     #[serde(default)]
     pub tls: Option<TlsBounds>,
+    /// How long the rule counts that allows it, as in `expires: 2026-12-31T00:00:00Z`. None: for ever.
+    #[serde(default)]
+    pub term: Option<String>,
 }
 
 /// What a rule says of flows that speak TLS, in the words of policy files.

@@ -4,15 +4,16 @@ use super::{
     Daemon, hidden, inspection,
     listeners::Bound,
     memory::{Memory, Remembered},
+    terms,
 };
 use crate::{
     audit::Time,
     control::protocol::{
         Boundary, PolicyText, Recorded, Refusal, RefusalKind, Seal, StartAgent, StartedAgent,
     },
-    datapath::{Cell, Cgroup, Fence, Listeners, Names, Site},
+    datapath::{self, Cell, Cgroup, Fence, Listeners, Names, Site},
     dns,
-    policy::{Agent, AgentId, AgentName, Policy},
+    policy::{Agent, AgentId, AgentName, Moment, Policy},
     proxy,
 };
 use std::{
@@ -39,6 +40,8 @@ pub struct Running {
     pub agent: Arc<Agent>,
     pub home: Home,
     pub started: Time,
+    /// When its life began; None where nobody knows.
+    pub born: Option<Moment>,
     /// A policy that came with the request to start it; else the daemon's own files.
     pub own_policy: Mutex<Option<PolicyText>>,
     /// A process was seen in its cgroup: from then on an empty cgroup is the end.
@@ -115,6 +118,8 @@ pub struct Prepared {
     pub home: Home,
     pub bound: Bound,
     pub own_policy: Option<PolicyText>,
+    /// When its life began; None where nobody knows.
+    pub born: Option<Moment>,
 }
 
 /// How long a killed agent may take to be gone: what its processes do in the kernel ends first.
@@ -177,8 +182,10 @@ impl Daemon {
         };
         let agent = Arc::new(Agent::new(id, name, policy));
         agent.quarantine(self.leaks.is_quarantined(agent.name()));
-        let remembered = Remembered::of(&agent, &home, request.policy.clone());
-        let prepared = Prepared { agent, home, bound, own_policy: request.policy };
+        let born = Some(datapath::now());
+        agent.live(terms::occasion(born));
+        let remembered = Remembered::of(&agent, &home, request.policy.clone(), born);
+        let prepared = Prepared { agent, home, bound, own_policy: request.policy, born };
         let admitted = self
             .memory()
             .write(&remembered)
@@ -270,7 +277,7 @@ impl Daemon {
     }
 
     pub(super) fn serve_agent(&self, prepared: Prepared) -> Arc<Running> {
-        let Prepared { agent, home, bound, own_policy } = prepared;
+        let Prepared { agent, home, bound, own_policy, born } = prepared;
         let mut serving = JoinSet::new();
         let (names, workers) = (Arc::clone(&self.names), Arc::clone(&self.name_workers));
         serving.spawn(dns::serve(
@@ -285,6 +292,7 @@ impl Daemon {
             agent,
             home,
             started: Time::now(),
+            born,
             own_policy: Mutex::new(own_policy),
             lived: AtomicBool::new(false),
             strangers: AtomicUsize::new(0),

@@ -1,6 +1,6 @@
 //! What the daemon answers operators.
 
-use super::{Daemon, agents::Running, told::told};
+use super::{Daemon, agents::Running, terms::occasion, told::told};
 use crate::{
     audit::{Feed, Path},
     control::{
@@ -133,12 +133,17 @@ impl Daemon {
         let running = self.agents.all().into_iter().find(|running| *running.agent.name() == name);
         Ok(match running {
             Some(running) if running.agent.is_quarantined() => {
-                control::explain_quarantined(&running.agent.given_policy(), name.as_str(), &asked)
+                let (given, now) = (running.agent.given_policy(), occasion(running.born));
+                control::explain_quarantined(&given, now, name.as_str(), &asked)
             }
-            Some(running) => control::explain(&running.agent.policy(), name.as_str(), &asked),
+            Some(running) => {
+                let (given, now) = (running.agent.given_policy(), occasion(running.born));
+                control::explain(&given, now, name.as_str(), &asked)
+            }
             None => {
                 let policy = self.policies.load().policies.for_agent(&name);
-                control::explain(&policy, name.as_str(), &asked)
+                let birth = occasion(Some(datapath::now()));
+                control::explain(&policy, birth, name.as_str(), &asked)
             }
         })
     }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     control::protocol::{Boundary, PolicyText},
     datapath::Cell,
-    policy::{Agent, AgentId},
+    policy::{Agent, AgentId, Moment},
 };
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -36,10 +36,13 @@ pub struct Remembered {
     pub cell: Option<u32>,
     pub listeners: RememberedPorts,
     pub own_policy: Option<PolicyText>,
+    /// When its life began, on the clock of [`Moment`]. None: nobody knows, and it is older than any term.
+    #[serde(default)]
+    pub born: Option<u64>,
 }
 
 impl Remembered {
-    pub fn of(agent: &Agent, home: &Home, own_policy: Option<PolicyText>) -> Self {
+    pub fn of(agent: &Agent, home: &Home, own_policy: Option<PolicyText>, born: Option<Moment>) -> Self {
         Self {
             id: agent.id().0,
             name: agent.name().to_string(),
@@ -49,6 +52,7 @@ impl Remembered {
             cell: home.cell.as_ref().map(Cell::number),
             listeners: listeners::remember(home.listeners),
             own_policy,
+            born: born.map(|moment| moment.0),
         }
     }
 }

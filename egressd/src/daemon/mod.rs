@@ -14,6 +14,7 @@ mod memory;
 mod proof;
 mod reload;
 mod takeover;
+mod terms;
 mod told;
 mod upstreams;
 
@@ -131,6 +132,9 @@ const REAP: Duration = Duration::from_secs(2);
 /// How often it is looked whether sockets from elsewhere came into adopted cgroups. A look at a thousand
 /// descriptors takes some milliseconds.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// How often rules are looked at whose term may be over.
+const AGE: Duration = Duration::from_secs(1);
 
 /// How often it is looked which names were connected to; that a name never was is told after half a
 /// minute.
@@ -294,11 +298,13 @@ impl Daemon {
         let mut sweep = tokio::time::interval(SWEEP);
         let mut look = tokio::time::interval(LOOK);
         let mut follow = tokio::time::interval(FOLLOW);
+        let mut age = tokio::time::interval(AGE);
         let mut followed = datapath::now();
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = reap.tick() => self.reap().await,
+                _ = age.tick() => self.end_terms().await,
                 _ = look.tick() => tokio::task::block_in_place(|| self.look_for_strangers()),
                 _ = follow.tick() => {
                     followed = tokio::task::block_in_place(|| self.follow_names(followed));

@@ -1,6 +1,6 @@
 //! Policies: compiled, and replaced all at once or not at all.
 
-use super::{Daemon, agents::Running, load, loader, memory::Remembered};
+use super::{Daemon, agents::Running, load, loader, memory::Remembered, terms};
 use crate::{
     config::{self, Installed, Policies},
     control::protocol::{PolicyText, Refusal, RefusalKind, ReloadSummary},
@@ -74,9 +74,15 @@ impl Daemon {
     fn put_in_force(&self, new: Replacement) -> anyhow::Result<()> {
         let Replacement { running, policy, own_policy } = new;
         // First what the next daemon is to obey, should this one be killed.
-        self.memory().write(&Remembered::of(&running.agent, &running.home, own_policy.clone()))?;
+        self.memory().write(&Remembered::of(
+            &running.agent,
+            &running.home,
+            own_policy.clone(),
+            running.born,
+        ))?;
         *running.own_policy.lock().unwrap_or_else(PoisonError::into_inner) = own_policy;
         running.agent.replace_policy(policy);
+        running.agent.live(terms::occasion(running.born));
         // At once: a name that the agent asks for first would leave at a moment of its choice.
         self.names.keep_warm(&running.agent);
         let cut = self.fence.replace_policy(&running.agent, running.home.site())?;

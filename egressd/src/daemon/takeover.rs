@@ -6,11 +6,12 @@ use super::{
     listeners,
     listeners::Bound,
     memory::Remembered,
+    terms,
 };
 use crate::{
     control::protocol::Boundary,
     datapath::{self, Cell, Cgroup, Fence, adopt},
-    policy::{Agent, AgentId, AgentName},
+    policy::{Agent, AgentId, AgentName, Moment},
 };
 use anyhow::Context;
 use std::sync::Arc;
@@ -73,6 +74,8 @@ impl Daemon {
         Fence::holds(&policy)?;
         let agent = Arc::new(Agent::new(id, name, Arc::clone(&policy)));
         agent.quarantine(self.leaks.is_quarantined(agent.name()));
+        let born = remembered.born.map(Moment);
+        agent.live(terms::occasion(born));
         let policy = agent.policy();
         let now = datapath::now();
         let mut grants = self.fence.remembered_grants(id);
@@ -89,7 +92,7 @@ impl Daemon {
         let cgroup = Cgroup::open(remembered.cgroup)?;
         let home = Home::new(cgroup, remembered.boundary, cell, bound.ports);
         self.fence.announce(&agent, home.site())?;
-        Ok(Prepared { agent, home, bound, own_policy: remembered.own_policy })
+        Ok(Prepared { agent, home, bound, own_policy: remembered.own_policy, born })
     }
 
     /// The cell of an agent, with the program of this daemon on its link.

@@ -639,6 +639,7 @@ mod tests {
             reason: None,
             names: NameTerms::default(),
             tls: TlsTerms::default(),
+            term: Default::default(),
         }
     }
 

@@ -249,6 +249,7 @@ mod tests {
             reason: None,
             names: NameTerms::default(),
             tls: TlsTerms::default(),
+            term: Default::default(),
         }
     }
 

@@ -169,6 +169,7 @@ mod tests {
             reason: None,
             names: NameTerms::default(),
             tls: TlsTerms::default(),
+            term: Default::default(),
         }
     }
 }

@@ -247,6 +247,7 @@ mod tests {
             reason: None,
             names: NameTerms::default(),
             tls: TlsTerms { gate, ..TlsTerms::default() },
+            term: Default::default(),
         }
     }
 

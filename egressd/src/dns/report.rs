@@ -148,6 +148,7 @@ fn codes(reason: Reason) -> (Code, Info) {
         | Reason::LeakBudgetSpent
         | Reason::NamesFrozen
         | Reason::NameSuspicious
+        | Reason::RuleExpired
         | Reason::AgentQuarantined => (Code::Refused, Info::Blocked),
         Reason::NameInvalid | Reason::QueryTypeNotAllowed | Reason::QueryMalformed | Reason::AgentUnknown => {
             (Code::Refused, Info::Prohibited)

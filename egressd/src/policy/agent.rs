@@ -8,6 +8,7 @@ use super::{
     host::HostName,
     moment::Moment,
     rule::{Protocol, RuleId},
+    term::Occasion,
 };
 use arc_swap::ArcSwap;
 use std::{
@@ -27,10 +28,12 @@ use std::{
 pub struct Agent {
     id: AgentId,
     name: AgentName,
-    /// What is in force: in quarantine less than what was given.
+    /// What is in force: of what was given less in quarantine, and where the term of a rule is over.
     policy: ArcSwap<Policy>,
     given: ArcSwap<Policy>,
     quarantined: AtomicBool,
+    /// None before anybody said.
+    occasion: Mutex<Option<Occasion>>,
     generation: AtomicU64,
     grants: Mutex<Grants>,
 }
@@ -38,13 +41,14 @@ pub struct Agent {
 impl Agent {
     #[must_use]
     pub fn new(id: AgentId, name: AgentName, policy: Arc<Policy>) -> Self {
-        let given = ArcSwap::from(Arc::clone(&policy));
+        let in_force = if policy.has_terms() { Arc::new(policy.at(None)) } else { Arc::clone(&policy) };
         Self {
             id,
             name,
-            policy: ArcSwap::from(policy),
-            given,
+            policy: ArcSwap::from(in_force),
+            given: ArcSwap::from(policy),
             quarantined: AtomicBool::new(false),
+            occasion: Mutex::default(),
             generation: AtomicU64::new(0),
             grants: Mutex::default(),
         }
@@ -66,7 +70,7 @@ impl Agent {
         self.policy.load_full()
     }
 
-    /// The policy that was given, which is in force but for quarantine.
+    /// The policy that was given, which is in force but for quarantine and for rules whose term is over.
     #[must_use]
     pub fn given_policy(&self) -> Arc<Policy> {
         self.given.load_full()
@@ -92,9 +96,29 @@ impl Agent {
         self.put_in_force(&mut grants);
     }
 
+    /// Tells the agent the moment, before which no rule with a term is in force, and forgets the grants
+    /// whose rules it ends. Says whether another policy is in force from now on.
+    pub fn live(&self, occasion: Occasion) -> bool {
+        let mut grants = self.grants();
+        *self.occasion() = Some(occasion);
+        // Most policies have no terms, and this is asked each second.
+        let is_same = !self.given.load().has_terms() || self.due() == **self.policy.load();
+        if !is_same {
+            self.put_in_force(&mut grants);
+        }
+        !is_same
+    }
+
+    /// What is to be in force.
+    fn due(&self) -> Policy {
+        let due = self.given.load().at(*self.occasion());
+        if self.is_quarantined() { due.exact_only() } else { due }
+    }
+
     fn put_in_force(&self, grants: &mut Grants) {
         let given = self.given_policy();
-        let policy = if self.is_quarantined() { Arc::new(given.exact_only()) } else { given };
+        let is_whole = !self.is_quarantined() && !given.has_terms();
+        let policy = if is_whole { given } else { Arc::new(self.due()) };
         grants.retain(|grant| policy.opens(grant));
         self.policy.store(policy);
         // Last: what was judged by an older policy can only have seen an older number.
@@ -163,9 +187,18 @@ impl Agent {
         Ok((policy, leave))
     }
 
-    /// The denial of `name`, which in quarantine is not the policy's where only a wildcard would allow it.
+    /// The denial of `name`, which is not the policy's where a rule would allow it whose term is over, or
+    /// in quarantine only a wildcard.
     fn why(&self, name: &HostName, denial: Denial) -> Denial {
-        let given = self.is_quarantined().then(|| self.given.load().lookup(name));
+        let given = self.given.load();
+        let ended = match denial.reason {
+            Reason::HostNotAllowed => given.ended_rule(name, *self.occasion()),
+            _ => None,
+        };
+        if let Some(rule) = ended {
+            return Denial::by(Reason::RuleExpired, &rule.source);
+        }
+        let given = self.is_quarantined().then(|| given.lookup(name));
         match given.and_then(Result::ok).as_ref().and_then(Leave::wildcard) {
             Some(wildcard) => Denial::by(Reason::AgentQuarantined, &wildcard.source),
             None => denial,
@@ -210,6 +243,10 @@ impl Agent {
     #[must_use]
     pub fn has_grant(&self, address: IpAddr, port: u16, protocol: Protocol, now: Moment) -> bool {
         self.grants().has(address, port, protocol, now)
+    }
+
+    fn occasion(&self) -> MutexGuard<'_, Option<Occasion>> {
+        self.occasion.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // A panic while the lock was held cannot leave half a grant behind: entries are inserted whole.

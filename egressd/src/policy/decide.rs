@@ -11,6 +11,7 @@ use super::{
     pattern::Pattern,
     resolvers::is_resolver,
     rule::{Protocol, Rule, RuleId, Source, Subject},
+    term::Occasion,
 };
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -85,6 +86,30 @@ impl Policy {
     pub fn exact_only(&self) -> Self {
         let allow = self.allow.iter().filter(|rule| !rule.subject.is_wildcard()).cloned().collect();
         Self { allow, ..self.clone() }
+    }
+
+    /// The same without the rules whose term is over at `occasion`; where there is none yet, without those
+    /// that have a term.
+    #[must_use]
+    pub fn at(&self, occasion: Option<Occasion>) -> Self {
+        let holds = |rule: &&Rule| match occasion {
+            Some(occasion) => rule.term.holds(occasion),
+            None => !rule.term.is_bounded(),
+        };
+        Self { allow: self.allow.iter().filter(holds).cloned().collect(), ..self.clone() }
+    }
+
+    /// The first rule for `name` whose term is over at `occasion`.
+    #[must_use]
+    pub fn ended_rule(&self, name: &HostName, occasion: Option<Occasion>) -> Option<&Rule> {
+        let is_over = |rule: &Rule| !occasion.map_or(!rule.term.is_bounded(), |now| rule.term.holds(now));
+        self.allow.iter().find(|rule| is_over(rule) && opens_name(rule, name))
+    }
+
+    /// Whether the term of any rule ends.
+    #[must_use]
+    pub fn has_terms(&self) -> bool {
+        self.allow.iter().any(|rule| rule.term.is_bounded())
     }
 
     /// Whether the agent may speak to Unix sockets that processes outside have bound to paths.

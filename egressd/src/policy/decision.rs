@@ -187,6 +187,8 @@ reasons! {
     GrantExpired = "grant-expired",
     /// The rule that allowed this flow was removed.
     RuleRemoved = "rule-removed",
+    /// The rule that allowed this host has expired.
+    RuleExpired = "rule-expired",
     /// Sockets other than TCP and UDP over IP are not allowed.
     SocketTypeNotAllowed = "socket-type-not-allowed",
     /// The Unix socket belongs to a process outside of the agent.

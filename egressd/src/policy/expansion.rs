@@ -123,6 +123,7 @@ mod tests {
             reason: None,
             names: NameTerms::default(),
             tls: TlsTerms::default(),
+            term: Default::default(),
         };
         Policy::new(hosts.iter().zip(1..).map(rule).collect(), Vec::new())
     }

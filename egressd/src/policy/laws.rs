@@ -93,6 +93,7 @@ fn rule((pattern, id): (&Pattern, u32)) -> Rule {
         reason: None,
         names: NameTerms::default(),
         tls: TlsTerms::default(),
+        term: Default::default(),
     }
 }
 

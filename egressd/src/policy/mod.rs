@@ -27,6 +27,7 @@ mod rule;
 mod secrets;
 mod special;
 mod suffix;
+mod term;
 mod tls;
 
 pub use agent::{Agent, AgentId, AgentName, AgentNameError};
@@ -46,4 +47,5 @@ pub use request::RequestPattern;
 pub use rule::{NameTerms, Protocol, Rule, RuleId, Source, Subject};
 pub use secrets::{SecretError, Secrets};
 pub use special::{SpecialPurpose, special_purpose, special_within};
+pub use term::{Occasion, Term};
 pub use tls::{Ech, GateChoice, TlsTerms};

@@ -87,6 +87,7 @@ fn help(reason: Reason) -> Help {
         // A suspicion is lifted by whoever looks at it, not by a rule.
         | Reason::NamesFrozen
         | Reason::NameSuspicious
+        | Reason::RuleExpired
         | Reason::AgentQuarantined
         | Reason::LeakBudgetSpent
         // These pass, or are faults of ours.

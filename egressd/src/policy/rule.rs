@@ -1,6 +1,6 @@
 //! One line of a policy.
 
-use super::{leaks::LeakBudget, pattern::Pattern, special::special_within, tls::TlsTerms};
+use super::{leaks::LeakBudget, pattern::Pattern, special::special_within, term::Term, tls::TlsTerms};
 use ipnet::IpNet;
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -20,6 +20,7 @@ pub struct Rule {
     pub reason: Option<String>,
     pub names: NameTerms,
     pub tls: TlsTerms,
+    pub term: Term,
 }
 
 /// What a rule says of looking its names up.

@@ -217,6 +217,7 @@ fn status(reason: Reason) -> &'static str {
         | Reason::ResolverNotAllowed
         | Reason::NamesFrozen
         | Reason::NameSuspicious
+        | Reason::RuleExpired
         | Reason::AgentQuarantined => "403 Forbidden",
     }
 }

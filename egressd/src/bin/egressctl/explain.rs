@@ -2,19 +2,20 @@
 
 use crate::output::{Colour, Format, json, sanitise};
 use egressd::{
-    audit::Verdict,
+    audit::{self, Verdict},
     config::{self, DaemonConfig},
     control::{
         Asked, Client, explain,
         protocol::{ExplainRequest, Explanation, InspectionBounds, LeakBounds, TlsBounds},
     },
-    policy::{AgentName, Ech, GateChoice, Policy},
+    policy::{AgentName, Ech, GateChoice, Occasion, Policy},
 };
 use std::{
     io::{self, Write, stdout},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 /// Say whether a destination is allowed, and by which rule
@@ -60,7 +61,9 @@ impl Explain {
 fn explain_offline(file: &Path, request: &ExplainRequest) -> anyhow::Result<Explanation> {
     let agent = AgentName::parse(request.agent.as_deref().unwrap_or("default"))?;
     let policy = compile(file, &agent)?;
-    Ok(explain(&policy, agent.as_str(), &Asked::of(request)?))
+    // As an agent would meet it that started now.
+    let birth = Occasion { time: audit::Time::now().timestamp(), age: Duration::ZERO };
+    Ok(explain(&policy, birth, agent.as_str(), &Asked::of(request)?))
 }
 
 /// The policy of `agent` by the file at `file`, compiled as the daemon would.
@@ -83,6 +86,9 @@ fn print(out: &mut impl Write, colour: Colour, explanation: &Explanation) -> io:
     }
     if let Some(rule) = &explanation.rule {
         writeln!(out, "  rule    {}", sanitise(rule))?;
+    }
+    if let Some(term) = &explanation.term {
+        writeln!(out, "  term    {}", sanitise(term))?;
     }
     if let Some(remedy) = &explanation.remedy {
         writeln!(out, "  remedy  {}", colour.hint(&sanitise(remedy)))?;

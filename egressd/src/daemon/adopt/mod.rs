@@ -8,14 +8,15 @@ use super::{
     agents::{Home, Prepared, Running},
     listeners::Bound,
     memory::Remembered,
+    terms,
 };
 use crate::{
     control::protocol::{AdoptAgent, AdoptedAgent, Boundary, Consent, Found, Refusal, RefusalKind},
     datapath::{
-        Cgroup, Fence,
+        self, Cgroup, Fence,
         adopt::{self, Frozen, Inspection, What},
     },
-    policy::{Agent, AgentId, AgentName, Policy},
+    policy::{Agent, AgentId, AgentName, Moment, Policy},
 };
 use anyhow::Context;
 use findings::{found, must_end, not_covered, one_network, refuse_unless, unbelieved};
@@ -149,13 +150,15 @@ impl Daemon {
         self.begin(id, &cgroup).map_err(failed)?;
         let agent = Arc::new(Agent::new(id, name, policy));
         agent.quarantine(self.leaks.is_quarantined(agent.name()));
+        let born = datapath::now();
+        agent.live(terms::occasion(Some(born)));
         let frozen = Frozen::freeze(&cgroup).map_err(|error| {
             self.forget_adoption();
             failed(
                 anyhow::Error::from(error).context(format!("failed to freeze `{}`", cgroup.path().display())),
             )
         })?;
-        let adopted = self.adopt_frozen(&agent, &cgroup, request);
+        let adopted = self.adopt_frozen(&agent, &cgroup, request, born);
         if adopted.is_err() {
             // First what lets it out, then what judged it: it stands still meanwhile.
             self.deny_all(id, cgroup.id());
@@ -174,6 +177,7 @@ impl Daemon {
         agent: &Arc<Agent>,
         cgroup: &Cgroup,
         request: AdoptAgent,
+        born: Moment,
     ) -> Result<AdoptedAgent, Refusal> {
         // From here on its sockets are denied everything: what is looked at below cannot act.
         adopt::attach(&self.pins, &self.security_hooks, cgroup, agent.id()).map_err(failed)?;
@@ -190,9 +194,10 @@ impl Daemon {
         let bound = bound.map_err(failed)?;
         let home = Home::new(cgroup.clone(), Boundary::Adopted, None, bound.ports);
         let own_policy = request.policy;
-        self.memory().write(&Remembered::of(agent, &home, own_policy.clone())).map_err(failed)?;
+        let remembered = Remembered::of(agent, &home, own_policy.clone(), Some(born));
+        self.memory().write(&remembered).map_err(failed)?;
         self.fence.admit(agent, home.site()).map_err(failed)?;
-        let prepared = Prepared { agent: Arc::clone(agent), home, bound, own_policy };
+        let prepared = Prepared { agent: Arc::clone(agent), home, bound, own_policy, born: Some(born) };
         let running = self.serve_agent(prepared);
         Ok(AdoptedAgent {
             id: running.agent.id().0,

@@ -195,5 +195,6 @@ fn rule(subject: Subject, protocol: Option<Protocol>, ports: &[u16]) -> Rule {
         reason: None,
         names: NameTerms::default(),
         tls: TlsTerms::default(),
+        term: Default::default(),
     }
 }

@@ -206,6 +206,7 @@ fn rule(subject: Subject, port: u16, protocol: Protocol) -> Rule {
         reason: None,
         names: NameTerms::default(),
         tls: TlsTerms::default(),
+        term: Default::default(),
     }
 }
 

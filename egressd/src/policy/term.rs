@@ -1,0 +1,52 @@
+//! How long a rule counts.
+
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// How long a rule counts. By default, for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Term {
+    /// Before this moment of the calendar.
+    pub until: Option<Timestamp>,
+    /// While its agent is younger than this.
+    pub within: Option<Duration>,
+}
+
+/// A moment in the life of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Occasion {
+    pub time: Timestamp,
+    /// Since the agent was started or adopted.
+    pub age: Duration,
+}
+
+impl Term {
+    /// Whether there is an end at all.
+    #[must_use]
+    pub fn is_bounded(self) -> bool {
+        self.until.is_some() || self.within.is_some()
+    }
+
+    /// Whether the rule counts.
+    #[must_use]
+    pub fn holds(self, occasion: Occasion) -> bool {
+        self.until.is_none_or(|until| occasion.time < until)
+            && self.within.is_none_or(|within| occasion.age < within)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_term_ends_at_its_moment_and_not_before() {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let occasion = |second, age| Occasion { time: at(second), age: Duration::from_secs(age) };
+        let term = Term { until: Some(at(100)), within: Some(Duration::from_secs(10)) };
+        for (second, age, holds) in [(99, 9, true), (100, 9, false), (99, 10, false), (0, 0, true)] {
+            assert_eq!(term.holds(occasion(second, age)), holds, "{second} {age}");
+        }
+        assert!(Term::default().holds(occasion(i64::from(i32::MAX), 1 << 40)));
+    }
+}
