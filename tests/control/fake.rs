@@ -11,9 +11,9 @@ use egressd::{
             ZoneLeaks,
         },
     },
-    policy::{NameTerms, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject, TlsTerms},
+    policy::{NameTerms, Occasion, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject, TlsTerms},
 };
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{runtime::Runtime, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -184,7 +184,8 @@ impl Daemon for Fake {
 
     fn explain(&self, request: ExplainRequest) -> Result<Explanation, Refusal> {
         let asked = Asked::of(&request).map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
-        Ok(explain(&policy(), request.agent.as_deref().unwrap_or("default"), &asked))
+        let birth = Occasion { time: Time::now().timestamp(), age: Duration::ZERO };
+        Ok(explain(&policy(), birth, request.agent.as_deref().unwrap_or("default"), &asked))
     }
 
     fn leaks(&self, request: LeaksRequest) -> Result<Vec<AgentLeaks>, Refusal> {
@@ -279,6 +280,7 @@ pub fn policy() -> Policy {
         reason: None,
         names: NameTerms::default(),
         tls: TlsTerms::default(),
+        term: Default::default(),
     };
     Policy::new(vec![rule], Vec::new())
 }

@@ -191,10 +191,8 @@ impl Agent {
     /// in quarantine only a wildcard.
     fn why(&self, name: &HostName, denial: Denial) -> Denial {
         let given = self.given.load();
-        let ended = match denial.reason {
-            Reason::HostNotAllowed => given.ended_rule(name, *self.occasion()),
-            _ => None,
-        };
+        let is_open = denial.reason != Reason::HostNotAllowed;
+        let ended = if is_open { None } else { given.ended_rule(name, *self.occasion()) };
         if let Some(rule) = ended {
             return Denial::by(Reason::RuleExpired, &rule.source);
         }

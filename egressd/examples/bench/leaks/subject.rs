@@ -73,6 +73,7 @@ impl Scene {
             reason: None,
             names: NameTerms { leak_budget: self.budget, types: Vec::new() },
             tls: Default::default(),
+            term: Default::default(),
         });
         Policy::new(rules.collect(), Vec::new()).with_leaks(self.terms.clone())
     }
