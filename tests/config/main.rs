@@ -34,6 +34,7 @@ fn every_key_that_a_policy_may_have_is_documented() {
         "version: 1\nagents: {a: {x: 0}}\n",
         "version: 1\nagents: {a: {rules: [{x: 0}]}}\n",
         "version: 1\nagents: {a: {deny: [{x: 0}]}}\n",
+        "version: 1\nagents: {a: {select: {x: 0}}}\n",
         "version: 1\nagents: {a: {secrets: [{x: 0}]}}\n",
         "version: 1\nagents: {a: {honeytokens: [{x: 0}]}}\n",
     ] {

@@ -2,7 +2,7 @@
 
 use egressd::{
     config::{Credential, CredentialSource, Loader, Policies, load_str},
-    policy::{AgentName, LeakAction, LeakBudget, LeakFlag, LeakTerms, Policy, Protocol, Rule},
+    policy::{AgentName, LeakAction, LeakBudget, LeakFlag, LeakTerms, Policy, Protocol, Rule, Workload},
 };
 use std::{path::Path, sync::Arc};
 
@@ -102,6 +102,38 @@ fn an_agent_has_what_its_roles_have_and_what_it_says_itself_counts_first() {
 }
 
 #[test]
+fn a_section_is_for_the_agent_of_its_name_then_for_whom_it_selects_and_default_for_all_others() {
+    let policies = compile(
+        "version: 1\nagents:\n  \
+           default: {rules: [{host: default.example}]}\n  \
+           web: {select: {labels: {team: web}}, rules: [{host: web.example}]}\n  \
+           ci: {select: {name: 'ci-*', uid: 7}, rules: [{host: ci.example}]}\n  \
+           services: {select: {cgroup: /system.slice/**}, rules: [{host: services.example}]}\n",
+    );
+    let workload = |name: &str, uid, cgroup: &str, label: &str| Workload {
+        name: self::name(name),
+        uid,
+        cgroup: (!cgroup.is_empty()).then(|| cgroup.to_owned()),
+        labels: label
+            .split_once('=')
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into_iter()
+            .collect(),
+    };
+    for (workload, host) in [
+        (workload("web", None, "", ""), "web.example"),
+        (workload("ci", Some(7), "", "team=web"), "ci.example"),
+        (workload("any", None, "/system.slice/a.service", "team=web"), "web.example"),
+        (workload("any", None, "/system.slice/a.service", "team=other"), "services.example"),
+        (workload("ci-3", Some(7), "", ""), "ci.example"),
+        (workload("ci-3", Some(8), "", ""), "default.example"),
+    ] {
+        let policy = policies.for_workload(&workload);
+        assert_eq!(policy.allow()[0].subject.to_string(), host, "{workload:?}");
+    }
+}
+
+#[test]
 fn a_rule_keeps_its_id_when_its_file_changes_around_it() {
     let alone = only_rule("- host: api.example.com");
     let moved = compile(
@@ -172,7 +204,8 @@ fn an_agent_without_a_policy_gets_the_default_one() {
     );
     assert_eq!(of(&policies, "own").allow()[0].subject.to_string(), "o.example");
     assert_eq!(of(&policies, "stranger").allow()[0].subject.to_string(), "d.example");
-    assert!(policies.has(&name("own")) && !policies.has(&name("stranger")));
+    let section = |agent| policies.section_for(&Workload::named(name(agent))).map(ToString::to_string);
+    assert_eq!((section("own").as_deref(), section("stranger").as_deref()), (Some("own"), Some("default")));
     assert_eq!(policies.names().map(AgentName::as_str).collect::<Vec<_>>(), ["default", "own"]);
 }
 

@@ -176,6 +176,8 @@ fn start(text: &str) -> StartAgent {
         policy: Some(policy),
         explicit_proxy: false,
         boundary: Boundary::Cgroup,
+        uid: None,
+        labels: Default::default(),
     }
 }
 

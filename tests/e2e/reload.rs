@@ -69,6 +69,34 @@ fn an_agent_is_no_younger_for_the_next_daemon() {
     ends(&mut talker);
 }
 
+#[test]
+fn an_agent_keeps_the_policy_of_its_name_and_labels_whatever_number_it_was_given() {
+    let policy = |extra: &str| {
+        format!(
+            "version: 1\nagents:\n  twin:\n    rules:\n      - {OK}\n  \
+             marked:\n    select: {{labels: {{team: web}}}}\n    rules:\n      - {OK}\n{extra}"
+        )
+    };
+    let mut fence = fence(&policy(""));
+    let mut first = Talker::start(&fence.agent("twin"));
+    let mut second = Talker::start(&fence.agent("twin"));
+    let labelled = &["--label", "team=web"];
+    let mut third = Talker::start(&fence.agent("stranger").with(labelled));
+    let mut fourth = Talker::start(&fence.agent("stranger"));
+    let mut all_are_as_they_were = || {
+        for talker in [&mut first, &mut second, &mut third] {
+            talker.does("fetch https://ok.test/");
+        }
+        fourth.fails("fetch https://ok.test/");
+    };
+    all_are_as_they_were();
+    reload(&fence, &policy("      - {host: ok2.test, private: true}\n"));
+    all_are_as_they_were();
+    fence.kill();
+    fence.restart();
+    all_are_as_they_were();
+}
+
 /// When the agent was born, as the next daemon is to learn it.
 fn born(fence: &Fence) -> u64 {
     let folder = fs::read_dir(fence.lab().folder().join("run/agents")).expect("a folder");

@@ -7,8 +7,9 @@ use super::{
     load::Loader,
     roles::Roles,
     section::{PolicyDocument, Sections},
+    select,
 };
-use crate::policy::{AgentName, Policy, Source};
+use crate::policy::{AgentName, Policy, Selector, Source, Workload};
 use serde_saphyr::Spanned;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -19,21 +20,35 @@ const DEFAULT: &str = "default";
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Policies {
     agents: BTreeMap<AgentName, Arc<Policy>>,
+    /// In the order of the files.
+    selectors: Vec<(Selector, AgentName)>,
 }
 
 impl Policies {
-    /// The agent's own policy; else that of the agent `default`; else one that allows nothing.
+    /// The policy of an agent of which only the name is known.
     #[must_use]
     pub fn for_agent(&self, name: &AgentName) -> Arc<Policy> {
-        let default = || self.agents.iter().find(|(name, _)| name.as_str() == DEFAULT);
-        let found = self.agents.get(name).or_else(|| default().map(|(_, policy)| policy));
-        found.map_or_else(Arc::default, Arc::clone)
+        self.for_workload(&Workload::named(name.clone()))
     }
 
-    /// Whether the files name this agent.
+    /// The policy of the section of that name; else of the first that selects the workload; else of
+    /// `default`; else one that allows nothing.
     #[must_use]
-    pub fn has(&self, name: &AgentName) -> bool {
-        self.agents.contains_key(name)
+    pub fn for_workload(&self, workload: &Workload) -> Arc<Policy> {
+        let section = self.section_for(workload).and_then(|name| self.agents.get(name));
+        section.map_or_else(Arc::default, Arc::clone)
+    }
+
+    /// The name of the section that is for `workload`.
+    #[must_use]
+    pub fn section_for(&self, workload: &Workload) -> Option<&AgentName> {
+        let own = || self.agents.keys().find(|name| **name == workload.name);
+        let selected = || {
+            let found = self.selectors.iter().find(|(selector, _)| selector.selects(workload));
+            found.map(|(_, name)| name)
+        };
+        let default = || self.agents.keys().find(|name| name.as_str() == DEFAULT);
+        own().or_else(selected).or_else(default)
     }
 
     /// The agents that the files name, sorted.
@@ -83,6 +98,7 @@ impl<'a> Compiler<'a> {
         let mut sections = Sections::new(loader, wrong);
         let roles = Roles::compile(&files, &mut sections);
         let mut agents: BTreeMap<AgentName, (Source, Arc<Policy>)> = BTreeMap::new();
+        let mut selectors = Vec::new();
         for policy in &files {
             for (name, section) in policy.file.agents() {
                 let part = sections.part(policy, section);
@@ -98,6 +114,13 @@ impl<'a> Compiler<'a> {
                 });
                 match compiled {
                     Ok((agent, whole)) => {
+                        let select = section.select.as_ref();
+                        match select.map(|section| select::selector(&policy.document, section)).transpose() {
+                            Ok(selector) => {
+                                selectors.extend(selector.map(|selector| (selector, agent.clone())));
+                            }
+                            Err(diagnostic) => sections.wrong.push(diagnostic),
+                        }
                         let source = policy.document.source(name.referenced);
                         agents.insert(agent, (source, Arc::new(whole)));
                     }
@@ -109,7 +132,7 @@ impl<'a> Compiler<'a> {
             return Err(ConfigError::all(sections.wrong));
         }
         let agents = agents.into_iter().map(|(name, (_, policy))| (name, policy)).collect();
-        Ok(Policies { agents })
+        Ok(Policies { agents, selectors })
     }
 }
 

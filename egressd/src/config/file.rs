@@ -46,6 +46,8 @@ pub(super) struct AllowlistFile {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AgentSection {
+    /// Which agents it is for, beside the one of its name.
+    pub(super) select: Option<Spanned<SelectSection>>,
     /// Names of roles.
     #[serde(default)]
     pub(super) extends: Vec<Spanned<String>>,
@@ -68,6 +70,16 @@ pub(super) struct AgentSection {
     pub(super) secrets: Vec<SecretFile>,
     #[serde(default)]
     pub(super) honeytokens: Vec<Honeytoken>,
+}
+
+/// What an agent must be to be meant: all of it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SelectSection {
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) cgroup: Option<Spanned<String>>,
+    pub(super) uid: Option<Spanned<u32>>,
+    pub(super) labels: Option<Named<Spanned<String>>>,
 }
 
 /// A secret that no name may hold, in a file of its own.

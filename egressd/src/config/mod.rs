@@ -18,6 +18,7 @@ mod ports;
 mod roles;
 mod rule;
 mod section;
+mod select;
 mod term;
 mod tls;
 mod upstream;

@@ -34,6 +34,10 @@ impl<'a> Roles<'a> {
                     sections.wrong.push(error.help(format!("it is at {place}")));
                     continue;
                 }
+                if let Some(select) = &section.select {
+                    let error = policy.document.error(select.referenced, "a role selects nobody");
+                    sections.wrong.push(error.help("`select` belongs to a section under `agents`"));
+                }
                 let own = sections.part(policy, section);
                 roles.roles.insert(&name.value, Role { policy, section, own });
             }

@@ -9,7 +9,7 @@ pub use leaks::{
     AgentLeaks, ApproveLeaks, DeniedZone, LeakBounds, LeakLevel, LeaksRequest, RaisedFlag, ZoneLeaks,
 };
 use serde::{Deserialize, Serialize};
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 /// Version of the protocol: the first segment of every path.
 pub const VERSION: u32 = 1;
@@ -145,6 +145,12 @@ pub struct StartAgent {
     pub explicit_proxy: bool,
     #[serde(default)]
     pub boundary: Boundary,
+    /// The user that it is to run as, by which policies may select it.
+    #[serde(default)]
+    pub uid: Option<u32>,
+    /// By which policies may select it.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What stands between an agent and the network.
@@ -186,6 +192,9 @@ pub struct AdoptAgent {
     pub policy: Option<PolicyText>,
     #[serde(default)]
     pub consents: Vec<Consent>,
+    /// By which policies may select it.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What an adoption may do about what it finds. Without, it is refused and changes nothing.

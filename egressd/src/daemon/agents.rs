@@ -3,7 +3,7 @@
 use super::{
     Daemon, hidden, inspection,
     listeners::Bound,
-    memory::{Memory, Remembered},
+    memory::{Birth, Memory, Remembered},
     terms,
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     },
     datapath::{self, Cell, Cgroup, Fence, Listeners, Names, Site},
     dns,
-    policy::{Agent, AgentId, AgentName, Moment, Policy},
+    policy::{Agent, AgentId, AgentName, Policy, Workload},
     proxy,
 };
 use std::{
@@ -40,8 +40,7 @@ pub struct Running {
     pub agent: Arc<Agent>,
     pub home: Home,
     pub started: Time,
-    /// When its life began; None where nobody knows.
-    pub born: Option<Moment>,
+    pub birth: Birth,
     /// A policy that came with the request to start it; else the daemon's own files.
     pub own_policy: Mutex<Option<PolicyText>>,
     /// A process was seen in its cgroup: from then on an empty cgroup is the end.
@@ -118,8 +117,7 @@ pub struct Prepared {
     pub home: Home,
     pub bound: Bound,
     pub own_policy: Option<PolicyText>,
-    /// When its life began; None where nobody knows.
-    pub born: Option<Moment>,
+    pub birth: Birth,
 }
 
 /// How long a killed agent may take to be gone: what its processes do in the kernel ends first.
@@ -136,7 +134,9 @@ impl Daemon {
         let invalid = |error: &dyn std::fmt::Display| Refusal::new(RefusalKind::Invalid, error);
         let name = request.name.as_deref().unwrap_or("agent");
         let name = AgentName::parse(name).map_err(|error| invalid(&error))?;
-        let policy = self.policy_for(&name, request.policy.as_ref()).map_err(|error| invalid(&error))?;
+        let workload =
+            Workload { name: name.clone(), uid: request.uid, cgroup: None, labels: request.labels.clone() };
+        let policy = self.policy_for(&workload, request.policy.as_ref()).map_err(|error| invalid(&error))?;
         Fence::holds(&policy).map_err(|error| invalid(&error))?;
         if request.boundary != Boundary::Sealed && !policy.capabilities().is_empty() {
             return Err(invalid(&format!(
@@ -146,7 +146,7 @@ impl Daemon {
         }
         self.has_room()?;
         let name = self.free_name(name);
-        let started = block_in_place(|| self.prepare(name, policy, request));
+        let started = block_in_place(|| self.prepare(name, policy, workload, request));
         let running = started.map_err(|error| Refusal::new(RefusalKind::Failed, format!("{error:#}")))?;
         Ok(self.describe(&running))
     }
@@ -164,6 +164,7 @@ impl Daemon {
         &self,
         name: AgentName,
         policy: Arc<Policy>,
+        workload: Workload,
         request: StartAgent,
     ) -> anyhow::Result<Arc<Running>> {
         let id = self.memory().next_id()?;
@@ -182,10 +183,10 @@ impl Daemon {
         };
         let agent = Arc::new(Agent::new(id, name, policy));
         agent.quarantine(self.leaks.is_quarantined(agent.name()));
-        let born = Some(datapath::now());
-        agent.live(terms::occasion(born));
-        let remembered = Remembered::of(&agent, &home, request.policy.clone(), born);
-        let prepared = Prepared { agent, home, bound, own_policy: request.policy, born };
+        let birth = Birth { workload, born: Some(datapath::now()) };
+        agent.live(terms::occasion(birth.born));
+        let remembered = Remembered::of(&agent, &home, request.policy.clone(), &birth);
+        let prepared = Prepared { agent, home, bound, own_policy: request.policy, birth };
         let admitted = self
             .memory()
             .write(&remembered)
@@ -277,7 +278,7 @@ impl Daemon {
     }
 
     pub(super) fn serve_agent(&self, prepared: Prepared) -> Arc<Running> {
-        let Prepared { agent, home, bound, own_policy, born } = prepared;
+        let Prepared { agent, home, bound, own_policy, birth } = prepared;
         let mut serving = JoinSet::new();
         let (names, workers) = (Arc::clone(&self.names), Arc::clone(&self.name_workers));
         serving.spawn(dns::serve(
@@ -292,7 +293,7 @@ impl Daemon {
             agent,
             home,
             started: Time::now(),
-            born,
+            birth,
             own_policy: Mutex::new(own_policy),
             lived: AtomicBool::new(false),
             strangers: AtomicUsize::new(0),

@@ -133,11 +133,11 @@ impl Daemon {
         let running = self.agents.all().into_iter().find(|running| *running.agent.name() == name);
         Ok(match running {
             Some(running) if running.agent.is_quarantined() => {
-                let (given, now) = (running.agent.given_policy(), occasion(running.born));
+                let (given, now) = (running.agent.given_policy(), occasion(running.birth.born));
                 control::explain_quarantined(&given, now, name.as_str(), &asked)
             }
             Some(running) => {
-                let (given, now) = (running.agent.given_policy(), occasion(running.born));
+                let (given, now) = (running.agent.given_policy(), occasion(running.birth.born));
                 control::explain(&given, now, name.as_str(), &asked)
             }
             None => {
@@ -161,12 +161,12 @@ impl Daemon {
         let name = running.agent.name();
         let own = running.own_policy.lock().unwrap_or_else(PoisonError::into_inner);
         let loaded = self.policies.load();
-        let default = AgentName::parse("default");
         let policy = match &*own {
             Some(text) => text.file.clone(),
-            None if loaded.policies.has(name) => name.to_string(),
-            None if default.is_ok_and(|default| loaded.policies.has(&default)) => "default".to_owned(),
-            None => "none".to_owned(),
+            None => {
+                let section = loaded.policies.section_for(&running.birth.workload);
+                section.map_or_else(|| "none".to_owned(), ToString::to_string)
+            }
         };
         AgentStatus {
             id: running.agent.id().0,

@@ -7,11 +7,12 @@ use super::{
 use crate::{
     control::protocol::{Boundary, PolicyText},
     datapath::Cell,
-    policy::{Agent, AgentId, Moment},
+    policy::{Agent, AgentId, AgentName, Moment, Workload},
 };
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -39,10 +40,42 @@ pub struct Remembered {
     /// When its life began, on the clock of [`Moment`]. None: nobody knows, and it is older than any term.
     #[serde(default)]
     pub born: Option<u64>,
+    /// What was said of it when it came; None: nothing but its name.
+    #[serde(default)]
+    pub workload: Option<RememberedWorkload>,
+}
+
+/// [`Workload`] as a file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RememberedWorkload {
+    name: String,
+    uid: Option<u32>,
+    cgroup: Option<String>,
+    labels: BTreeMap<String, String>,
+}
+
+impl RememberedWorkload {
+    fn of(workload: &Workload) -> Self {
+        let Workload { name, uid, cgroup, labels } = workload.clone();
+        Self { name: name.to_string(), uid, cgroup, labels }
+    }
+
+    pub fn into_workload(self) -> Result<Workload> {
+        let Self { name, uid, cgroup, labels } = self;
+        Ok(Workload { name: AgentName::parse(&name)?, uid, cgroup, labels })
+    }
+}
+
+/// What is said of an agent once, when it comes.
+#[derive(Debug, Clone)]
+pub struct Birth {
+    pub workload: Workload,
+    /// None: nobody knows, and it is older than any term.
+    pub born: Option<Moment>,
 }
 
 impl Remembered {
-    pub fn of(agent: &Agent, home: &Home, own_policy: Option<PolicyText>, born: Option<Moment>) -> Self {
+    pub fn of(agent: &Agent, home: &Home, own_policy: Option<PolicyText>, birth: &Birth) -> Self {
         Self {
             id: agent.id().0,
             name: agent.name().to_string(),
@@ -52,7 +85,8 @@ impl Remembered {
             cell: home.cell.as_ref().map(Cell::number),
             listeners: listeners::remember(home.listeners),
             own_policy,
-            born: born.map(|moment| moment.0),
+            born: birth.born.map(|moment| moment.0),
+            workload: Some(RememberedWorkload::of(&birth.workload)),
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     config::{self, Installed, Policies},
     control::protocol::{PolicyText, Refusal, RefusalKind, ReloadSummary},
     datapath::{self, Fence},
-    policy::{AgentName, Policy},
+    policy::{Policy, Workload},
 };
 use std::{
     fs,
@@ -43,11 +43,11 @@ impl Daemon {
         let invalid = |error: &dyn std::fmt::Display| Refusal::new(RefusalKind::Invalid, error);
         let mut replacements = Vec::new();
         for running in self.agents.all() {
-            let name = running.agent.name();
+            let workload = &running.birth.workload;
             let own_policy = running.own_policy().map(read_again);
             let policy = match &own_policy {
-                Some(text) => self.compile(text).map_err(|error| invalid(&error))?.for_agent(name),
-                None => policies.for_agent(name),
+                Some(text) => self.compile(text).map_err(|error| invalid(&error))?.for_workload(workload),
+                None => policies.for_workload(workload),
             };
             Fence::holds(&policy).map_err(|error| invalid(&error))?;
             replacements.push(Replacement { running, policy, own_policy });
@@ -78,11 +78,11 @@ impl Daemon {
             &running.agent,
             &running.home,
             own_policy.clone(),
-            running.born,
+            &running.birth,
         ))?;
         *running.own_policy.lock().unwrap_or_else(PoisonError::into_inner) = own_policy;
         running.agent.replace_policy(policy);
-        running.agent.live(terms::occasion(running.born));
+        running.agent.live(terms::occasion(running.birth.born));
         // At once: a name that the agent asks for first would leave at a moment of its choice.
         self.names.keep_warm(&running.agent);
         let cut = self.fence.replace_policy(&running.agent, running.home.site())?;
@@ -100,15 +100,15 @@ impl Daemon {
         }
     }
 
-    /// The policy of an agent: its own, or what the daemon's files say for its name.
+    /// The policy of an agent: its own, or what the daemon's files say for it.
     pub(super) fn policy_for(
         &self,
-        name: &AgentName,
+        workload: &Workload,
         own: Option<&PolicyText>,
     ) -> Result<Arc<Policy>, config::ConfigError> {
         Ok(match own {
-            Some(text) => block_in_place(|| self.compile(text))?.for_agent(name),
-            None => self.policies.load().policies.for_agent(name),
+            Some(text) => block_in_place(|| self.compile(text))?.for_workload(workload),
+            None => self.policies.load().policies.for_workload(workload),
         })
     }
 

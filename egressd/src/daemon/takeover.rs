@@ -5,13 +5,13 @@ use super::{
     agents::{Home, Prepared},
     listeners,
     listeners::Bound,
-    memory::Remembered,
+    memory::{Birth, Remembered},
     terms,
 };
 use crate::{
     control::protocol::Boundary,
     datapath::{self, Cell, Cgroup, Fence, adopt},
-    policy::{Agent, AgentId, AgentName, Moment},
+    policy::{Agent, AgentId, AgentName, Moment, Workload},
 };
 use anyhow::Context;
 use std::sync::Arc;
@@ -70,12 +70,16 @@ impl Daemon {
             anyhow::bail!("its cgroup is gone");
         }
         let name = AgentName::parse(&remembered.name)?;
-        let policy = self.policy_for(&name, remembered.own_policy.as_ref())?;
+        let workload = match remembered.workload.clone() {
+            Some(workload) => workload.into_workload()?,
+            None => Workload::named(name.clone()),
+        };
+        let policy = self.policy_for(&workload, remembered.own_policy.as_ref())?;
         Fence::holds(&policy)?;
         let agent = Arc::new(Agent::new(id, name, Arc::clone(&policy)));
         agent.quarantine(self.leaks.is_quarantined(agent.name()));
-        let born = remembered.born.map(Moment);
-        agent.live(terms::occasion(born));
+        let birth = Birth { workload, born: remembered.born.map(Moment) };
+        agent.live(terms::occasion(birth.born));
         let policy = agent.policy();
         let now = datapath::now();
         let mut grants = self.fence.remembered_grants(id);
@@ -92,7 +96,7 @@ impl Daemon {
         let cgroup = Cgroup::open(remembered.cgroup)?;
         let home = Home::new(cgroup, remembered.boundary, cell, bound.ports);
         self.fence.announce(&agent, home.site())?;
-        Ok(Prepared { agent, home, bound, own_policy: remembered.own_policy, born })
+        Ok(Prepared { agent, home, bound, own_policy: remembered.own_policy, birth })
     }
 
     /// The cell of an agent, with the program of this daemon on its link.

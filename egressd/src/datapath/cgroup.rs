@@ -38,6 +38,13 @@ impl Hierarchy {
         Cgroup::create(self.mount.join(name))
     }
 
+    /// The path of `cgroup` as `/proc/PID/cgroup` has it; None where it is not of this hierarchy.
+    #[must_use]
+    pub fn path_of(&self, cgroup: &Cgroup) -> Option<String> {
+        let below = cgroup.path().strip_prefix(&self.mount).ok()?;
+        Some(format!("/{}", below.display()))
+    }
+
     /// Whether `folder` is the cgroup of agents of a daemon, or below it.
     #[must_use]
     pub fn is_of_a_daemon(&self, folder: &Path) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::{
     output::{Colour, Format, json, sanitise},
-    run::read_policy,
+    run::{label, read_policy},
 };
 use egressd::control::{
     Client,
@@ -33,6 +33,10 @@ pub struct Adopt {
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 
+    /// What policies may select the agent by; can be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    label: Vec<(String, String)>,
+
     /// List what would have to be dealt with, and change nothing: the default
     #[arg(long, conflicts_with_all = ["kill_sockets", "kill_processes", "allow_privileges"])]
     refuse: bool,
@@ -55,8 +59,9 @@ impl Adopt {
     pub fn act(self, client: &Client, format: Format) -> anyhow::Result<ExitCode> {
         let policy = self.policy.as_deref().map(read_policy).transpose()?;
         let consents = self.consents();
-        let adopted =
-            client.adopt_agent(&AdoptAgent { cgroup: self.cgroup, name: self.agent, policy, consents })?;
+        let labels = self.label.into_iter().collect();
+        let (cgroup, name) = (self.cgroup, self.agent);
+        let adopted = client.adopt_agent(&AdoptAgent { cgroup, name, policy, consents, labels })?;
         let mut out = stdout().lock();
         match format {
             Format::Json => json(&mut out, &adopted)?,

@@ -57,6 +57,10 @@ pub struct Run {
     #[arg(long, value_name = "USER")]
     uid: Option<String>,
 
+    /// What policies may select the agent by; can be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    label: Vec<(String, String)>,
+
     /// Program and arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -81,6 +85,12 @@ impl From<Mode> for Boundary {
     }
 }
 
+/// Reads `KEY=VALUE`.
+pub fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    if key.is_empty() { Err("the key is empty".to_owned()) } else { Ok((key.to_owned(), value.to_owned())) }
+}
+
 /// Exit code of what is our fault and not the program's.
 pub const OURS: u8 = 125;
 
@@ -95,6 +105,8 @@ impl Run {
             policy,
             explicit_proxy: self.proxy_env,
             boundary: self.mode.into(),
+            uid: Some(user.as_ref().map_or_else(Uid::effective, |user| user.uid).as_raw()),
+            labels: self.label.iter().cloned().collect(),
         })?;
         let status = self.run_fenced(&agent, user);
         // The program is gone or never was; what it left in the background goes with it.

@@ -7,7 +7,7 @@ use super::{
     Daemon,
     agents::{Home, Prepared, Running},
     listeners::Bound,
-    memory::Remembered,
+    memory::{Birth, Remembered},
     terms,
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
         self, Cgroup, Fence,
         adopt::{self, Frozen, Inspection, What},
     },
-    policy::{Agent, AgentId, AgentName, Moment, Policy},
+    policy::{Agent, AgentId, AgentName, Policy, Workload},
 };
 use anyhow::Context;
 use findings::{found, must_end, not_covered, one_network, refuse_unless, unbelieved};
@@ -40,11 +40,17 @@ impl Daemon {
             Some(name) => AgentName::parse(name).map_err(invalid)?,
             None => named_after(&cgroup),
         };
-        let policy = self.policy_for(&name, request.policy.as_ref()).map_err(invalid)?;
+        let workload = Workload {
+            name: name.clone(),
+            uid: None,
+            cgroup: self.hierarchy.path_of(&cgroup),
+            labels: request.labels.clone(),
+        };
+        let policy = self.policy_for(&workload, request.policy.as_ref()).map_err(invalid)?;
         Fence::holds(&policy).map_err(invalid)?;
         self.has_room()?;
         let name = self.free_name(name);
-        block_in_place(|| self.adopt(name, policy, cgroup, request))
+        block_in_place(|| self.adopt(name, policy, workload, cgroup, request))
     }
 
     /// Lets an adopted agent go: its processes run on, and nothing judges them.
@@ -143,6 +149,7 @@ impl Daemon {
         &self,
         name: AgentName,
         policy: Arc<Policy>,
+        workload: Workload,
         cgroup: Cgroup,
         request: AdoptAgent,
     ) -> Result<AdoptedAgent, Refusal> {
@@ -150,15 +157,15 @@ impl Daemon {
         self.begin(id, &cgroup).map_err(failed)?;
         let agent = Arc::new(Agent::new(id, name, policy));
         agent.quarantine(self.leaks.is_quarantined(agent.name()));
-        let born = datapath::now();
-        agent.live(terms::occasion(Some(born)));
+        let birth = Birth { workload, born: Some(datapath::now()) };
+        agent.live(terms::occasion(birth.born));
         let frozen = Frozen::freeze(&cgroup).map_err(|error| {
             self.forget_adoption();
             failed(
                 anyhow::Error::from(error).context(format!("failed to freeze `{}`", cgroup.path().display())),
             )
         })?;
-        let adopted = self.adopt_frozen(&agent, &cgroup, request, born);
+        let adopted = self.adopt_frozen(&agent, &cgroup, request, birth);
         if adopted.is_err() {
             // First what lets it out, then what judged it: it stands still meanwhile.
             self.deny_all(id, cgroup.id());
@@ -177,7 +184,7 @@ impl Daemon {
         agent: &Arc<Agent>,
         cgroup: &Cgroup,
         request: AdoptAgent,
-        born: Moment,
+        birth: Birth,
     ) -> Result<AdoptedAgent, Refusal> {
         // From here on its sockets are denied everything: what is looked at below cannot act.
         adopt::attach(&self.pins, &self.security_hooks, cgroup, agent.id()).map_err(failed)?;
@@ -194,10 +201,10 @@ impl Daemon {
         let bound = bound.map_err(failed)?;
         let home = Home::new(cgroup.clone(), Boundary::Adopted, None, bound.ports);
         let own_policy = request.policy;
-        let remembered = Remembered::of(agent, &home, own_policy.clone(), Some(born));
+        let remembered = Remembered::of(agent, &home, own_policy.clone(), &birth);
         self.memory().write(&remembered).map_err(failed)?;
         self.fence.admit(agent, home.site()).map_err(failed)?;
-        let prepared = Prepared { agent: Arc::clone(agent), home, bound, own_policy, born: Some(born) };
+        let prepared = Prepared { agent: Arc::clone(agent), home, bound, own_policy, birth };
         let running = self.serve_agent(prepared);
         Ok(AdoptedAgent {
             id: running.agent.id().0,
