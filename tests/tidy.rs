@@ -151,7 +151,7 @@ fn no_document_points_at_what_is_not_there() {
 const LAYERS: &[(&str, &[&str])] = &[
     ("policy", &[]),
     ("config", &["policy"]),
-    ("authoring", &["policy", "config"]),
+    ("authoring", &["policy", "config", "audit"]),
     ("audit", &["policy"]),
     ("dns", &["policy", "audit"]),
     ("proxy", &["policy", "audit"]),

@@ -56,6 +56,77 @@ fn explain_asks_a_policy_file_without_a_daemon() {
 }
 
 #[test]
+fn a_policy_is_suggested_from_an_audit_log_and_allows_what_was_seen_and_no_more() {
+    let (folder, socket) = socket();
+    let record = |seq: u64, verdict: &str, destination: &str, rest: &str| {
+        format!(
+            r#"{{"v":1,"seq":{seq},"time":"2026-11-21T10:15:0{seq}.000Z","agent":"build","verdict":"{verdict}","gate":"name","path":null,"process":{{"pid":42,"executable":"/usr/bin/cu\n rl","command":"curl"}},"destination":{destination},{rest},"explanation":null,"rule":null,"detail":null,"count":2}}"#
+        )
+    };
+    let to = |name: &str, port: &str| format!(r#"{{"name":"{name}","address":null,"port":{port}}}"#);
+    let denied = r#""protocol":"dns","reason":"host-not-allowed","remedy":"- host: x.example""#;
+    let mut log: Vec<String> = vec![
+        record(1, "deny", &to("api.example", "null"), denied),
+        record(2, "allow", &to("api.example", "8443"), r#""protocol":"tls","reason":null,"remedy":null"#),
+        record(3, "allow", &to("looked.example", "null"), r#""protocol":"dns","reason":null,"remedy":null"#),
+        record(4, "allow", &to("db.example", "5432"), r#""protocol":"tcp","reason":null,"remedy":null"#),
+        record(
+            5,
+            "deny",
+            &to("gist.example", "null"),
+            r#""protocol":"dns","reason":"denied-by-rule","remedy":null"#,
+        ),
+        record(
+            6,
+            "deny",
+            &to("in.example", "443"),
+            r#""protocol":"tls","reason":"address-special-purpose","remedy":"- {host: in.example, private: true}""#,
+        ),
+        record(
+            7,
+            "deny",
+            r#"{"name":null,"address":"192.0.2.7","port":443}"#,
+            r#""protocol":"tcp","reason":"address-not-granted","remedy":"- {cidr: 192.0.2.7/32, protocol: tcp, ports: [443]}""#,
+        ),
+        r#"{"v":1,"seq":8,"time":"2026-11-21T10:15:08.000Z","lost":3,"at":"queue","agent":null}"#.to_owned(),
+    ];
+    log.extend((0..5).map(|number| record(9, "deny", &to(&format!("e{number}.cdn.example"), "443"), denied)));
+    let path = folder.path().join("audit.jsonl");
+    std::fs::write(&path, log.join("\n") + "\n").unwrap();
+    let suggested = run(&socket, &["suggest", "--log", path.to_str().unwrap(), "--agent", "build"]);
+    assert_eq!(suggested.code, 0, "{suggested:?}");
+    assert!(suggested.stderr.contains("3 records are missing"), "{suggested:?}");
+    let policy = folder.path().join("p.yaml");
+    std::fs::write(&policy, &suggested.stdout).unwrap();
+    for line in [
+        "      - {host: api.example, ports: [443, 8443]}   # 4 flows, 2 of them denied, by cu??rl; 2026-11-21T10:15:01.000Z to 2026-11-21T10:15:02.000Z",
+        "      # 5 of these names are right below cdn.example; \"*.cdn.example\" would cover them, and every other name there",
+        "      # left out: gist.example: A deny rule covers this destination (2 flows, denied, by cu??rl; 2026-11-21T10:15:05.000Z)",
+        "      # left out: in.example: its address is private or special (2 flows, denied, by cu??rl; 2026-11-21T10:15:06.000Z)",
+        "      # left out: 192.0.2.7 port 443/tcp: an address without a name (2 flows, denied, by cu??rl; 2026-11-21T10:15:07.000Z)",
+    ] {
+        assert!(suggested.stdout.lines().any(|own| own == line), "{line}\n{}", suggested.stdout);
+    }
+    let explain = |host: &str| {
+        let arguments = ["explain", host, "--policy", policy.to_str().unwrap(), "--agent", "build"];
+        run(&socket, &arguments).code
+    };
+    for host in ["api.example:443", "api.example:8443", "db.example:5432", "e4.cdn.example"] {
+        assert_eq!(explain(host), 0, "{host}");
+    }
+    for host in ["looked.example", "gist.example", "in.example", "192.0.2.7:443", "e5.cdn.example"] {
+        assert_eq!(explain(host), 1, "{host}");
+    }
+    let nothing =
+        run(&socket, &["suggest", "--log", path.to_str().unwrap(), "--since", "2027-01-01T00:00:00Z"]);
+    assert_eq!(nothing.stdout, "version: 1\nagents: {}\n");
+    std::fs::write(&path, "{}\n").unwrap();
+    let broken = run(&socket, &["suggest", "--log", path.to_str().unwrap()]);
+    assert_eq!(broken.code, 2);
+    assert!(broken.stderr.contains("line 1 is no line of an audit log"), "{broken:?}");
+}
+
+#[test]
 fn explain_says_what_is_asked_of_requests_and_who_reads_a_server_name() {
     let (folder, socket) = socket();
     let file = folder.path().join("p.yaml");

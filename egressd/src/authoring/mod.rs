@@ -3,5 +3,7 @@
 //! Everything here goes by policies as the daemon compiles them and by the function that decides for it.
 
 pub mod lint;
+pub mod suggest;
 
 pub use lint::{Finding, Severity, lint};
+pub use suggest::{Evidence, Suggestion, Suggestions};

@@ -44,7 +44,7 @@ pub use leaks::{LeakAction, LeakActions, LeakBudget, LeakFlag, LeakTerms, Wildca
 pub use moment::Moment;
 pub use pattern::{Pattern, PatternError};
 pub use record_type::RecordType;
-pub use remedy::remedy;
+pub use remedy::{host_rule, remedy, spoken};
 pub use request::RequestPattern;
 pub use rule::{NameTerms, Protocol, Rule, RuleId, Source, Subject};
 pub use secrets::{SecretError, Secrets};

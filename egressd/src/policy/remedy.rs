@@ -32,7 +32,7 @@ pub fn remedy(
     }
     match destination {
         Destination::Name(name) => {
-            Some(host_rule(name, port, protocol, reason == Reason::AddressSpecialPurpose))
+            Some(host_rule(name, &[port], protocol, reason == Reason::AddressSpecialPurpose))
         }
         Destination::Address(address) => cidr_rule(address.to_canonical(), port, protocol),
     }
@@ -101,13 +101,16 @@ fn help(reason: Reason) -> Help {
     }
 }
 
-fn host_rule(name: &HostName, port: u16, protocol: Protocol, private: bool) -> String {
+/// The line of `rules:` that lets `name` be reached at `ports`, in YAML flow style.
+#[must_use]
+pub fn host_rule(name: &HostName, ports: &[u16], protocol: Protocol, private: bool) -> String {
     let mut keys = Vec::new();
-    match (protocol, port) {
-        (Protocol::Tls, 443) => {}
-        (Protocol::Tls, port) => keys.push(format!("ports: [{port}]")),
-        (Protocol::Http, 80) => keys.push("protocol: http".to_owned()),
-        (protocol, port) => keys.push(format!("protocol: {protocol}, ports: [{port}]")),
+    let listed = || ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match (protocol, ports) {
+        (Protocol::Tls, [443]) => {}
+        (Protocol::Tls, _) => keys.push(format!("ports: [{}]", listed())),
+        (Protocol::Http, [80]) => keys.push("protocol: http".to_owned()),
+        (protocol, _) => keys.push(format!("protocol: {protocol}, ports: [{}]", listed())),
     }
     if private {
         keys.push("private: true".to_owned());
@@ -121,7 +124,8 @@ fn host_rule(name: &HostName, port: u16, protocol: Protocol, private: bool) -> S
 }
 
 /// What was most likely spoken to a name: the kernel sees TCP where TLS or HTTP was meant.
-fn spoken(port: Option<u16>, protocol: Option<Protocol>) -> (Protocol, u16) {
+#[must_use]
+pub fn spoken(port: Option<u16>, protocol: Option<Protocol>) -> (Protocol, u16) {
     match (protocol, port) {
         (None | Some(Protocol::Tls), port) => (Protocol::Tls, port.unwrap_or(443)),
         (Some(Protocol::Tcp), Some(443) | None) => (Protocol::Tls, 443),

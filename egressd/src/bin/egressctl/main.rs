@@ -12,6 +12,7 @@ mod release;
 mod reload;
 mod run;
 mod status;
+mod suggest;
 mod summary;
 mod tail;
 
@@ -64,6 +65,7 @@ enum Verb {
     Tail(tail::Tail),
     Explain(explain::Explain),
     Policy(policy::Policy),
+    Suggest(suggest::Suggest),
     Leaks(leaks::Leaks),
     Agents(agents::Agents),
     Status(status::Status),
@@ -83,6 +85,7 @@ impl Cli {
             Verb::Release(release) => release.act(&client, self.output),
             Verb::Tail(tail) => tail.act(&client, self.output),
             Verb::Explain(explain) => explain.act(&client, self.output),
+            Verb::Suggest(suggest) => suggest.act(&client, self.output),
             Verb::Policy(policy) => policy.act(self.output),
             Verb::Leaks(leaks) => leaks.act(&client, self.output),
             Verb::Agents(agents) => agents.act(&client, self.output),

@@ -91,7 +91,7 @@ fn reasons() -> clap::builder::PossibleValuesParser {
 }
 
 /// Reads a time, or how long it was before `now`.
-fn parse_since(text: &str, now: Time) -> anyhow::Result<Time> {
+pub fn parse_since(text: &str, now: Time) -> anyhow::Result<Time> {
     if let Ok(time) = text.parse::<Time>() {
         return Ok(time);
     }
