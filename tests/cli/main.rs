@@ -117,6 +117,21 @@ fn a_policy_is_suggested_from_an_audit_log_and_allows_what_was_seen_and_no_more(
     for host in ["looked.example", "gist.example", "in.example", "192.0.2.7:443", "e5.cdn.example"] {
         assert_eq!(explain(host), 1, "{host}");
     }
+    let old = folder.path().join("old.yaml");
+    let text = "version: 1\nagents:\n  build:\n    rules:\n      - host: api.example\n    deny: []\n";
+    std::fs::write(&old, text).unwrap();
+    let log = path.to_str().unwrap();
+    let arguments = ["suggest", "--log", log, "--agent", "build", "--patch", old.to_str().unwrap()];
+    let diff = run(&socket, &arguments).stdout;
+    assert!(
+        diff.contains("+      - {host: api.example, ports: [8443]}   # "),
+        "only what is missing: {diff}"
+    );
+    std::fs::write(folder.path().join("d.patch"), &diff).unwrap();
+    let mut git = std::process::Command::new("git");
+    let applied = git.arg("apply").arg(folder.path().join("d.patch")).current_dir("/").output().unwrap();
+    assert!(applied.status.success(), "{applied:?}");
+    assert_eq!(run(&socket, &arguments).stdout, "", "nothing is missing any more");
     let nothing =
         run(&socket, &["suggest", "--log", path.to_str().unwrap(), "--since", "2027-01-01T00:00:00Z"]);
     assert_eq!(nothing.stdout, "version: 1\nagents: {}\n");

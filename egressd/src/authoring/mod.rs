@@ -3,7 +3,9 @@
 //! Everything here goes by policies as the daemon compiles them and by the function that decides for it.
 
 pub mod lint;
+pub mod patch;
 pub mod suggest;
 
 pub use lint::{Finding, Severity, lint};
+pub use patch::{PatchError, patch};
 pub use suggest::{Evidence, Suggestion, Suggestions};

@@ -2,7 +2,7 @@
 
 use crate::{
     audit::{Record, Time, Verdict},
-    policy::{HostName, Protocol, Reason, host_rule, spoken},
+    policy::{HostName, Leave, Policy, Protocol, Reason, host_rule, spoken},
 };
 use serde::Serialize;
 use std::{
@@ -111,6 +111,23 @@ impl Suggestions {
             rules.chain(left_out).collect::<Vec<_>>()
         };
         self.agents.iter().flat_map(of_agent).collect()
+    }
+
+    /// The rules of `agent` that `policy` lacks, each with what is behind it.
+    #[must_use]
+    pub fn missing(&self, agent: &str, policy: &Policy) -> Vec<String> {
+        let seen = self.agents.get(agent).into_iter().flat_map(|seen| &seen.names);
+        let lines = seen.filter_map(|((name, _), Destination { protocol, ports, evidence })| {
+            let leave = policy.lookup(name).ok();
+            let is_open = |port: u16| {
+                let mut openings = leave.iter().flat_map(Leave::openings);
+                openings.any(|open| (open.port, open.protocol) == (port, *protocol))
+            };
+            let missing: Vec<u16> = ports.iter().copied().filter(|port| !is_open(*port)).collect();
+            let rule = (!missing.is_empty()).then(|| host_rule(name, &missing, *protocol, false))?;
+            Some(format!("{rule}   # {}", evidence.told()))
+        });
+        lines.collect()
     }
 
     /// The same as a policy file.

@@ -7,14 +7,16 @@ use crate::{
 use anyhow::Context;
 use egressd::{
     audit::{Line, Time},
-    authoring::Suggestions,
+    authoring::{Suggestions, patch},
+    config::{self, DaemonConfig},
     control::{
         Client,
         protocol::{Frame, RecordsRequest},
     },
+    policy::AgentName,
 };
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{BufRead, BufReader, Write, stdin, stdout},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -38,6 +40,10 @@ pub struct Suggest {
     /// Read this audit log, `-` for standard input; no daemon is needed
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+
+    /// Write a diff instead that adds to this policy file what it lacks, for `patch -p1` or `git apply`
+    #[arg(long, value_name = "FILE", requires = "agent")]
+    patch: Option<PathBuf>,
 }
 
 impl Suggest {
@@ -46,7 +52,7 @@ impl Suggest {
         let mut suggestions = Suggestions::default();
         let missed = match &self.log {
             Some(log) => read_log(log, &mut suggestions, self.agent.as_deref(), since)?,
-            None => ask(client, &mut suggestions, self.agent, since)?,
+            None => ask(client, &mut suggestions, self.agent.clone(), since)?,
         };
         if missed > 0 {
             complain(&anyhow::anyhow!(
@@ -59,12 +65,30 @@ impl Suggest {
                 suggestions.beyond
             ));
         }
+        if let (Some(file), Some(agent)) = (&self.patch, &self.agent) {
+            write!(stdout(), "{}", diff(file, agent, &suggestions)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         match format {
             Format::Json => json(&mut stdout(), &suggestions.all())?,
             Format::Text => write!(stdout(), "{}", suggestions.policy())?,
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The diff of a policy file that adds what it lacks; nothing where it lacks nothing.
+fn diff(file: &Path, agent: &str, suggestions: &Suggestions) -> anyhow::Result<String> {
+    let name = AgentName::parse(agent)?;
+    let policies = config::load(&[file.to_owned()], &DaemonConfig::default().allowlist_dirs)?;
+    let missing = suggestions.missing(agent, &policies.for_agent(&name));
+    if missing.is_empty() {
+        return Ok(String::new());
+    }
+    let shown = file.display().to_string();
+    let text = fs::read_to_string(file).with_context(|| format!("failed to read `{shown}`"))?;
+    let shown = shown.trim_start_matches("./").trim_start_matches('/');
+    patch(shown, &text, agent, &missing).with_context(|| format!("failed to add rules to `{shown}`"))
 }
 
 /// Takes in what the daemon holds; returns how many records it holds no more.
