@@ -15,10 +15,12 @@ mod status;
 mod suggest;
 mod summary;
 mod tail;
+mod verb;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser};
 use egressd::control::{Client, DEFAULT_SOCKET};
 use std::{path::PathBuf, process::ExitCode};
+use verb::Verb;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -57,43 +59,9 @@ struct Cli {
 
 const EVERYWHERE: &str = "Options of every command";
 
-#[derive(Debug, Subcommand)]
-enum Verb {
-    Run(run::Run),
-    Adopt(adopt::Adopt),
-    Release(release::Release),
-    Tail(tail::Tail),
-    Explain(explain::Explain),
-    Policy(policy::Policy),
-    Suggest(suggest::Suggest),
-    Leaks(leaks::Leaks),
-    Agents(agents::Agents),
-    Status(status::Status),
-    Doctor(doctor::Doctor),
-    Reload(reload::Reload),
-    Completions(completions::Completions),
-    #[command(hide = true)]
-    Man(completions::Man),
-}
-
 impl Cli {
     fn act(self) -> anyhow::Result<ExitCode> {
         let client = Client::new(self.socket)?;
-        match self.verb {
-            Verb::Run(run) => run.act(&client, self.output),
-            Verb::Adopt(adopt) => adopt.act(&client, self.output),
-            Verb::Release(release) => release.act(&client, self.output),
-            Verb::Tail(tail) => tail.act(&client, self.output),
-            Verb::Explain(explain) => explain.act(&client, self.output),
-            Verb::Suggest(suggest) => suggest.act(&client, self.output),
-            Verb::Policy(policy) => policy.act(self.output),
-            Verb::Leaks(leaks) => leaks.act(&client, self.output),
-            Verb::Agents(agents) => agents.act(&client, self.output),
-            Verb::Status(status) => status.act(&client, self.output),
-            Verb::Doctor(doctor) => doctor.act(self.output),
-            Verb::Reload(reload) => reload.act(&client, self.output),
-            Verb::Completions(completions) => completions.act(),
-            Verb::Man(man) => man.act(),
-        }
+        self.verb.act(&client, self.output)
     }
 }
