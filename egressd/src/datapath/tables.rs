@@ -19,6 +19,8 @@ pub struct Tables {
     cgroups: HashMap<MapData, u64, u32>,
     agents: HashMap<MapData, u32, AgentConfig>,
     socket_counts: HashMap<MapData, u32, u64>,
+    /// The programs make its entries.
+    silent_counts: HashMap<MapData, u32, u64>,
     pub(super) grants: HashMap<MapData, GrantKey, GrantValue>,
     pub(super) names: HashMap<MapData, NameKey, NameValue>,
     networks: LpmTrie<MapData, NetworkKey, NetworkValue>,
@@ -83,6 +85,7 @@ impl Tables {
             cgroups: table(object, "CGROUPS")?,
             agents: table(object, "AGENTS")?,
             socket_counts: table(object, "SOCKET_COUNTS")?,
+            silent_counts: table(object, "SILENT_COUNTS")?,
             grants: table(object, "GRANTS")?,
             names: table(object, "NAMES")?,
             networks: table(object, "NETWORKS")?,
@@ -156,6 +159,7 @@ impl Tables {
             }
         }
         let _ = self.socket_counts.remove(&agent.0);
+        let _ = self.silent_counts.remove(&agent.0);
         for reason in reasons() {
             let _ = self.counters.remove(&CounterKey { agent: agent.0, reason });
         }
