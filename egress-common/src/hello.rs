@@ -20,6 +20,12 @@ pub const HANDSHAKE: u8 = 22;
 /// Octets in front of what a record carries.
 pub const RECORD_HEADER: u32 = 5;
 
+/// The random of a ServerHello that is a HelloRetryRequest (RFC 8446, section 4.1.3).
+pub const RETRY: [u8; 32] = [
+    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2,
+    0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
+];
+
 /// Bytes that lie where they lie: in a slice, a message or a packet.
 pub trait Source {
     /// The `N` octets from `at` on, counted from the begin of the record; None if they are not all there.

@@ -15,6 +15,7 @@ use super::{
     wire::{AgentStream, UpstreamStream},
 };
 use crate::policy::{Protocol, Reason};
+use egress_common::hello::RETRY;
 use std::io;
 use tokio::time::{Instant, sleep};
 
@@ -207,12 +208,6 @@ fn held_to(first: &Hello, second: &Hello) -> Result<(), Unsettled> {
         false => Ok(()),
     }
 }
-
-/// The random of a ServerHello that is a HelloRetryRequest (RFC 8446, section 4.1.3).
-const RETRY: [u8; 32] = [
-    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2,
-    0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
-];
 
 /// Octets of a ServerHello up to the end of its random: type, length, version, random.
 const TOLD_BY: usize = 1 + 3 + 2 + RETRY.len();
