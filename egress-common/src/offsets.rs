@@ -32,16 +32,38 @@ pub struct Offsets {
 pub struct GateOffsets {
     /// struct tcp_sock, `write_seq`.
     pub write_seq: u32,
-    /// struct sk_buff, `head`. 0 where kernel memory may not be read: then no second ClientHello passes.
+    /// struct sk_buff, `head`. 0 where kernel memory may not be read: then no second ClientHello passes, nor
+    /// one that is longer than a packet.
     pub skb_head: u32,
     /// struct sk_buff, `end`, which counts from `head`.
     pub skb_end: u32,
     /// struct skb_shared_info, `flags`.
     pub shared_flags: u32,
+    /// The same, `nr_frags`.
+    pub shared_count: u32,
+    /// The same, `frags`. 0 where messages or packets keep their pages otherwise than the programs know.
+    pub shared_pages: u32,
+    /// Octets of a struct page.
+    pub page: u32,
+    /// Octets of a page.
+    pub page_size: u32,
+}
+
+impl GateOffsets {
+    pub const NONE: Self = Self {
+        write_seq: 0,
+        skb_head: 0,
+        skb_end: 0,
+        shared_flags: 0,
+        shared_count: 0,
+        shared_pages: 0,
+        page: 0,
+        page_size: 0,
+    };
 }
 
 const _: () = assert!(size_of::<Offsets>() == 36);
-const _: () = assert!(size_of::<GateOffsets>() == 16);
+const _: () = assert!(size_of::<GateOffsets>() == 32);
 
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Offsets {}

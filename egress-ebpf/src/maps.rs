@@ -1,6 +1,7 @@
 //! Every map. None evicts: a full map denies, and the bound of each agent keeps it from filling
 //! what another one needs.
 
+use crate::gate::place::Place;
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE},
     btf_maps::SkStorage,
@@ -140,12 +141,18 @@ pub struct Spoken {
     pub server_first: u32,
     /// Up to where the client's bytes were judged, after a retry.
     pub judged: u32,
-    /// How often a hello that was not all there was held back.
+    /// How often a hello that was not all there was held back since more of it came.
     pub held: u32,
+    /// Octets of it that were there then.
+    pub held_at: u32,
     /// 1 if the server spoke first.
     pub heard: u32,
     /// 1 while `key` is in [`NAMED_FLOWS`].
     pub named: u32,
+    /// 1 if what leaves of the hello must lie at `place`.
+    pub is_long: u32,
+    /// Where the hello lay when it was read.
+    pub place: Place,
     pub hello: Hello,
     /// The hello as a packet shows it.
     pub shown: Hello,

@@ -144,6 +144,8 @@ struct Ports {
 pub struct Segment {
     /// That of the first octet of the payload; of a SYN, that of the SYN.
     pub sequence: u32,
+    /// That of the first octet of the other side that has not arrived.
+    pub acknowledged: u32,
     /// Where the payload begins in the packet.
     pub payload: u32,
     /// Its octets.
@@ -169,7 +171,8 @@ fn segment_at(skb: *const __sk_buff, offset: usize) -> Option<Segment> {
     }
     let payload = offset as u32 + words * 4;
     let length = unsafe { (*skb).len }.checked_sub(payload)?;
-    Some(Segment { sequence: u32::from_be_bytes(header.sequence), payload, length })
+    let [sequence, acknowledged] = [header.sequence, header.acknowledgement].map(u32::from_be_bytes);
+    Some(Segment { sequence, acknowledged, payload, length })
 }
 
 const TCP_FIN: u8 = 0x01;

@@ -10,7 +10,7 @@ use aya_ebpf::{helpers::generated::bpf_sk_fullsock, programs::SkBuffContext};
 use core::ffi::c_void;
 use egress_common::{
     DropReason, GateState, TCP,
-    hello::{HANDSHAKE, RECORD_HEADER, Source},
+    hello::{HANDSHAKE, RECORD_HEADER, RETRY, Source},
 };
 
 /// Notes what a packet that is about to reach the socket says.
@@ -42,6 +42,11 @@ pub fn hear(ctx: &SkBuffContext, socket: &mut Socket, packet: &Packet) {
     // What came too early is kept by TCP, and what is before it comes again.
     if segment.sequence != spoken.server_first {
         return;
+    }
+    // Who answers before the hello is there answers something else.
+    let hello = spoken.first.wrapping_add(spoken.hello.length);
+    if hello.wrapping_sub(segment.acknowledged).cast_signed() > 0 {
+        return deny(socket, spoken, report::Who::made(socket), &Denied::because(DropReason::NotTls));
     }
     match read(&mut Payload { skb, at: segment.payload }) {
         Some(Answer::Hello) => socket.gate = GateState::Open as u16,
@@ -104,8 +109,3 @@ const WARNING: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 /// Behind the headers of record and handshake, and the version.
 const RANDOM: u32 = RECORD_HEADER + 4 + 2;
-/// The random of a HelloRetryRequest (RFC 8446, section 4.1.3).
-const RETRY: [u8; 32] = [
-    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2,
-    0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
-];

@@ -3,6 +3,7 @@
 use super::{
     deny, is,
     name::{self, clear},
+    place::Place,
     queued_up_to, report,
     source::Message,
 };
@@ -115,6 +116,7 @@ fn examine(
     if there > length {
         ends_at(message, length).ok_or(Stop::because(UNREADABLE))?;
     }
+    spoken.place = Place::of(message, length);
     spoken.flow.rule = granted.rule;
     if NAMED_FLOWS.insert(&spoken.key, &spoken.flow, 0).is_err() {
         return Err(Stop::because(DropReason::QuotaExceeded));

@@ -2,12 +2,14 @@
 //! named one of them.
 //!
 //! `message` reads the hello as it is sent, for a fast and readable denial; `segment` is the authority,
-//! as it leaves; `answer` hears whether the server asks for a second one; `life` is the socket's.
+//! as it leaves; `place` tells it that what leaves is what was read; `answer` hears whether the server asks
+//! for a second hello; `life` is the socket's.
 
 pub mod answer;
 pub mod life;
 pub mod message;
 mod name;
+pub mod place;
 mod report;
 pub mod segment;
 mod source;
@@ -23,6 +25,7 @@ use aya_ebpf::{
 };
 use core::{ffi::c_void, ptr};
 use egress_common::{DropReason, GateOffsets, GateState, MAX_SILENT_PER_AGENT, TCP};
+use place::Place;
 
 /// Whether these programs can read server names on this kernel.
 #[inline(always)]
@@ -40,7 +43,10 @@ pub fn begin(ctx: *mut c_void, sk: *mut c_void, socket: &mut Socket) -> Result<(
     spoken.flow.cookie = unsafe { bpf_get_socket_cookie(ctx) };
     spoken.flow.length = 0;
     spoken.held = 0;
+    spoken.held_at = 0;
     spoken.heard = 0;
+    spoken.is_long = 0;
+    spoken.place = Place::UNKNOWN;
     socket.gate = GateState::New as u16;
     Ok(())
 }
@@ -129,7 +135,7 @@ fn offsets() -> GateOffsets {
 
 /// Written by the daemon before it loads the programs. With zeros, they send everything to the proxy.
 #[unsafe(no_mangle)]
-static GATE_OFFSETS: GateOffsets = GateOffsets { write_seq: 0, skb_head: 0, skb_end: 0, shared_flags: 0 };
+static GATE_OFFSETS: GateOffsets = GateOffsets::NONE;
 
 /// include/uapi/linux/bpf.h.
 const BPF_NOEXIST: u64 = 1;

@@ -70,6 +70,15 @@ pub fn clear(name: &mut [u8; 256]) {
     }
 }
 
+/// Writes one name over another.
+#[inline(always)]
+pub fn copy(from: &[u8; 256], to: &mut [u8; 256]) {
+    let (from, to) = (from.as_ptr().cast::<u64>(), to.as_mut_ptr().cast::<u64>());
+    for word in 0..32 {
+        unsafe { core::ptr::write_volatile(to.add(word), *from.add(word)) };
+    }
+}
+
 /// The reason for which a hello that was not read is denied.
 #[inline(always)]
 pub fn reason(unread: Unread) -> DropReason {

@@ -1,5 +1,6 @@
 //! What the daemon is told of server names.
 
+use super::name;
 use crate::{
     error::Denied,
     maps::{EVENTS, Socket, Spoken},
@@ -86,10 +87,7 @@ fn submit(socket: &Socket, spoken: &Spoken, who: Who, reason: u32, rule: u32, fl
         ptr::write(&raw mut (*event).flows, flows);
         ptr::write(&raw mut (*event).length, spoken.flow.length);
         ptr::write(&raw mut (*event).state, u32::from(socket.gate));
-        let (from, to) = (spoken.flow.name.as_ptr().cast::<u64>(), (&raw mut (*event).name).cast::<u64>());
-        for word in 0..32 {
-            ptr::write_volatile(to.add(word), *from.add(word));
-        }
+        name::copy(&spoken.flow.name, &mut (*event).name);
     }
     slot.submit(0);
 }

@@ -1,16 +1,14 @@
 //! What leaves of a flow that must name its server. This is the authority: what it does not see to be
 //! part of a hello that was judged does not leave.
 
-use super::{deny, is, name, offsets, queued_up_to, report, source::Payload};
+use super::{deny, is, name, place, queued_up_to, report, source::Payload};
 use crate::{
     error::Denied,
     maps::{NAMED_FLOWS, Socket, Spoken, spoken},
     packet::{self, AT_START, Packet, Segment},
 };
 use aya_ebpf::{
-    bindings::__sk_buff,
-    helpers::generated::{bpf_probe_read_kernel, bpf_sk_fullsock},
-    programs::SkBuffContext,
+    bindings::__sk_buff, helpers::generated::bpf_sk_fullsock, programs::SkBuffContext,
 };
 use core::ffi::c_void;
 use egress_common::{
@@ -110,7 +108,7 @@ fn judge(
     let queued = queued_up_to(sk).ok_or(SKIPPED)?.wrapping_sub(spoken.first);
     let hello = spoken.hello.length;
     if is(socket, GateState::Said) {
-        return says_more(begin, end, hello);
+        return says_more(skb, spoken, segment, begin);
     }
     let mut payload = Payload { skb, at: segment.payload };
     let is_second = is(socket, GateState::Retried);
@@ -122,7 +120,7 @@ fn judge(
         if begin != spoken.judged {
             return Err(if begin < spoken.judged { SKIPPED } else { Stop::Hold });
         }
-        if !is_private(skb) {
+        if !place::is_private(skb) {
             return Err(SKIPPED);
         }
         if let Some(octets) = payload.octets::<6>(0) {
@@ -139,8 +137,7 @@ fn judge(
     } else if begin != 0 || spoken.heard != 0 {
         return Err(SKIPPED);
     } else if queued < hello {
-        spoken.held += 1;
-        return Err(if spoken.held > MAX_HELD { SKIPPED } else { Stop::Hold });
+        return Err(hold(spoken, queued));
     }
     let there = segment.length - (payload.at - segment.payload);
     let whole = if is_second { there } else { hello };
@@ -155,12 +152,19 @@ fn judge(
     let length = if is_second { there } else { hello };
     match hello::read(&mut payload, length, &mut spoken.shown, &mut spoken.kinds) {
         Ok(()) => {}
-        // What is behind the first packet of a long hello was queued by who sent it, whole.
+        // The rest of it is in packets behind this one.
         Err(Unread::Cut) if !is_second && there < hello => {}
         Err(unread) if is_second => return Err(Stop::Deny(name::reason(unread))),
         Err(_) => return Err(SKIPPED),
     }
-    shows_the_name(&payload, spoken)?;
+    let is_long = !is_second && (there < hello || hello > SURELY_WHOLE);
+    if is_long && !spoken.place.holds(skb, segment, 0) {
+        return Err(Stop::Deny(DropReason::HelloUnreadable));
+    }
+    spoken.is_long = u32::from(is_long);
+    if !(is_long && there < hello && spoken.shown.name().is_none()) {
+        shows_the_name(&payload, spoken)?;
+    }
     if is_second && spoken.shown.has(Hello::ECH) && !spoken.hello.has(Hello::ECH) {
         return Err(Stop::Deny(DropReason::EchNotAllowed));
     }
@@ -168,21 +172,38 @@ fn judge(
     Ok(())
 }
 
+/// Keeps a packet back whose hello is not all there, for as long as more of it comes.
+#[inline(always)]
+fn hold(spoken: &mut Spoken, queued: u32) -> Stop {
+    if queued > spoken.held_at {
+        spoken.held_at = queued;
+        spoken.held = 0;
+    }
+    spoken.held += 1;
+    if spoken.held > MAX_HELD { SKIPPED } else { Stop::Hold }
+}
+
 /// A packet that was held so often is one whose rest nobody is sending.
 const MAX_HELD: u32 = 4;
+
+/// What TCP takes at once, even where memory is short: less than the first number of net.ipv4.tcp_wmem
+/// (net/ipv4/tcp.c, tcp_wmem_schedule). Of a longer hello, a part may be queued, and something else behind it.
+const SURELY_WHOLE: u32 = 2048;
 
 /// RFC 8446, appendix D.4: of TLS 1.2, one octet.
 const CHANGE_CIPHER_SPEC: [u8; 6] = [20, 3, 3, 0, 1, 1];
 
-/// After the hello, nothing before the server has answered: it may ask for another one.
+/// After the hello, nothing before the server has answered: it may ask for another one. Of the hello, nothing
+/// that was not read.
 #[inline(always)]
-fn says_more(begin: u32, end: u32, hello: u32) -> Result<(), Stop> {
-    if begin < end && end <= hello {
-        Ok(())
-    } else if begin < hello {
-        Err(SKIPPED)
-    } else {
+fn says_more(skb: *const __sk_buff, spoken: &Spoken, segment: &Segment, begin: u32) -> Result<(), Stop> {
+    let (end, hello) = (begin.wrapping_add(segment.length), spoken.hello.length);
+    if begin >= hello {
         Err(Stop::Hold)
+    } else if begin < end && end <= hello && (spoken.is_long == 0 || spoken.place.holds(skb, segment, begin)) {
+        Ok(())
+    } else {
+        Err(SKIPPED)
     }
 }
 
@@ -197,30 +218,10 @@ fn shows_the_name(payload: &Payload, spoken: &mut Spoken) -> Result<(), Stop> {
     if shown.length != spoken.flow.length
         || !name::is_same(&spoken.shown_name, &spoken.flow.name, shown.length)
     {
+        // For the record: what it is denied for.
+        name::copy(&spoken.shown_name, &mut spoken.flow.name);
+        spoken.flow.length = shown.length;
         return Err(Stop::Deny(DropReason::ServerNameChanged));
     }
     Ok(())
-}
-
-/// Whether nobody can write the bytes of a packet after they were read: not those of sendfile(2),
-/// splice(2) and MSG_ZEROCOPY (include/linux/skbuff.h, struct skb_shared_info, flags).
-#[inline(always)]
-fn is_private(skb: *const __sk_buff) -> bool {
-    let offsets = offsets();
-    if offsets.skb_head == 0 {
-        return false;
-    }
-    let base = skb as usize;
-    let Some(head) = read::<u64>(base + offsets.skb_head as usize) else { return false };
-    let Some(end) = read::<u32>(base + offsets.skb_end as usize) else { return false };
-    let flags = head + u64::from(end) + u64::from(offsets.shared_flags);
-    read::<u8>(flags as usize) == Some(0)
-}
-
-#[inline(always)]
-fn read<T: Copy + Default>(from: usize) -> Option<T> {
-    let mut value = T::default();
-    let to = (&raw mut value).cast();
-    let from = core::ptr::with_exposed_provenance(from);
-    (unsafe { bpf_probe_read_kernel(to, size_of::<T>() as u32, from) } == 0).then_some(value)
 }

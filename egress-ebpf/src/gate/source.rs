@@ -14,18 +14,27 @@ pub struct Message {
 }
 
 impl Message {
-    /// Pulls the first `length` octets of `message` together, in memory that nobody else can write.
+    /// The first `length` octets of `message`, which are pulled together if they are in several pieces.
     #[inline(always)]
     pub fn pull(message: *mut sk_msg_md, length: u32) -> Option<Self> {
-        if unsafe { bpf_msg_pull_data(message, 0, length, 0) } != 0 {
+        let Self { data, end } = Self::first(message);
+        if end.wrapping_sub(data) < length as usize
+            && unsafe { bpf_msg_pull_data(message, 0, length, 0) } != 0
+        {
             return None;
         }
-        Some(unsafe {
+        Some(Self::first(message))
+    }
+
+    /// Its first piece; nothing where somebody else can write to it.
+    #[inline(always)]
+    fn first(message: *const sk_msg_md) -> Self {
+        unsafe {
             Self {
                 data: ptr::read_volatile(&raw const (*message).__bindgen_anon_1.data) as usize,
                 end: ptr::read_volatile(&raw const (*message).__bindgen_anon_2.data_end) as usize,
             }
-        })
+        }
     }
 
     /// Copies the `length` octets at `at`.

@@ -33,12 +33,35 @@ pub fn of_this_kernel() -> Result<Offsets, OffsetError> {
 pub fn of_the_gate() -> Result<GateOffsets, OffsetError> {
     let types = Types::read(fs::read(VMLINUX).map_err(OffsetError::Read)?)?;
     let offset = |structure, member| types.offset(structure, &[member]);
+    let is_known = keeps_pages_as_known(&types).unwrap_or(false);
+    // SAFETY: the call takes nothing and changes nothing.
+    let page_size = u32::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(0);
     Ok(GateOffsets {
         write_seq: offset("tcp_sock", "write_seq")?,
         skb_head: offset("sk_buff", "head")?,
         skb_end: offset("sk_buff", "end")?,
         shared_flags: offset("skb_shared_info", "flags")?,
+        shared_count: offset("skb_shared_info", "nr_frags")?,
+        shared_pages: if is_known { offset("skb_shared_info", "frags")? } else { 0 },
+        page: types.size("page")?,
+        page_size,
     })
+}
+
+/// Whether messages and packets keep their pages where the programs look for them, and messages in pages of
+/// the kernel's own: before Linux 6.5, sendfile(2) put pages into them that others can write to.
+fn keeps_pages_as_known(types: &Types) -> Result<bool, OffsetError> {
+    let offset = |structure, member| types.offset(structure, &[member]);
+    let message = [("sk_msg", "sg", 0), ("sk_msg_sg", "start", 0), ("sk_msg_sg", "data", 32)];
+    let piece =
+        [("scatterlist", "page_link", 0), ("scatterlist", "offset", 8), ("scatterlist", "length", 12)];
+    let fragment = [("skb_frag", "netmem", 0), ("skb_frag", "len", 8), ("skb_frag", "offset", 12)];
+    for (structure, member, at) in message.into_iter().chain(piece).chain(fragment) {
+        if offset(structure, member)? != at {
+            return Ok(false);
+        }
+    }
+    Ok(types.size("skb_frag")? == 16 && offset("proto", "sendpage").is_err())
 }
 
 /// Why a member was not found.
@@ -105,6 +128,11 @@ impl Types {
             kind = found.kind;
         }
         Ok(bits / 8)
+    }
+
+    /// Octets of `structure`.
+    fn size(&self, structure: &'static str) -> Result<u32, OffsetError> {
+        Ok(self.resolve(self.structure(structure)?)?.size_or_type)
     }
 
     fn structure(&self, name: &'static str) -> Result<u32, OffsetError> {
