@@ -65,16 +65,21 @@ impl Harness {
     /// The same, while no other test has a flow.
     pub fn alone(names: &[&str]) -> Self {
         let guard = TURNS.write().unwrap_or_else(PoisonError::into_inner);
-        Self::with(Turn::Alone { _guard: guard }, HERE, names)
+        Self::with(Turn::Alone { _guard: guard }, server(HERE, false), names)
     }
 
     pub fn at(address: IpAddr, names: &[&str]) -> Self {
         let guard = TURNS.read().unwrap_or_else(PoisonError::into_inner);
-        Self::with(Turn::Shared { _guard: guard }, address, names)
+        Self::with(Turn::Shared { _guard: guard }, server(address, false), names)
     }
 
-    fn with(turn: Turn, address: IpAddr, names: &[&str]) -> Self {
-        let server = server(address);
+    /// With a server that has room for little at a time.
+    pub fn narrow(names: &[&str]) -> Self {
+        let guard = TURNS.read().unwrap_or_else(PoisonError::into_inner);
+        Self::with(Turn::Shared { _guard: guard }, server(HERE, true), names)
+    }
+
+    fn with(turn: Turn, server: Server, names: &[&str]) -> Self {
         let world = World::shared();
         for name in names {
             world.grant(name, server.address.ip(), server.address.port());
@@ -109,7 +114,11 @@ impl Harness {
     /// The same, with a server of another mind.
     pub fn converse(&self, script: Script, pieces: &[&[u8]]) -> Outcome {
         self.server.answers(script);
-        let mut stream = self.connect();
+        self.say(self.connect(), pieces)
+    }
+
+    /// Sends `pieces` over `stream`, each in a call of its own, and ends it.
+    pub fn say(&self, mut stream: TcpStream, pieces: &[&[u8]]) -> Outcome {
         let mut error = None;
         for piece in pieces {
             if let Err(failure) = stream.write_all(piece) {
@@ -189,17 +198,21 @@ pub const SERVER_HELLO: &[u8] = &[
 ];
 
 /// Servers are made while this process is outside: by a stock that is filled before the world is made.
-fn server(address: IpAddr) -> Server {
+fn server(address: IpAddr, is_narrow: bool) -> Server {
     static STOCK: OnceLock<Mutex<Vec<Server>>> = OnceLock::new();
     let stock = STOCK.get_or_init(|| {
         let six = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
         let servers = (0..SERVERS).map(|_| Server::listen(HERE));
-        Mutex::new(servers.chain((0..4).map(|_| Server::listen(six))).collect())
+        let others =
+            (0..4).map(|_| Server::listen(six)).chain((0..NARROW_SERVERS).map(|_| Server::narrow(HERE)));
+        Mutex::new(servers.chain(others).collect())
     });
     let mut stock = crate::world::locked(stock);
-    let at = stock.iter().position(|server| server.address.ip() == address).expect("enough in stock");
+    let is_one = |server: &Server| server.address.ip() == address && server.is_narrow == is_narrow;
+    let at = stock.iter().position(is_one).expect("enough in stock");
     stock.swap_remove(at)
 }
 
 /// As many as there are tests, and some.
 const SERVERS: usize = 96;
+const NARROW_SERVERS: usize = 24;

@@ -15,5 +15,6 @@ mod world;
 mod around;
 mod corpus;
 mod life;
+mod long;
 mod names;
 mod retry;

@@ -35,6 +35,8 @@ fn a_second_hello_for_another_name_does_not_leave() {
         let (first, outcome) = retried(&harness, &retry(), &[&second]);
         assert_eq!(outcome.arrived, first, "{outcome:?}");
         assert_eq!(outcome.denial(), Some(DropReason::ServerNameChanged), "{outcome:?}");
+        let denied = outcome.events.iter().find(|event| event.reason.is_some()).expect("reported");
+        assert!(["other.test", "evil.test"].contains(&&*denied.name), "it names the second: {outcome:?}");
     }
     assert_eq!(harness.gate(), Gate::Kernel as u16);
 }

@@ -1,6 +1,7 @@
 //! A server outside of the fence that writes down every octet, and answers as it is told.
 
 use crate::world::locked;
+use socket2::{Domain, Socket, Type};
 use std::{
     io::{ErrorKind, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
@@ -15,6 +16,8 @@ pub type Script = Vec<(usize, Vec<u8>)>;
 /// One that serves for as long as the process lives; what it accepts it serves at once.
 pub struct Server {
     pub address: SocketAddr,
+    /// Whether it has room for little at a time.
+    pub is_narrow: bool,
     flows: Arc<Mutex<Vec<Flow>>>,
     orders: mpsc::Sender<Script>,
     /// Held while nothing is to be accepted.
@@ -33,7 +36,19 @@ pub struct Flow {
 impl Server {
     /// To be made before the process goes into its cgroup: the sockets of a server are no agent's.
     pub fn listen(at: IpAddr) -> Self {
-        let listener = TcpListener::bind((at, 0)).expect("bound");
+        Self::serve(TcpListener::bind((at, 0)).expect("bound"), false)
+    }
+
+    /// The same, with room for little at a time: a long hello comes in many packets.
+    pub fn narrow(at: IpAddr) -> Self {
+        let socket = Socket::new(Domain::for_address((at, 0).into()), Type::STREAM, None).expect("socket");
+        socket.set_recv_buffer_size(4096).expect("small");
+        socket.bind(&SocketAddr::from((at, 0)).into()).expect("bound");
+        socket.listen(64).expect("listens");
+        Self::serve(socket.into(), true)
+    }
+
+    fn serve(listener: TcpListener, is_narrow: bool) -> Self {
         let address = listener.local_addr().expect("address");
         let flows: Arc<Mutex<Vec<Flow>>> = Arc::default();
         let (orders, script) = mpsc::channel::<Script>();
@@ -49,7 +64,7 @@ impl Server {
                 thread::spawn(move || serve(stream, peer, script, &flows));
             }
         });
-        Self { address, flows, orders, pause, listener }
+        Self { address, is_narrow, flows, orders, pause, listener }
     }
 
     /// What the next connection is answered; nothing where nobody says.
