@@ -108,10 +108,12 @@ fn what_takes_the_place_of_a_part_that_found_no_room_does_not_leave() {
             stream.set_nonblocking(true).expect("nonblocking");
             let sent = SockRef::from(&stream).send_with_flags(&good, flags).unwrap_or(0);
             parts += usize::from(sent < good.len());
+            SockRef::from(&stream).set_send_buffer_size(1 << 18).expect("room for the rest");
             way(&stream, &evil[sent.min(evil.len())..]);
             stream.set_nonblocking(false).expect("blocking");
             let outcome = harness.finish(stream, None);
             assert!(good.starts_with(&outcome.arrived), "{flags}, {sent}: {:?}", outcome.events);
+            assert_eq!(outcome.denial(), Some(DropReason::HelloSkipped), "{flags}, {sent}");
         }
     }
     assert!(parts > 0, "all of a hello found room each time: this shows nothing");

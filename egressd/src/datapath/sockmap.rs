@@ -30,7 +30,7 @@ pub const SILENT: &str = "SILENT";
 pub fn open(pins: &Pins, kernel: Option<&Kernel>) -> Result<(Ebpf, Result<(), String>), EbpfError> {
     let why = match lsm_offsets::of_the_gate() {
         Ok(offsets) => {
-            // Where the kernel is locked down, its memory is not read, and no second hello is judged.
+            // Where the kernel is locked down, its memory is not read, and no second hello is judged, nor a long one.
             let blind = GateOffsets { skb_head: 0, ..offsets };
             let mut why = String::new();
             for offsets in [offsets, blind] {

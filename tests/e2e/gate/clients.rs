@@ -125,6 +125,20 @@ func main() {
 }
 "#;
 
+#[test]
+fn a_real_client_with_a_hello_over_many_packets_reaches_allowed_names_through_the_kernel_and_no_other() {
+    let fence = fence(COMMON);
+    let agent = fence.agent(AGENT).with(CGROUP);
+    let fetch = "/usr/bin/python3 -c 'import socket, ssl; terms = ssl.create_default_context(cafile=__import__(\"os\").environ[\"SSL_CERT_FILE\"]); \
+         terms.set_alpn_protocols([\"http/1.1\"] + [\"a protocol of nobody %04d\" % number for number in range(540)]); \
+         flow = terms.wrap_socket(socket.create_connection((\"{host}\", 443), 5), server_hostname=\"{host}\"); \
+         flow.sendall(b\"GET / HTTP/1.0\\r\\nHost: {host}\\r\\n\\r\\n\"); \
+         print(flow.makefile(\"rb\").read())' | grep 'hello from {host}'";
+    tells_apart(&agent, &[fetch]);
+    is_by_kernel(&agent, AGENT, "ok.test");
+    assert!(permits(&agent, AGENT).iter().all(|record| record["path"] == "kernel"));
+}
+
 /// What has to be there, and how it fetches.
 const CLIENTS: &[(&str, &str)] = &[
     (

@@ -1,7 +1,7 @@
 //! However a hello is written, its name is read before any of it leaves.
 
-use super::{CGROUP, Denied, denies, gated, servers, stops, works};
-use crate::{AGENT, places::OK};
+use super::{CGROUP, Denied, denies, gated, permits, servers, stops, works};
+use crate::{AGENT, places::OK, program};
 
 #[test]
 fn a_denied_name_leaves_by_no_way_to_write_it() {
@@ -35,12 +35,15 @@ fn a_hello_that_fits_into_no_segment_is_read_whole() {
         let trick = format!("{{trick}} gate.say_large {way} 4 ok.test 4430 {{mark}}.evil.test {size}");
         let denied = Denied { trick: &trick, reason: "host-not-allowed", name: "{mark}.evil.test" };
         denies(&agent(&fence, &format!("{way}-{size}")), "kernel", 4430, denied);
-        let allowed = format!("{{trick}} gate.say_large {way} 4 {{host}} 4430 {{host}} {size}");
-        // What does not leave in one piece cannot be looked at twice: the proxy has it from the next flow on.
-        let again = format!("{allowed} || {allowed}");
-        let allowed = if size > MOST_IN_ONE_PIECE { again } else { allowed };
-        works(&fence.agent(AGENT).with(CGROUP), OK, &[&allowed]);
+        for port in [4430, 4433] {
+            let allowed = format!("{{trick}} gate.say_large {way} 4 {{host}} {port} {{host}} {size}");
+            works(&fence.agent(AGENT).with(CGROUP), OK, &[&allowed]);
+        }
     }
+    let records = program::poll("the permits", || {
+        Some(permits(&fence.agent(AGENT), AGENT)).filter(|all| !all.is_empty())
+    });
+    assert!(records.iter().all(|record| record["path"] == "kernel"), "{records:#?}");
 }
 
 #[test]
@@ -121,11 +124,9 @@ const WAYS: [&str; 19] = [
     "reader",
 ];
 
-/// Two segments of Ethernet: as much as TCP sends in one piece of a flow that it knows nothing of.
-const MOST_IN_ONE_PIECE: usize = 2_896;
-
-/// With a key that no quantum computer breaks, twice of that, and what still fits into one record.
-const SIZES: [(&str, usize); 7] = [
+/// With a key that no quantum computer breaks, twice of that, and what still fits into one record: two segments
+/// of Ethernet are what TCP sends in one packet of a flow that it knows nothing of.
+const SIZES: [(&str, usize); 12] = [
     ("whole", 1_445),
     ("whole", 2_700),
     ("hundreds", 2_700),
@@ -133,4 +134,9 @@ const SIZES: [(&str, usize); 7] = [
     ("whole", 14_700),
     ("thousands", 14_700),
     ("file", 14_700),
+    ("splice", 14_700),
+    ("gift", 14_700),
+    ("zero_copy", 14_700),
+    ("not_waiting", 14_700),
+    ("octets", 6_000),
 ];
