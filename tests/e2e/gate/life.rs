@@ -118,6 +118,8 @@ fn nothing_is_left_of_an_agent_that_ended() {
     let fence = gated("kernel");
     let _servers = servers(fence.lab());
     for (mode, end) in [("cgroup", "end"), ("cgroup", "kill"), ("sealed", "end"), ("sealed", "kill")] {
+        let counted = || bpf::count_entries(&fence.lab().folder().join("run/bpf/maps/SILENT_COUNTS"));
+        let before = counted();
         let agent = fence.agent(AGENT).with(if mode == "cgroup" { CGROUP } else { SEALED });
         let command = format!("/usr/bin/python3 {} gate.hold 4 ok.test 4430 30", crate::attack::TRICKS);
         let mut holder = agent.spawn(&["bash", "-c", &command]);
@@ -131,6 +133,10 @@ fn nothing_is_left_of_an_agent_that_ended() {
             _ => holder.signal(nix::sys::signal::Signal::SIGKILL),
         }
         is_empty(&fence, &format!("{mode}, {end}"));
+        // Of one that was killed, the daemon learns by and by.
+        if end == "end" {
+            program::poll("the count to go", || (counted() <= before).then_some(()));
+        }
     }
 }
 
