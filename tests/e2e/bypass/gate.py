@@ -379,13 +379,16 @@ def partly_pushed(version, host, port, mark, how):
     expect(len(good) == len(bad))
     flow = unconnected(version, host)
     flow.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-    if how == "segments":
+    if how in ("segments", "grown"):
         flow.setsockopt(socket.IPPROTO_TCP, MAXSEG, 88)
     flow.connect(address(version, host, port))
     flow.setblocking(False)
 
     def act():
         done, until = flow.send(good, socket.MSG_OOB if how == "urgent" else 0), time.monotonic() + TIMEOUT
+        if how == "grown":
+            # With room for the rest, the part is not held back for want of it.
+            flow.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)
         while done < len(bad) and time.monotonic() < until:
             select.select([], [flow], [], 0.05)
             try:

@@ -60,7 +60,7 @@ fn a_flow_over_several_paths_is_denied_at_a_gated_port() {
 fn the_rest_of_a_hello_that_found_no_room_is_that_of_the_hello() {
     let fence = gated("kernel");
     let _servers = servers(fence.lab());
-    let tricks = ["4 urgent", "6 urgent", "4 segments", "6 segments"].map(|way| {
+    let tricks = ["4 urgent", "6 urgent", "4 segments", "6 segments", "4 grown", "6 grown"].map(|way| {
         let (version, how) = way.split_once(' ').expect("two words");
         format!("{{trick}} gate.partly_pushed {version} ok.test 4433 {{mark}} {how}")
     });

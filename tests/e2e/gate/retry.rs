@@ -44,6 +44,7 @@ fn a_second_hello_for_another_name_is_heard_of_and_recorded() {
     assert_eq!(record["reason"], "server-name-changed", "{record:#}");
     assert_eq!(record["path"], "kernel", "{record:#}");
     assert_eq!(record["destination"]["port"], 4432, "{record:#}");
+    assert_eq!(record["destination"]["name"], format!("{mark}.evil.test"), "the second name: {record:#}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use tokio::{
 /// What a server does of itself. Each has a port of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
-    /// Answers the first octets by what begins as a ServerHello does, and echoes all others.
+    /// Answers the first record, or whatever octets come first, by what begins as a ServerHello does, and echoes all others.
     Answers,
     /// Never says a word.
     Silent,
@@ -110,18 +110,34 @@ async fn serve(mut stream: TcpStream, manner: Manner, heard: Arc<Mutex<Vec<u8>>>
         Manner::Retries => &[HELLO_RETRY_REQUEST, SERVER_HELLO],
     };
     let mut answers = answers.iter();
-    let mut buffer = [0; 16384];
+    let (mut buffer, mut said) = ([0; 16384], Vec::new());
     loop {
         let length = match stream.read(&mut buffer).await? {
             0 => return Ok(()),
             length => length,
         };
         heard.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..length]);
+        said.extend_from_slice(&buffer[..length]);
+        if answers.len() > 0 && !is_whole(&said) {
+            continue;
+        }
+        said.clear();
         match answers.next() {
             Some(answer) => stream.write_all(answer).await?,
             None if manner == Manner::Silent => {}
             None => stream.write_all(&buffer[..length]).await?,
         }
+    }
+}
+
+/// Whether octets end no sooner than their record does; what is no handshake's has none.
+fn is_whole(said: &[u8]) -> bool {
+    match said {
+        [22, _, _, high, low, carried @ ..] => {
+            carried.len() >= usize::from(u16::from_be_bytes([*high, *low]))
+        }
+        [22, ..] => false,
+        _ => true,
     }
 }
 

@@ -1,6 +1,6 @@
 //! However a hello is written, its name is read before any of it leaves.
 
-use super::{CGROUP, Denied, denies, gated, permits, servers, stops, works};
+use super::{CGROUP, Denied, SEALED, denies, gated, permits, servers, stops, works};
 use crate::{AGENT, places::OK, program};
 
 #[test]
@@ -40,10 +40,13 @@ fn a_hello_that_fits_into_no_segment_is_read_whole() {
             works(&fence.agent(AGENT).with(CGROUP), OK, &[&allowed]);
         }
     }
-    let records = program::poll("the permits", || {
-        Some(permits(&fence.agent(AGENT), AGENT)).filter(|all| !all.is_empty())
-    });
-    assert!(records.iter().all(|record| record["path"] == "kernel"), "{records:#?}");
+    let allowed = "{trick} gate.say_large whole 6 {host} 4433 {host} 14700";
+    works(&fence.agent("sealed").with(SEALED), OK, &[allowed]);
+    for name in [AGENT, "sealed"] {
+        let permits = || Some(permits(&fence.agent(name), name)).filter(|all| !all.is_empty());
+        let records = program::poll("the permits", permits);
+        assert!(records.iter().all(|record| record["path"] == "kernel"), "{name}: {records:#?}");
+    }
 }
 
 #[test]
