@@ -7,9 +7,7 @@ use crate::{
     maps::{NAMED_FLOWS, Socket, Spoken, spoken},
     packet::{self, AT_START, Packet, Segment},
 };
-use aya_ebpf::{
-    bindings::__sk_buff, helpers::generated::bpf_sk_fullsock, programs::SkBuffContext,
-};
+use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_sk_fullsock, programs::SkBuffContext};
 use core::ffi::c_void;
 use egress_common::{
     DropReason, GateState,
@@ -199,8 +197,10 @@ const CHANGE_CIPHER_SPEC: [u8; 6] = [20, 3, 3, 0, 1, 1];
 fn says_more(skb: *const __sk_buff, spoken: &Spoken, segment: &Segment, begin: u32) -> Result<(), Stop> {
     let (end, hello) = (begin.wrapping_add(segment.length), spoken.hello.length);
     if begin >= hello {
-        Err(Stop::Hold)
-    } else if begin < end && end <= hello && (spoken.is_long == 0 || spoken.place.holds(skb, segment, begin)) {
+        return Err(Stop::Hold);
+    }
+    let is_within = begin < end && end <= hello;
+    if is_within && (spoken.is_long == 0 || spoken.place.holds(skb, segment, begin)) {
         Ok(())
     } else {
         Err(SKIPPED)

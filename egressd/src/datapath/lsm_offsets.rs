@@ -264,6 +264,7 @@ mod tests {
         assert!(offsets.socket_sk > 0 && offsets.address_name > offsets.address_length, "{offsets:?}");
         let offsets = of_the_gate().unwrap();
         assert!(offsets.write_seq > 0 && offsets.skb_head > 0 && offsets.skb_end > 0, "{offsets:?}");
+        assert!(offsets.shared_pages > offsets.shared_count && offsets.page > 0, "{offsets:?}");
     }
 
     #[test]
