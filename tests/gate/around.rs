@@ -25,7 +25,8 @@ fn what_follows_a_hello_in_one_call_waits_for_the_answer() {
     let sent = stream.write(&[&hello, rest].concat()).expect("sent");
     assert_eq!(sent, hello.len(), "the rest is for a plain socket");
     stream.write_all(rest).expect("queued");
-    assert_eq!(Harness::hear(&mut stream), SERVER_HELLO);
+    // What it says to the rest may be there by now.
+    assert!(Harness::hear(&mut stream).starts_with(SERVER_HELLO));
     let outcome = harness.finish(stream, None);
     assert_eq!(outcome.arrived, [&hello, rest].concat(), "{outcome:?}");
 }
