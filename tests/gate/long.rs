@@ -63,7 +63,7 @@ fn a_long_hello_in_pages_that_change_leaves_as_it_was_read() {
 
 #[test]
 fn a_long_hello_in_pages_that_change_all_the_time_leaves_as_it_was_read() {
-    let (good, evil) = (long("ok.test", 14_000, Stands::Last), long("no.test", 14_000, Stands::Last));
+    let good = long("ok.test", 14_000, Stands::Last);
     let harness = Harness::narrow(&["ok.test"]);
     for way in [send_file, splice_file, send_without_copy] {
         let file = tempfile::tempfile().expect("file");
@@ -88,8 +88,8 @@ fn a_long_hello_in_pages_that_change_all_the_time_leaves_as_it_was_read() {
                 drop(stop);
                 outcome
             });
-            let shown = outcome.arrived.ends_with(&evil[14_000 - 8..]);
-            assert!(!shown, "{:?}", outcome.events);
+            let is_good = outcome.arrived.is_empty() || outcome.arrived == good;
+            assert!(is_good, "{} octets: {:?}", outcome.arrived.len(), outcome.events);
         }
     }
 }

@@ -97,6 +97,12 @@ pub fn is_private(skb: *const __sk_buff) -> bool {
     read::<u8>(shared + u64::from(offsets.shared_flags)) == Some(0)
 }
 
+/// Whether places are known on this kernel at all.
+#[inline(always)]
+pub fn can_tell() -> bool {
+    is_told(&offsets())
+}
+
 /// Whether the daemon knows where this kernel keeps pages. The rest of a function goes where the kernel sees
 /// that it does not: memory may not be read then.
 #[inline(always)]
@@ -139,7 +145,7 @@ struct Piece {
     length: u32,
 }
 
-/// include/linux/skbuff.h, struct skb_frag.
+/// include/linux/skbuff.h, struct skb_frag; before Linux 6.9, include/linux/bvec.h, struct bio_vec.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 struct Fragment {

@@ -155,7 +155,7 @@ fn judge(
         Err(unread) if is_second => return Err(Stop::Deny(name::reason(unread))),
         Err(_) => return Err(SKIPPED),
     }
-    let is_long = !is_second && (there < hello || hello > SURELY_WHOLE);
+    let is_long = !is_second && (there < hello || (hello > SURELY_WHOLE && place::can_tell()));
     if is_long && !spoken.place.holds(skb, segment, 0) {
         return Err(Stop::Deny(DropReason::HelloUnreadable));
     }

@@ -33,7 +33,7 @@ pub fn of_this_kernel() -> Result<Offsets, OffsetError> {
 pub fn of_the_gate() -> Result<GateOffsets, OffsetError> {
     let types = Types::read(fs::read(VMLINUX).map_err(OffsetError::Read)?)?;
     let offset = |structure, member| types.offset(structure, &[member]);
-    let is_known = keeps_pages_as_known(&types).unwrap_or(false);
+    let is_known = keeps_pages_as_known(&types);
     // SAFETY: the call takes nothing and changes nothing.
     let page_size = u32::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(0);
     Ok(GateOffsets {
@@ -50,18 +50,22 @@ pub fn of_the_gate() -> Result<GateOffsets, OffsetError> {
 
 /// Whether messages and packets keep their pages where the programs look for them, and messages in pages of
 /// the kernel's own: before Linux 6.5, sendfile(2) put pages into them that others can write to.
-fn keeps_pages_as_known(types: &Types) -> Result<bool, OffsetError> {
+fn keeps_pages_as_known(types: &Types) -> bool {
     let offset = |structure, member| types.offset(structure, &[member]);
+    let is_at = |members: &[(&'static str, &'static str, u32)]| {
+        members.iter().all(|(structure, member, at)| offset(structure, member).ok() == Some(*at))
+    };
     let message = [("sk_msg", "sg", 0), ("sk_msg_sg", "start", 0), ("sk_msg_sg", "data", 32)];
     let piece =
         [("scatterlist", "page_link", 0), ("scatterlist", "offset", 8), ("scatterlist", "length", 12)];
     let fragment = [("skb_frag", "netmem", 0), ("skb_frag", "len", 8), ("skb_frag", "offset", 12)];
-    for (structure, member, at) in message.into_iter().chain(piece).chain(fragment) {
-        if offset(structure, member)? != at {
-            return Ok(false);
-        }
-    }
-    Ok(types.size("skb_frag")? == 16 && offset("proto", "sendpage").is_err())
+    // Its name before Linux 6.9.
+    let vector = [("bio_vec", "bv_page", 0), ("bio_vec", "bv_len", 8), ("bio_vec", "bv_offset", 12)];
+    let is_fragment = match types.size("skb_frag") {
+        Ok(size) => size == 16 && is_at(&fragment),
+        Err(_) => is_at(&vector),
+    };
+    is_at(&message) && is_at(&piece) && is_fragment && offset("proto", "sendpage").is_err()
 }
 
 /// Why a member was not found.
