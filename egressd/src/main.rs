@@ -6,6 +6,7 @@ use egressd::{
     config::{DaemonConfig, Upstream},
     daemon::{self, Lifetime, Options},
     datapath::{UseSecurityHooks, canary},
+    proxy::Bulk,
 };
 use std::{path::PathBuf, process::ExitCode};
 
@@ -32,7 +33,7 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     audit_log: Option<PathBuf>,
     /// Tells daemons on one host apart
-    #[arg(long, value_name = "NAME", default_value = "default", value_parser = instance)]
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = daemon::instance_name)]
     instance: String,
     /// End with the process that started this one, and leave nothing behind
     #[arg(long, hide = true)]
@@ -40,6 +41,9 @@ struct Arguments {
     /// Do as on a kernel that runs no programs on its security hooks
     #[arg(long, hide = true)]
     no_security_hooks: bool,
+    /// Carry bulk through buffers, to be measured beside splice(2)
+    #[arg(long, hide = true)]
+    copy_bulk: bool,
     /// Be the canary of a daemon: below this cgroup, with frames judged by this pinned program
     #[arg(long, hide = true, num_args = 2, value_names = ["FOLDER", "PIN"])]
     canary: Option<Vec<PathBuf>>,
@@ -84,18 +88,11 @@ fn options(arguments: Arguments) -> Result<Options> {
     config.audit_log = arguments.audit_log.unwrap_or(config.audit_log);
     let lifetime = if arguments.for_command { Lifetime::Command } else { Lifetime::Service };
     let security_hooks = UseSecurityHooks::unless(arguments.no_security_hooks);
-    Ok(Options { config, policies: arguments.policy, instance: arguments.instance, lifetime, security_hooks })
+    let bulk = if arguments.copy_bulk { Bulk::Copied } else { Bulk::Spliced };
+    let (policies, instance) = (arguments.policy, arguments.instance);
+    Ok(Options { config, policies, instance, lifetime, security_hooks, bulk })
 }
 
 fn upstream(text: &str) -> Result<Upstream> {
     Upstream::parse(text).with_context(|| format!("`{text}` is not an upstream resolver"))
-}
-
-/// A part of a cgroup's name and of a table's name.
-fn instance(text: &str) -> Result<String, String> {
-    let allowed = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-';
-    match (1..=32).contains(&text.len()) && text.bytes().all(allowed) {
-        true => Ok(text.to_owned()),
-        false => Err("1 to 32 letters, digits and hyphens".to_owned()),
-    }
 }

@@ -101,7 +101,7 @@ enum Bench {
     #[command(hide = true)]
     Pump(datapath::pump::Pump),
     /// What a check of the server name costs: in the kernel, in our proxy, in haproxy, nginx and squid
-    Tls(TlsOptions),
+    Tls(tls::Options),
     #[command(hide = true)]
     TlsLoad(tls::load::Load),
     #[command(hide = true)]
@@ -127,21 +127,6 @@ struct DatapathOptions {
     #[arg(long, default_value_t = 100_000)]
     networks: u32,
     /// A few rounds with fewer agents: to see that it works
-    #[arg(long)]
-    quick: bool,
-}
-
-#[derive(Debug, Clone, Copy, Args)]
-struct TlsOptions {
-    #[arg(short = 'n', long, default_value_t = 5)]
-    rounds: usize,
-    /// Of each case, of each subject, in a round
-    #[arg(long, default_value_t = 1.0)]
-    seconds: f64,
-    /// Flows that rest, to see what memory they take
-    #[arg(long, default_value_t = 10_000)]
-    idle: usize,
-    /// Two rounds of 0.3 s: to see that it works
     #[arg(long)]
     quick: bool,
 }
@@ -187,11 +172,7 @@ fn run(bench: Bench, output: Output) {
             let crowd = datapath::Crowd { agents, grants, networks };
             keep(&datapath::bench(rounds, seconds, crowd), "datapath", output);
         }
-        Bench::Tls(TlsOptions { rounds, seconds, idle, quick }) => {
-            let (rounds, seconds, idle) = if quick { (2, 0.3, 1000) } else { (rounds, seconds, idle) };
-            let measures = tls::bench(rounds, seconds, idle);
-            keep(&measures, "tls", output);
-        }
+        Bench::Tls(options) => keep(&tls::bench(&options), options.results(), output),
         Bench::Leaks(options) => leaks::bench(&options, matches!(output, Output::Json)),
         Bench::Load(load) => println!("{}", load.run()),
         Bench::TlsLoad(load) => load.run(),

@@ -17,7 +17,7 @@ use std::{
 };
 use tokio::{
     sync::mpsc::Receiver,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 /// Turns what comes through `queue` into lines of `feed` and `log`, until every [`Recorder`] of
@@ -34,7 +34,12 @@ pub async fn run(mut queue: Receiver<Event>, recorder: Recorder, log: Log, feed:
         tokio::select! {
             received = queue.recv_many(&mut events, BATCH) => match received {
                 0 => break,
-                _ => scribe.take(&mut events).await,
+                BATCH.. => scribe.take(&mut events).await,
+                _ => {
+                    scribe.take(&mut events).await;
+                    // Whoever records meanwhile wakes nobody.
+                    sleep(GATHER).await;
+                }
             },
             () = scribe.counters.alerted() => scribe.take(&mut events).await,
             _ = tick.tick() => scribe.catch_up().await,
@@ -44,6 +49,10 @@ pub async fn run(mut queue: Receiver<Event>, recorder: Recorder, log: Log, feed:
     scribe.catch_up().await;
 }
 
+/// How long events gather before they are written together, once some were written: to write one by itself
+/// wakes three threads, which takes longer than the proxy needs to start a flow. A daemon that is killed takes
+/// with it what has gathered.
+const GATHER: Duration = Duration::from_millis(10);
 /// How long a gap, a folded event, or a line that could not be written waits at the most.
 const TICK: Duration = Duration::from_secs(1);
 /// Events that are written at once, so that a flood costs one system call for many.
@@ -184,6 +193,24 @@ mod tests {
         assert_eq!(logged.iter().map(Line::seq).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(feed.follow(1).read().lines.len(), 2);
         assert_eq!(feed.totals_of("build").denied, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_that_come_soon_after_others_are_written_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, recovered) = Log::open(&folder.path().join("audit.jsonl")).unwrap();
+        let feed = Feed::new(recovered);
+        let (recorder, queue) = Recorder::new(8);
+        let _writer = tokio::spawn(run(queue, recorder.clone(), log, Arc::clone(&feed)));
+        recorder.record(denied());
+        recorder.settled().await;
+        for _ in 0..3 {
+            assert_eq!(feed.next_seq(), 2);
+            recorder.record(denied());
+            tokio::task::yield_now().await;
+        }
+        recorder.settled().await;
+        assert_eq!(feed.next_seq(), 5);
     }
 
     #[tokio::test]

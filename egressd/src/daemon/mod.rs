@@ -59,6 +59,7 @@ pub struct Options {
     pub instance: String,
     pub lifetime: Lifetime,
     pub security_hooks: UseSecurityHooks,
+    pub bulk: proxy::Bulk,
 }
 
 /// What a clean end leaves behind.
@@ -201,6 +202,7 @@ impl Daemon {
         );
         let server_names = proxy::Gate::with_workers(
             proxy::Workers::start().context("failed to start the threads of the proxy")?,
+            options.bulk,
             recorder.clone(),
             datapath::now,
             Arc::clone(&names) as _,
@@ -420,6 +422,18 @@ fn make_private_folder(folder: &Path) -> Result<()> {
         folder.display()
     );
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).with_context(named)
+}
+
+/// The name of an instance: a part of a cgroup's name and of a table's.
+///
+/// # Errors
+/// Says what is allowed.
+pub fn instance_name(text: &str) -> Result<String, String> {
+    let allowed = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-';
+    match (1..=32).contains(&text.len()) && text.bytes().all(allowed) {
+        true => Ok(text.to_owned()),
+        false => Err("1 to 32 letters, digits and hyphens".to_owned()),
+    }
 }
 
 fn cgroup_name(instance: &str) -> String {

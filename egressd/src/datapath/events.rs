@@ -5,9 +5,10 @@ use super::{
     clock::now,
     destroy::Doomed,
     detail,
-    fence::{Fence, process},
+    fence::Fence,
     name_events,
     permits::Permits,
+    processes::process,
     tables::{address, command},
 };
 use crate::{

@@ -11,6 +11,7 @@ use super::{
     named::{CutFlow, NamedFlows},
     nft::{Nft, NftError},
     permits::{Permit, Unreported},
+    processes::Processes,
     ruleset::{Listeners, Place, Share},
     seal::{Cell, CellError, Forwarding, ForwardingError, Link},
     tables::{NetworkList, Tables},
@@ -20,7 +21,7 @@ use crate::{
     audit::Event,
     policy::{
         Agent, AgentId, Grant, GrantError, GrantSink, HostName, Moment, Origin, OriginLookup, Policy,
-        Process, Protocol, Transport,
+        Protocol, Transport,
     },
 };
 use aya::maps::MapError;
@@ -42,6 +43,7 @@ pub struct Fence {
     frames: Mutex<Frames>,
     forwarding: Forwarding,
     named_flows: Mutex<NamedFlows>,
+    processes: Processes,
     /// Why no kernel program reads server names on this host; None where they are loaded.
     no_reader: Option<String>,
     /// Why those that are loaded are not trusted; None while they are.
@@ -78,6 +80,7 @@ impl Fence {
             frames: Mutex::new(frames),
             forwarding,
             named_flows: Mutex::new(named_flows),
+            processes: Processes::default(),
             no_reader: reader.err(),
             mistrusted: Mutex::new(Some("nothing is proven yet".to_owned())),
         }
@@ -256,6 +259,7 @@ impl Fence {
     pub fn forget(&self, agent: AgentId, cgroup_id: u64) {
         self.tables().remove_agent(agent, cgroup_id);
         self.named_flows().forget(agent);
+        self.processes.forget(agent);
         self.nft().remove(agent.0);
     }
 
@@ -266,6 +270,7 @@ impl Fence {
     pub fn dismiss(&self, agent: AgentId, cgroup_id: u64) -> Result<(), FenceError> {
         self.tables().remove_agent(agent, cgroup_id);
         self.named_flows().forget(agent);
+        self.processes.forget(agent);
         let mut nft = self.nft();
         match nft.remove(agent.0).map(|share| share.place) {
             // Its chain goes with its cell.
@@ -487,24 +492,11 @@ impl GrantSink for Fence {
 impl OriginLookup for Fence {
     fn origin(&self, agent: AgentId, transport: Transport, peer: SocketAddr) -> Option<Origin> {
         let raw = self.tables().origin(agent, transport, peer)?;
-        Some(Origin { process: Some(process(raw.pid, raw.command)), original: raw.original })
+        Some(Origin {
+            process: Some(self.processes.read(agent, raw.pid, raw.command)),
+            original: raw.original,
+        })
     }
-}
-
-/// What `/proc` still says of a process; else what the kernel wrote down.
-#[must_use]
-pub fn process(pid: u32, command: String) -> Process {
-    let folder = format!("/proc/{pid}");
-    let executable = std::fs::read_link(format!("{folder}/exe")).ok().map(|path| path.display().to_string());
-    let arguments = std::fs::read(format!("{folder}/cmdline")).ok().filter(|line| !line.is_empty());
-    let command = match arguments {
-        Some(line) => {
-            let line = String::from_utf8_lossy(&line[..line.len().min(MAX_COMMAND)]).into_owned();
-            line.trim_end_matches('\0').replace('\0', " ")
-        }
-        None => command,
-    };
-    Process { pid, executable, command }
 }
 
 /// Why the kernel does not enforce what it should.
@@ -536,9 +528,6 @@ const GRANTS_AT_ONCE: usize = 64;
 
 /// In nanoseconds.
 const SECOND: u64 = 1_000_000_000;
-
-/// Octets of a command line that a record keeps.
-const MAX_COMMAND: usize = 512;
 
 /// What is left of a grant of TLS whose rule is gone, where another one opens its name: open flows go on
 /// by that, and new ones start when the name was looked up again.

@@ -27,6 +27,7 @@ mod named;
 mod nft;
 mod permits;
 pub mod probe;
+mod processes;
 mod ruleset;
 mod seal;
 mod sockmap;

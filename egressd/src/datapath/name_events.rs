@@ -2,9 +2,9 @@
 
 use super::{
     events::reason,
-    fence::process,
     named::FlowSocket,
     permits::{Permit, Unreported},
+    processes::process,
     tables::{address, command},
 };
 use crate::{

@@ -4,7 +4,7 @@ use super::{
     flows::{Flows, LiveFlow, still_allowed},
     inspect::Inspector,
     origin::canonical,
-    pipes::Pipes,
+    pipes::{Bulk, Pipes},
     workers::Workers,
 };
 use crate::{
@@ -46,13 +46,14 @@ impl Gate {
     #[must_use]
     pub fn with_workers(
         workers: Arc<Workers>,
+        bulk: Bulk,
         recorder: Recorder,
         clock: fn() -> Moment,
         resolve: Arc<dyn Resolve>,
         origins: Arc<dyn OriginLookup>,
     ) -> Arc<Self> {
         let gate = Self::without_threads(recorder, clock, resolve, origins);
-        Arc::new(Self { workers: Some(workers), ..gate })
+        Arc::new(Self { workers: Some(workers), pipes: Pipes::of(bulk), ..gate })
     }
 
     fn without_threads(

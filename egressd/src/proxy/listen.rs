@@ -13,10 +13,11 @@ use super::{
     workers::{Seat, Workers},
 };
 use crate::policy::{Agent, Denial, Protocol, Reason, Transport};
-use socket2::SockRef;
+use socket2::{SockAddr, SockRef};
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream},
+    os::fd::{AsRawFd, FromRawFd},
     sync::Arc,
     time::Duration,
 };
@@ -158,15 +159,28 @@ impl Door {
 
 /// A connection that no runtime knows yet: it may be another thread that carries it.
 async fn accept(listener: &AsyncFd<StdListener>) -> io::Result<(StdStream, SocketAddr)> {
-    let accepted = loop {
+    loop {
         let mut ready = listener.readable().await?;
-        match ready.try_io(|listener| listener.get_ref().accept()) {
-            Ok(accepted) => break accepted?,
-            Err(_would_block) => {}
+        if let Ok(accepted) = ready.try_io(|listener| accept_at_once(listener.get_ref())) {
+            return accepted;
         }
-    };
-    accepted.0.set_nonblocking(true)?;
-    Ok(accepted)
+    }
+}
+
+/// Neither this waits, nor whoever reads from what is accepted; the standard library takes two calls for that.
+fn accept_at_once(listener: &StdListener) -> io::Result<(StdStream, SocketAddr)> {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: the kernel is told how much room there is for the address, and says how much of it it wrote; the
+    // descriptor that it makes is ours alone.
+    let (accepted, peer) = unsafe {
+        SockAddr::try_init(|peer, length| {
+            match libc::accept4(listener.as_raw_fd(), peer.cast(), length, flags) {
+                -1 => Err(io::Error::last_os_error()),
+                accepted => Ok(StdStream::from_raw_fd(accepted)),
+            }
+        })
+    }?;
+    Ok((accepted, peer.as_socket().ok_or(io::ErrorKind::Unsupported)?))
 }
 
 async fn converse(agent: Arc<Agent>, gate: Arc<Gate>, kind: Kind, stream: AgentStream, peer: SocketAddr) {

@@ -39,6 +39,7 @@ mod workers;
 
 pub use gate::Gate;
 pub use listen::{Listeners, MAX_CONNECTIONS, serve};
+pub use pipes::Bulk;
 pub use quic::MAX_QUIC_FLOWS;
 #[cfg(any(test, fuzzing))]
 pub use quic::laws as quic_laws;

@@ -11,6 +11,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+/// How bulk goes from one socket to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bulk {
+    /// Inside the kernel, through a pipe.
+    Spliced,
+    /// Through a buffer of ours, as where there is no pipe left.
+    Copied,
+}
+
 /// The pipes of all agents. A flow has one only while bytes move.
 #[derive(Debug)]
 pub struct Pipes {
@@ -21,7 +30,17 @@ pub struct Pipes {
 impl Pipes {
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { idle: Mutex::default(), left: Arc::new(Counter::new(MAX_PIPES)) })
+        Self::of(Bulk::Spliced)
+    }
+
+    /// As many as `bulk` needs.
+    #[must_use]
+    pub fn of(bulk: Bulk) -> Arc<Self> {
+        let most = match bulk {
+            Bulk::Spliced => MAX_PIPES,
+            Bulk::Copied => 0,
+        };
+        Arc::new(Self { idle: Mutex::default(), left: Arc::new(Counter::new(most)) })
     }
 
     /// An empty pipe; None if there are too many, or the kernel gives no more of them.
@@ -154,6 +173,11 @@ mod tests {
         assert_eq!(pipe.fill(&source).unwrap(), 0);
         pipes.put_back(pipe);
         assert_eq!(pipes.lock().len(), 1);
+    }
+
+    #[test]
+    fn bulk_that_is_copied_has_no_pipe() {
+        assert!(Pipes::of(Bulk::Copied).take().is_none());
     }
 
     #[test]

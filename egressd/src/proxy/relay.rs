@@ -7,7 +7,7 @@ use super::{
 };
 use std::{
     io,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 use tokio::{
@@ -48,18 +48,19 @@ pub async fn relay(mut agent: AgentStream, mut upstream: UpstreamStream, flow: &
 /// whose other side has vanished are not.
 pub const IDLE: Duration = Duration::from_secs(15 * 60);
 
-/// When bytes last moved, in either direction.
+/// When bytes last moved, in either direction, and whether one of them has ended.
 #[derive(Debug)]
 pub struct Activity {
     start: Instant,
     /// Milliseconds after `start`.
     last: AtomicU64,
+    has_end: AtomicBool,
 }
 
 impl Activity {
     #[must_use]
     pub fn start() -> Self {
-        Self { start: Instant::now(), last: AtomicU64::new(0) }
+        Self { start: Instant::now(), last: AtomicU64::new(0), has_end: AtomicBool::new(false) }
     }
 
     pub fn note(&self) {
@@ -95,15 +96,23 @@ async fn pump(mut from: Reader<'_>, mut to: WriteHalf<'_>, activity: &Activity) 
             from.readable().await?;
             if let Some(loan) = from.pipe() {
                 match burst(loan, from.tcp(), to.as_ref(), activity).await? {
-                    Burst::End => return to.shutdown().await,
+                    Burst::End => return end(to, activity).await,
                     Burst::Quiet(moved) => copied = if moved < SPLICE_AFTER { 0 } else { copied },
                 }
                 continue;
             }
         }
         if from.fill().await? == 0 {
-            return to.shutdown().await;
+            return end(to, activity).await;
         }
+    }
+}
+
+/// Passes an end on. Behind the second one both sockets are closed, which says so too.
+async fn end(mut to: WriteHalf<'_>, activity: &Activity) -> io::Result<()> {
+    match activity.has_end.swap(true, Ordering::Relaxed) {
+        false => to.shutdown().await,
+        true => Ok(()),
     }
 }
 

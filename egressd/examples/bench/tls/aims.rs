@@ -3,7 +3,7 @@
 use super::{
     DOWN, HANDSHAKES, IDLE, NEW, PACED, PACED_HANDSHAKES, UP,
     idle::MEMORY,
-    stage::{DIRECT, GATE, PROXY},
+    stage::{COPY, DIRECT, GATE, PROXY},
 };
 use crate::measures::{Aim, Measures};
 
@@ -53,7 +53,7 @@ fn gate(measures: &Measures, case: &str, metric: &str, better: Better, least: f6
 /// Our proxy beside the best of the others.
 fn proxy(measures: &Measures, case: &str, metric: &str, better: Better) -> Aim {
     let others = measures.subjects(case, metric).into_iter();
-    let others = others.filter(|name| ![DIRECT, GATE, PROXY].contains(&name.as_str()));
+    let others = others.filter(|name| ![DIRECT, GATE, PROXY, COPY].contains(&name.as_str()));
     let ratios = others.map(|other| ratio(measures, case, metric, better, PROXY, &other));
     let least = ratios.fold(f64::INFINITY, f64::min);
     Aim::at_least(format!("proxy to the best of its peers, {case}, {metric}"), least, 1.0)

@@ -24,20 +24,24 @@ pub struct Peer {
     pub program: Program,
 }
 
-/// Starts all of them on the lab's host, and returns when they listen.
-pub fn start(lab: &Lab) -> Vec<Peer> {
-    let peers = vec![haproxy(lab), nginx(lab), squid(lab)];
+/// Starts all of them on the lab's host, and returns when they listen. Those that `log` write their ordinary
+/// line for each flow to a file, as they do where somebody wants to know afterwards who went where.
+pub fn start(lab: &Lab, log: bool) -> Vec<Peer> {
+    let peers = vec![haproxy(lab, log), nginx(lab, log), squid(lab, log)];
     for peer in &peers {
         lab.on_host(|| program::poll(peer.name, || TcpStream::connect(peer.doors[0]).ok()));
     }
     peers
 }
 
-fn haproxy(lab: &Lab) -> Peer {
+fn haproxy(lab: &Lab, log: bool) -> Peer {
     let doors = [at(1443), at(1444)];
+    // What it says goes to a file.
+    let [to, what] =
+        if log { ["  log stdout format raw local0\n", "  log global\n  option tcplog\n"] } else { [""; 2] };
     let mut text = format!(
-        "global\n  maxconn {}\n  maxpipes 128\n  nbthread 2\ndefaults\n  mode tcp\n  option splice-auto\n  \
-         timeout connect 5s\n  timeout client 1m\n  timeout server 1m\n",
+        "global\n  maxconn {}\n  maxpipes 128\n  nbthread 2\n{to}defaults\n  mode tcp\n{what}  \
+         option splice-auto\n  timeout connect 5s\n  timeout client 1m\n  timeout server 1m\n",
         most_flows()
     );
     for (number, (door, upstream)) in doors.iter().zip([SERVER, WEB]).enumerate() {
@@ -53,14 +57,21 @@ fn haproxy(lab: &Lab) -> Peer {
     Peer { name: "haproxy", doors, takes_connect: false, program: Program::start(command) }
 }
 
-fn nginx(lab: &Lab) -> Peer {
+fn nginx(lab: &Lab, log: bool) -> Peer {
     let doors = [at(2443), at(2444)];
     let folder = lab.folder().display();
+    let log = match log {
+        true => format!(
+            "log_format flows '$remote_addr [$time_iso8601] $ssl_preread_server_name $upstream_addr $status \
+             $bytes_sent $bytes_received $session_time';\naccess_log {folder}/flows.log flows;\n"
+        ),
+        false => String::new(),
+    };
     let mut text = format!(
         "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n\
          daemon off; user root; worker_processes 2; worker_rlimit_nofile {};\n\
          pid {folder}/stream.pid; error_log {folder}/stream.log;\n\
-         events {{ worker_connections {}; }}\nstream {{\n",
+         events {{ worker_connections {}; }}\nstream {{\n{log}",
         files(),
         files() - 100
     );
@@ -76,15 +87,17 @@ fn nginx(lab: &Lab) -> Peer {
     Peer { name: "nginx, ssl_preread", doors, takes_connect: false, program: Program::start(command) }
 }
 
-fn squid(lab: &Lab) -> Peer {
+fn squid(lab: &Lab, log: bool) -> Peer {
     let door = at(3443);
     let folder = lab.folder().display();
+    // There, for it is not root when it opens this.
+    let log = if log { "stdio:/dev/shm/squid.log squid" } else { "none" };
     let text = format!(
         "http_port {door} ssl-bump tls-cert={folder}/authority.pem tls-key={folder}/key.pem \
          generate-host-certificates=off\n\
          acl first at_step SslBump1\nacl named ssl::server_name {NAME}\n\
          ssl_bump peek first\nssl_bump splice named\nssl_bump terminate all\n\
-         http_access allow all\ncache deny all\ncache_mem 8 MB\naccess_log none\n\
+         http_access allow all\ncache deny all\ncache_mem 8 MB\naccess_log {log}\n\
          cache_log /dev/null\npid_filename none\ncoredump_dir none\nhosts_file /dev/null\n\
          dns_nameservers {}\nmax_filedescriptors {}\n\
          shutdown_lifetime 0 seconds\npinger_enable off\n",

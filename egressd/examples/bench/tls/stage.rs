@@ -20,23 +20,27 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Two hosts alike, each with an internet behind it: one is fenced, for the second deny of a fence is on the
-/// way of all that leaves its host; the peers are on the other.
+/// Hosts alike, each with an internet behind it: some are fenced, for the second deny of a fence is on the
+/// way of all that leaves its host; the peers are on another.
 pub struct Stage {
     fence: Fence,
     fenced_server: Program,
+    copying: Fence,
+    copying_server: Program,
     peers: Vec<Peer>,
     server: Program,
     lab: Lab,
 }
 
 impl Stage {
-    pub fn set() -> Self {
-        let (lab, fenced) = (quick_lab(), quick_lab());
-        let (server, fenced_server) = (serve(&lab), serve(&fenced));
-        let peers = peers::start(&lab);
+    /// `peers_log`: peers write a line for each flow, as egressd does.
+    pub fn set(peers_log: bool) -> Self {
+        let [lab, fenced, copying] = [quick_lab(), quick_lab(), quick_lab()];
+        let [server, fenced_server, copying_server] = [serve(&lab), serve(&fenced), serve(&copying)];
+        let peers = peers::start(&lab, peers_log);
         let fence = Fence::start(fenced, programs(), &policy());
-        Self { fence, fenced_server, peers, server, lab }
+        let copying = Fence::start_with(copying, programs(), &policy(), &["--copy-bulk"]);
+        Self { fence, fenced_server, copying, copying_server, peers, server, lab }
     }
 
     pub fn fence(&self) -> &Fence {
@@ -50,17 +54,16 @@ impl Stage {
             way: Way::Host { lab: &self.lab, doors: None, takes_connect: false },
             watched: vec![leader(&self.server)],
         };
-        let fenced = |(name, agent)| Subject {
-            name,
-            way: Way::Agent { fence: &self.fence, agent },
-            watched: vec![leader(&self.fenced_server), leader(self.fence.daemon())],
-        };
         let peer = |peer: &'_ Peer| Subject {
             name: peer.name,
             way: Way::Host { lab: &self.lab, doors: Some(peer.doors), takes_connect: peer.takes_connect },
             watched: vec![leader(&self.server), leader(&peer.program)],
         };
-        let fenced = [(GATE, "gate"), (PROXY, "proxy")].map(fenced);
+        let fenced = [
+            fenced(GATE, "gate", &self.fence, &self.fenced_server),
+            fenced(PROXY, "proxy", &self.fence, &self.fenced_server),
+            fenced(COPY, "proxy", &self.copying, &self.copying_server),
+        ];
         [direct].into_iter().chain(fenced).chain(self.peers.iter().map(peer)).collect()
     }
 }
@@ -68,6 +71,8 @@ impl Stage {
 pub const DIRECT: &str = "direct";
 pub const GATE: &str = "egressd, gate in the kernel";
 pub const PROXY: &str = "egressd, proxy";
+/// The same without splice(2), which makes a difference to bulk alone.
+pub const COPY: &str = "egressd, proxy that copies";
 
 /// One way to the server.
 pub struct Subject<'a> {
@@ -109,13 +114,17 @@ impl Subject<'_> {
 
     /// Nanoseconds that the processes which work for its flows have had a processor, without the client.
     pub fn time_on_processors(&self) -> u64 {
-        let processes = self.watched.iter().flat_map(|leader| processes::of_group(*leader));
-        processes.map(processes::time_on_processors).sum()
+        time_of(&self.watched)
+    }
+
+    /// The same, of who stands between the client and the server alone.
+    pub fn time_in_the_middle(&self) -> u64 {
+        time_of(self.watched.get(1..).unwrap_or_default())
     }
 
     /// Who stands between the client and the server, if anybody: the leader of its processes.
     pub fn middle(&self) -> Option<i32> {
-        self.watched.get(1).copied().filter(|_| self.name != GATE)
+        self.watched.get(1).copied().filter(|_| self.name != GATE && self.name != COPY)
     }
 
     fn arguments(&self, act: &[&str], port: u16, seconds: f64) -> Vec<String> {
@@ -135,6 +144,11 @@ impl Subject<'_> {
         };
         crate::web_server::WebServer::authority(lab.folder()).display().to_string()
     }
+}
+
+fn fenced<'a>(name: &'static str, agent: &'static str, fence: &'a Fence, server: &Program) -> Subject<'a> {
+    let watched = vec![leader(server), leader(fence.daemon())];
+    Subject { name, way: Way::Agent { fence, agent }, watched }
 }
 
 /// A load that runs.
@@ -184,6 +198,11 @@ fn serve(lab: &Lab) -> Program {
     let server = Program::start(command);
     lab.on_inet(|| program::poll("the server", || std::net::TcpStream::connect(SERVER).ok()));
     server
+}
+
+fn time_of(leaders: &[i32]) -> u64 {
+    let processes = leaders.iter().flat_map(|leader| processes::of_group(*leader));
+    processes.map(processes::time_on_processors).sum()
 }
 
 fn leader(program: &Program) -> i32 {
