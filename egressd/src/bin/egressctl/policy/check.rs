@@ -1,10 +1,8 @@
 //! `egressctl policy check`: whether files are policies, and what is odd about them.
 
+use super::source::load;
 use crate::output::{Colour, Format, json, sanitise};
-use egressd::{
-    authoring::{Finding, Severity, lint},
-    config::{self, DaemonConfig},
-};
+use egressd::authoring::{Finding, Severity, lint};
 use std::{
     io::{Write, stdout},
     path::PathBuf,
@@ -21,7 +19,7 @@ pub struct Check {
 
 impl Check {
     pub fn act(self, format: Format) -> anyhow::Result<ExitCode> {
-        let policies = config::load(&files(&self.files)?, &DaemonConfig::default().allowlist_dirs)?;
+        let policies = load(&self.files)?;
         let findings: Vec<Finding> =
             policies.names().flat_map(|agent| lint(&policies.for_agent(agent))).collect();
         let mut out = stdout().lock();
@@ -44,16 +42,4 @@ impl Check {
         let is_odd = findings.iter().any(|finding| finding.severity == Severity::Warning);
         Ok(if is_odd { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
-}
-
-/// The policy files among `paths`, and those in the folders among them.
-fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in paths {
-        match path.is_dir() {
-            true => files.extend(config::load_dir(path)?),
-            false => files.push(path.clone()),
-        }
-    }
-    Ok(files)
 }

@@ -1,6 +1,9 @@
 //! `egressctl policy`: what people do with policy files, without a daemon.
 
 mod check;
+mod diff;
+mod revision;
+mod source;
 
 use crate::output::Format;
 use std::process::ExitCode;
@@ -15,12 +18,14 @@ pub struct Policy {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     Check(check::Check),
+    Diff(diff::Diff),
 }
 
 impl Policy {
     pub fn act(self, format: Format) -> anyhow::Result<ExitCode> {
         match self.verb {
             Verb::Check(check) => check.act(format),
+            Verb::Diff(diff) => diff.act(format),
         }
     }
 }
