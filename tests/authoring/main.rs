@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod diff;
+mod lint;
 mod random;
 
 use egressd::{

@@ -10,3 +10,4 @@ mod reach;
 pub use diff::{Change, Difference, Place, diff};
 pub use lint::{Finding, Severity, lint};
 pub use suggest::{Evidence, Suggestion, Suggestions};
+pub use lint::{Finding, Lint, Severity, lint};

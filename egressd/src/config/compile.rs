@@ -6,7 +6,7 @@ use super::{
     file::PolicyFile,
     load::Loader,
     roles::Roles,
-    section::{PolicyDocument, Sections},
+    section::{Include, PolicyDocument, Sections},
     select,
 };
 use crate::policy::{AgentName, Policy, Selector, Source, Workload};
@@ -22,6 +22,7 @@ pub struct Policies {
     agents: BTreeMap<AgentName, Arc<Policy>>,
     /// In the order of the files.
     selectors: Vec<(Selector, AgentName)>,
+    includes: BTreeMap<AgentName, Vec<Include>>,
 }
 
 impl Policies {
@@ -49,6 +50,12 @@ impl Policies {
         };
         let default = || self.agents.keys().find(|name| name.as_str() == DEFAULT);
         own().or_else(selected).or_else(default)
+    }
+
+    /// The allowlists that the policy of this very agent includes, its own first.
+    #[must_use]
+    pub fn includes(&self, name: &AgentName) -> &[Include] {
+        self.includes.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// The agents that the files name, sorted.
@@ -99,21 +106,23 @@ impl<'a> Compiler<'a> {
         let roles = Roles::compile(&files, &mut sections);
         let mut agents: BTreeMap<AgentName, (Source, Arc<Policy>)> = BTreeMap::new();
         let mut selectors = Vec::new();
+        let mut includes = BTreeMap::new();
         for policy in &files {
             for (name, section) in policy.file.agents() {
                 let part = sections.part(policy, section);
                 let compiled = name_of(policy, name, &agents).and_then(|agent| {
                     let mut part = part;
                     roles.extend(&mut part, policy, section, &mut sections);
+                    let included = part.take_includes();
                     let whole = part.into_policy().map_err(|text| {
                         policy
                             .document
                             .error(name.referenced, format!("agent `{agent}` has too much: {text}"))
                     })?;
-                    Ok((agent, whole))
+                    Ok((agent, whole, included))
                 });
                 match compiled {
-                    Ok((agent, whole)) => {
+                    Ok((agent, whole, included)) => {
                         let select = section.select.as_ref();
                         match select.map(|section| select::selector(&policy.document, section)).transpose() {
                             Ok(selector) => {
@@ -121,6 +130,7 @@ impl<'a> Compiler<'a> {
                             }
                             Err(diagnostic) => sections.wrong.push(diagnostic),
                         }
+                        includes.insert(agent.clone(), included);
                         let source = policy.document.source(name.referenced);
                         agents.insert(agent, (source, Arc::new(whole)));
                     }
@@ -132,7 +142,7 @@ impl<'a> Compiler<'a> {
             return Err(ConfigError::all(sections.wrong));
         }
         let agents = agents.into_iter().map(|(name, (_, policy))| (name, policy)).collect();
-        Ok(Policies { agents, selectors })
+        Ok(Policies { agents, selectors, includes })
     }
 }
 

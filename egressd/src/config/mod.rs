@@ -29,4 +29,5 @@ pub use daemon::{DaemonConfig, Dnssec};
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use load::{Loader, MAX_FILE, load, load_dir, load_str};
 pub use packages::{Ask, Child, Installed, Manager, Registries, Run, Scheme, Site, ToolError};
+pub use section::Include;
 pub use upstream::{Carriage, Upstream, UpstreamError};
