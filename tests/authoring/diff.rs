@@ -22,28 +22,37 @@ proptest! {
     ) {
         let (old, new) = (policy(&old), policy(&new));
         let differences = diff_policies(&old, &new);
-        for flow in &flows {
-            let change = match (allows(&old, flow), allows(&new, flow)) {
-                (true, false) => Change::Denied,
-                (false, true) => Change::Allowed,
-                (true, true) | (false, false) => continue,
-            };
-            let is_told = differences.iter().any(|line| line.change == change && covers(line, flow));
-            prop_assert!(is_told, "{change} {flow:?}\n{differences:#?}");
+        // At the start of an agent, and after all terms are over.
+        for (old, new) in [((*old).clone(), (*new).clone()), (old.at(None), new.at(None))] {
+            for flow in &flows {
+                let changes: &[Change] = match (allows(&old, flow), allows(&new, flow)) {
+                    (true, false) => &[Change::Denied, Change::Changed],
+                    (false, true) => &[Change::Allowed, Change::Changed],
+                    (true, true) | (false, false) => continue,
+                };
+                let is_told =
+                    |line: &&Difference| changes.contains(&line.change) && covers(line, flow);
+                let told: Vec<&Difference> = differences.iter().filter(is_told).collect();
+                // A change tells of it by the end of a rule.
+                let is_told = |line: &&Difference| {
+                    line.change != Change::Changed || line.terms.iter().any(|term| term.starts_with("ends"))
+                };
+                prop_assert!(told.iter().any(|line| is_told(line)), "{flow:?}\n{differences:#?}");
+            }
         }
     }
 
     #[test]
     fn what_the_difference_says_of_a_name_is_true(old in section(), new in section(), flows in vec(flow(), 40)) {
-        let (old, new) = (policy(&old), policy(&new));
+        // What is told of the time after a term is not true before.
+        let (old, new) = (policy(&old).at(None), policy(&new).at(None));
         let differences = diff_policies(&old, &new);
         let by_name = |flow: &Flow| Flow { address: None, ..flow.clone() };
         for flow in flows.iter().map(by_name) {
             for line in differences.iter().filter(|line| !is_about_addresses_of_names(line) && covers(line, &flow)) {
                 let told = (line.change != Change::Allowed, line.change != Change::Denied);
                 let decided = (allows(&old, &flow), allows(&new, &flow));
-                let is_unspoken = is_special(&flow) && decided == (false, false);
-                prop_assert!(decided == told || is_unspoken, "{line:#?}\n{flow:?}");
+                prop_assert!(decided == told || is_special(&flow), "{line:#?}\n{flow:?}");
             }
         }
     }
@@ -116,6 +125,24 @@ fn terms_that_change_are_told_by_their_keys() {
         "rules: [{host: a.test}]",
         "rules: [{host: a.test, ech: allow, gate: proxy}]",
         &["~ a.test: 443/tls gate: auto -> proxy, ech: grease -> allow (policy.yaml:4)"],
+    );
+}
+
+#[test]
+fn the_end_of_a_rule_is_told_unless_another_goes_on() {
+    let ends = "rules: [{host: a.test, expires: 2030-01-01}]";
+    says(
+        "rules: [{host: a.test}]",
+        ends,
+        &["~ a.test: 443/tls ends: never -> 2030-01-02T00:00:00Z (policy.yaml:4)"],
+    );
+    says("rules: []", ends, &["+ a.test: 443/tls ends: 2030-01-02T00:00:00Z (policy.yaml:4)"]);
+    says("rules: [{host: a.test}]", "rules: [{host: a.test, for: 1h}, {host: a.test}]", &[]);
+    // What a rule that ends hides is told, too.
+    says(
+        "rules: [{host: a.test, ech: refuse}]",
+        "rules: [{host: a.test, ech: refuse, for: 1h}, {host: a.test}]",
+        &["~ a.test: 443/tls ech: refuse -> grease (policy.yaml:4)"],
     );
 }
 
@@ -194,7 +221,7 @@ fn is_about_addresses_of_names(line: &Difference) -> bool {
     matches!(line.place, Place::NamesAt { .. })
 }
 
-/// Whether the flow goes to an address that no wider network opens.
+/// Whether the flow goes where no wider network and no wildcard is meant.
 fn is_special(flow: &Flow) -> bool {
     match &flow.destination {
         Destination::Address(address) => egressd::policy::special_purpose(*address).is_some(),

@@ -41,6 +41,7 @@ const CASES: &[(Lint, &[&str], &[&str])] = &[
             "rules: [{host: \"*.a.test\"}, {host: \"**.a.test\"}]",
             "rules: [{host: a.test, protocol: http}, {host: a.test, ports: [80]}]",
             "rules: [{host: \"**.a.test\"}, {host: \"*.a.test\", types: [TXT]}]",
+            "rules: [{host: a.test, for: 1h}, {host: a.test}]",
         ],
     ),
     (

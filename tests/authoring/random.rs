@@ -59,7 +59,7 @@ pub fn allows(policy: &Policy, flow: &Flow) -> bool {
 const PORTS: [u16; 4] = [80, 443, 444, 5432];
 
 fn allowing() -> impl Strategy<Value = String> {
-    let terms = select(vec!["", ", private: true", ", types: [TXT]", ", reason: why"]);
+    let terms = select(vec!["", ", private: true", ", types: [TXT]", ", reason: why", ", for: 1h"]);
     let tls = select(vec![
         "",
         ", ech: refuse",

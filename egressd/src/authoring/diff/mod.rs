@@ -32,7 +32,20 @@ pub fn diff_policies(old: &Policy, new: &Policy) -> Vec<Difference> {
         return Vec::new();
     }
     let mut found = agent::diff(old, new);
-    found.extend(names::diff(old, new));
+    found.extend(rules(old, new));
+    if old.has_terms() || new.has_terms() {
+        // What is left when all terms are over, for a rule that ends can hide another. That anything ends
+        // is told already.
+        let left = rules(&old.at(None), &new.at(None));
+        let is_new = |line: &Difference| line.change == Change::Changed && !found.contains(line);
+        let hidden: Vec<Difference> = left.into_iter().filter(is_new).collect();
+        found.extend(hidden);
+    }
+    found
+}
+
+fn rules(old: &Policy, new: &Policy) -> Vec<Difference> {
+    let mut found = names::diff(old, new);
     found.extend(networks::diff(old, new));
     found
 }

@@ -44,7 +44,7 @@ fn differences(before: &Openings, after: &Openings) -> Vec<(Opening, What)> {
     let openings: BTreeSet<Opening> = before.keys().chain(after.keys()).copied().collect();
     let what = |opening: Opening| {
         let (change, terms) = match (before.get(&opening), after.get(&opening)) {
-            (None, Some(_)) => (Change::Allowed, Vec::new()),
+            (None, Some(open)) => (Change::Allowed, open.terms.ending()),
             (Some(_), None) => (Change::Denied, Vec::new()),
             (Some(Open { terms: one, .. }), Some(Open { terms: other, .. })) => {
                 (Change::Changed, changes(one, other))

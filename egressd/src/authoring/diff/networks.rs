@@ -48,7 +48,7 @@ fn direct(old: &Policy, new: &Policy, cell: &NetworkCell) -> Vec<Differs> {
     let openings: BTreeSet<Opening> = before.keys().chain(after.keys()).copied().collect();
     let differs = |opening: Opening| {
         let (change, terms, open) = match (before.get(&opening), after.get(&opening)) {
-            (None, Some(open)) => (Change::Allowed, Vec::new(), open),
+            (None, Some(open)) => (Change::Allowed, open.terms.ending(), open),
             (Some(open), None) => (Change::Denied, Vec::new(), open),
             (Some(Open { terms: one, .. }), Some(open)) => (Change::Changed, changes(one, &open.terms), open),
             (None, None) => return None,

@@ -80,6 +80,10 @@ impl OfRule {
 }
 
 fn useless(policy: &Policy, rule: &Rule, samples: &OfRule) -> Option<Finding> {
+    // A rule that ends before this one hides it only for a while.
+    let lasts = |held: &&Rule| !held.term.is_bounded() || held.term == rule.term;
+    let lasting = policy.allow().iter().filter(lasts).cloned().collect();
+    let policy = &policy.with_rules(lasting, policy.deny().to_vec());
     let open = samples.open_by(policy);
     if open.iter().any(|open| open.values().any(|open| open.rule == rule.id)) {
         return None;

@@ -38,7 +38,11 @@ pub(super) fn open_to_name(policy: &Policy, name: &HostName) -> Openings {
     let Ok(leave) = policy.lookup(name) else { return Openings::new() };
     let open = |opening: &crate::policy::Opening| {
         let rule = policy.allow().iter().find(|rule| rule.id == opening.rule)?;
-        let terms = Terms::of_name(rule, &leave);
+        let opens = |held: &&Rule| match &held.subject {
+            Subject::Host(pattern) => pattern.matches(name) && covers(held, (opening.port, opening.protocol)),
+            Subject::Network(_) => false,
+        };
+        let terms = Terms::of_name(rule, &leave).until(policy.allow().iter().filter(opens));
         Some(((opening.port, opening.protocol), Open { rule: rule.id, source: rule.source.clone(), terms }))
     };
     leave.openings().iter().filter_map(open).collect()
@@ -52,7 +56,9 @@ pub(super) fn open_to_address(policy: &Policy, address: IpAddr) -> Openings {
         let flow = Flow { destination: Destination::Address(address), port, protocol, address: None };
         let permit = policy.decide(&flow, &Grants::default(), Moment::default()).ok()?;
         let rule = policy.allow().iter().find(|rule| rule.id == permit.rule())?;
-        let open = Open { rule: rule.id, source: rule.source.clone(), terms: Terms::of_network(rule) };
+        let opens = |held: &&Rule| held.subject.opens(address) && covers(held, (port, protocol));
+        let terms = Terms::of_network(rule).until(policy.allow().iter().filter(opens));
+        let open = Open { rule: rule.id, source: rule.source.clone(), terms };
         Some(((port, protocol), open))
     };
     asked.into_iter().filter_map(open).collect()
@@ -80,6 +86,10 @@ pub(super) fn denied_at_address<'a>(
 pub(super) fn open_to_names(policy: &Policy) -> BTreeSet<Opening> {
     let of_names = policy.allow().iter().filter(|rule| matches!(rule.subject, Subject::Host(_)));
     of_names.flat_map(openings).collect()
+}
+
+fn covers(rule: &Rule, (port, protocol): Opening) -> bool {
+    rule.covers_port(port) && rule.covers_protocol(protocol)
 }
 
 /// The ports and protocols that a rule which allows names.

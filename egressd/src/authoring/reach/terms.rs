@@ -1,6 +1,8 @@
 //! On which terms a rule lets flows pass, and how two such differ.
 
-use crate::policy::{Inspection, LeakBudget, Leave, NameTerms, RecordType, Rule, RuleId, Source, Subject};
+use crate::policy::{
+    Inspection, LeakBudget, Leave, NameTerms, RecordType, Rule, RuleId, Source, Subject, Term,
+};
 use std::{fmt::Display, sync::Arc};
 
 /// What a rule asks of the flows that it allows, and of looking up their names.
@@ -12,6 +14,8 @@ pub(in crate::authoring) struct Terms {
     private: bool,
     types: Vec<u16>,
     budget: Option<LeakBudget>,
+    /// When it is closed, by each of the rules that open it; empty where one of them never ends.
+    ends: Vec<Term>,
 }
 
 impl Terms {
@@ -22,11 +26,28 @@ impl Terms {
             private: leave.private(),
             types: types.collect(),
             budget: leave.wildcard().map(|wildcard| wildcard.budget),
+            ends: Vec::new(),
         }
     }
 
     pub(super) fn of_network(rule: &Rule) -> Self {
-        Self { rule: bare(rule), private: false, types: Vec::new(), budget: None }
+        Self { rule: bare(rule), private: false, types: Vec::new(), budget: None, ends: Vec::new() }
+    }
+
+    /// `ends: MOMENT`, if it does.
+    pub(in crate::authoring) fn ending(&self) -> Vec<String> {
+        if self.ends.is_empty() { Vec::new() } else { vec![format!("ends: {}", ends(self))] }
+    }
+
+    /// The same, where `rules` open it together.
+    pub(super) fn until<'a>(self, rules: impl Iterator<Item = &'a Rule>) -> Self {
+        let mut ends: Vec<Term> = rules.map(|rule| rule.term).collect();
+        if ends.iter().any(|term| !term.is_bounded()) {
+            ends.clear();
+        }
+        ends.sort_by_key(|term| (term.until, term.within));
+        ends.dedup();
+        Self { ends, ..self }
     }
 }
 
@@ -36,6 +57,7 @@ pub(in crate::authoring) fn changes(old: &Terms, new: &Terms) -> Vec<String> {
     push(&mut changes, "private", old.private, new.private);
     push(&mut changes, "types", types(old), types(new));
     push(&mut changes, "leak_budget", budget(old), budget(new));
+    push(&mut changes, "ends", ends(old), ends(new));
     let (one, other) = (&old.rule.tls, &new.rule.tls);
     push(&mut changes, "gate", one.gate.as_str(), other.gate.as_str());
     push(&mut changes, "ech", one.ech.as_str(), other.ech.as_str());
@@ -73,6 +95,16 @@ fn budget(terms: &Terms) -> String {
     terms.budget.map_or_else(|| "not needed".to_owned(), |budget| budget.bytes().to_string())
 }
 
+fn ends(terms: &Terms) -> String {
+    let one = |term: &Term| {
+        let until = term.until.map(|until| until.to_string());
+        let within = term.within.map(|within| format!("{}s after the start", within.as_secs()));
+        [until, within].into_iter().flatten().collect::<Vec<_>>().join(" or ")
+    };
+    let ends: Vec<String> = terms.ends.iter().map(one).collect();
+    if ends.is_empty() { "never".to_owned() } else { ends.join(", ") }
+}
+
 fn requests(inspection: &Inspection) -> String {
     let Some(allow) = &inspection.allow else { return "every request".to_owned() };
     let patterns: Vec<String> = allow.iter().map(ToString::to_string).collect();
@@ -100,6 +132,7 @@ fn bare(rule: &Rule) -> Rule {
         private: false,
         reason: None,
         names: NameTerms::default(),
+        term: Term::default(),
         ..rule.clone()
     }
 }
