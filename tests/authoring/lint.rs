@@ -63,6 +63,11 @@ const CASES: &[(Lint, &[&str], &[&str])] = &[
         ],
     ),
     (
+        Lint::ExpiredRule,
+        &["rules: [{host: a.test, expires: 2026-11-20}]"],
+        &["rules: [{host: a.test, expires: 2026-11-21}]"],
+    ),
+    (
         Lint::PublicSuffix,
         &[
             "rules: [{host: \"*.github.io\", danger_public_suffix: true}]",
@@ -151,7 +156,7 @@ fn an_include_that_adds_nothing_is_dead() {
         allowlist(folder.path(), "two", &["b.test", "a.test"]);
         let path = folder.path().join("policy.yaml");
         fs::write(&path, file(section)).unwrap();
-        let found = lint(&load(&[path], &[]).unwrap());
+        let found = lint(&load(&[path], &[]).unwrap(), now());
         let dead: Vec<u32> = found
             .iter()
             .filter(|finding| finding.lint == Lint::DeadInclude)
@@ -166,12 +171,12 @@ fn an_include_that_adds_nothing_is_dead() {
 fn an_allowlist_that_two_agents_include_is_told_of_once() {
     let text =
         "version: 1\nagents:\n  a: {rules: [{host: github.com}]}\n  b: {rules: [{host: github.com}]}\n";
-    assert_eq!(lint(&policies(text)).len(), 2);
+    assert_eq!(lint(&policies(text), now()).len(), 2);
     let folder = tempfile::tempdir().unwrap();
     allowlist(folder.path(), "one", &["github.com"]);
     let path = folder.path().join("policy.yaml");
     fs::write(&path, "version: 1\nagents:\n  a: {include: [one]}\n  b: {include: [one]}\n").unwrap();
-    assert_eq!(lint(&load(&[path], &[]).unwrap()).len(), 1);
+    assert_eq!(lint(&load(&[path], &[]).unwrap(), now()).len(), 1);
 }
 
 /// `INSTA_UPDATE=always` writes what is found.
@@ -181,7 +186,8 @@ fn every_finding_reads_as_it_is_written_down() {
     for (lint_word, found, _) in CASES {
         for section in *found {
             writeln!(text, "{}", section.trim()).unwrap();
-            for finding in lint(&policies(&file(section))).iter().filter(|finding| finding.lint == *lint_word)
+            for finding in
+                lint(&policies(&file(section)), now()).iter().filter(|finding| finding.lint == *lint_word)
             {
                 let egressd::authoring::Finding { severity, lint, place, text: says, help } = finding;
                 writeln!(text, "  {place}: {severity}: {says} [{lint}]\n    help: {help}").unwrap();
@@ -196,7 +202,12 @@ fn every_finding_reads_as_it_is_written_down() {
 }
 
 fn lints(section: &str) -> BTreeSet<Lint> {
-    lint(&policies(&file(section))).iter().map(|finding| finding.lint).collect()
+    lint(&policies(&file(section)), now()).iter().map(|finding| finding.lint).collect()
+}
+
+/// A moment of the day on which this was written.
+pub fn now() -> jiff::Timestamp {
+    "2026-11-21T12:00:00Z".parse().unwrap()
 }
 
 fn allowlist(folder: &Path, name: &str, hosts: &[&str]) {

@@ -2,11 +2,13 @@
 //!
 //! Everything here goes by policies as the daemon compiles them and by the function that decides for it.
 
+pub mod cases;
 pub mod diff;
 pub mod lint;
 pub mod suggest;
 mod reach;
 
+pub use cases::{CaseError, CaseFile, Outcome, uncovered};
 pub use diff::{Change, Difference, Place, diff};
 pub use lint::{Finding, Severity, lint};
 pub use suggest::{Evidence, Suggestion, Suggestions};

@@ -3,7 +3,7 @@
 use super::{
     diagnostic::{ConfigError, Diagnostic},
     document::Document,
-    file::PolicyFile,
+    file::{AgentSection, AllowlistFile, Named, PolicyFile},
     load::Loader,
     roles::Roles,
     section::{Include, PolicyDocument, Sections},
@@ -94,6 +94,21 @@ impl<'a> Compiler<'a> {
                 }
                 let folder = folder.to_owned();
                 self.files.push(PolicyDocument { document, folder, may_name_secrets, file });
+            }
+            Err(diagnostic) => self.wrong.push(diagnostic),
+        }
+    }
+
+    /// Reads the allowlist `document` as the policy of an agent `default`.
+    pub(super) fn allowlist_file(&mut self, document: Document, folder: &Path) {
+        match document.parse::<AllowlistFile>() {
+            Ok(AllowlistFile { version, name, rules }) => {
+                self.wrong.extend(document.check_version(&version).err());
+                let name = Spanned { value: DEFAULT.to_owned(), ..name };
+                let section = AgentSection { rules, ..AgentSection::default() };
+                let file = PolicyFile { version, roles: None, agents: Some(Named(vec![(name, section)])) };
+                let folder = folder.to_owned();
+                self.files.push(PolicyDocument { document, folder, may_name_secrets: false, file });
             }
             Err(diagnostic) => self.wrong.push(diagnostic),
         }

@@ -8,20 +8,21 @@ use crate::{
     config::Policies,
     policy::{Policy, Rule, Source},
 };
+use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use std::{collections::HashSet, fmt};
 
-/// What is to be said of all policies, in the order of their places. What is said of an allowlist that
+/// What is to be said of all policies at `now`, in the order of their places. What is said of an allowlist that
 /// several agents include is said once.
 #[must_use]
-pub fn lint(policies: &Policies) -> Vec<Finding> {
+pub fn lint(policies: &Policies, now: Timestamp) -> Vec<Finding> {
     let mut found = Vec::new();
     for name in policies.names() {
         let policy = policies.for_agent(name);
         let useless = useless::find(&policy);
         found.extend(useless::dead_includes(&policy, policies.includes(name), &useless));
         found.extend(useless);
-        found.extend(rules(&policy));
+        found.extend(rules(&policy, now));
     }
     let mut said = HashSet::new();
     found.retain(|finding| said.insert((finding.place.clone(), finding.lint, finding.text.clone())));
@@ -30,8 +31,16 @@ pub fn lint(policies: &Policies) -> Vec<Finding> {
 }
 
 /// What is to be said of each rule by itself.
-fn rules(policy: &Policy) -> impl Iterator<Item = Finding> + '_ {
-    policy.allow().iter().flat_map(|rule| breadth::find(rule).into_iter().chain(risks::find(rule)))
+fn rules(policy: &Policy, now: Timestamp) -> impl Iterator<Item = Finding> + '_ {
+    let found =
+        move |rule| breadth::find(rule).into_iter().chain(risks::find(rule)).chain(expired(rule, now));
+    policy.allow().iter().flat_map(found)
+}
+
+fn expired(rule: &Rule, now: Timestamp) -> Option<Finding> {
+    let until = rule.term.until.filter(|until| *until <= now)?;
+    let text = format!("nothing of `{}` is allowed since {until}", rule.subject);
+    Some(Finding::of(Lint::ExpiredRule, rule, text, "leave the rule out, or say until when it is needed"))
 }
 
 /// Something that whoever wrote a policy would want to know.
@@ -128,6 +137,8 @@ lints! {
     ShadowedTerms = "shadowed-terms" Warning,
     /// A rule of `deny` without which nothing more would be allowed.
     IdleDeny = "idle-deny" Note,
+    /// A rule whose day is over.
+    ExpiredRule = "expired-rule" Warning,
     /// An included allowlist that adds nothing.
     DeadInclude = "dead-include" Warning,
     /// A wildcard above names that strangers can register.

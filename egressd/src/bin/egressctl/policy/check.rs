@@ -1,6 +1,6 @@
 //! `egressctl policy check`: whether files are policies, and what is odd about them.
 
-use super::source::load;
+use super::source::load_each;
 use crate::output::{Colour, Format, json, sanitise};
 use egressd::authoring::{Finding, Lint, Severity, lint};
 use std::{
@@ -13,7 +13,7 @@ use std::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct Check {
-    /// Policy files, or folders with such
+    /// Policy files, allowlists, or folders with such
     #[arg(value_name = "FILE", required_unless_present = "lints")]
     files: Vec<PathBuf>,
 
@@ -41,8 +41,9 @@ impl Check {
             list(&mut stdout().lock())?;
             return Ok(ExitCode::SUCCESS);
         }
-        let policies = load(&self.files)?;
-        let mut found = lint(&policies);
+        let now = jiff::Timestamp::now();
+        let mut found: Vec<Finding> =
+            load_each(&self.files)?.iter().flat_map(|policies| lint(policies, now)).collect();
         found.retain(|finding| !self.allow.contains(&finding.lint));
         let mut out = stdout().lock();
         match format {

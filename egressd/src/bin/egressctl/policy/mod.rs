@@ -4,6 +4,7 @@ mod check;
 mod diff;
 mod revision;
 mod source;
+mod test;
 
 use crate::output::Format;
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ pub struct Policy {
 enum Verb {
     Check(check::Check),
     Diff(diff::Diff),
+    Test(test::Test),
 }
 
 impl Policy {
@@ -26,6 +28,7 @@ impl Policy {
         match self.verb {
             Verb::Check(check) => check.act(format),
             Verb::Diff(diff) => diff.act(format),
+            Verb::Test(test) => test.act(format),
         }
     }
 }

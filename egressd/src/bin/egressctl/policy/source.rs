@@ -1,7 +1,7 @@
 //! What a policy verb reads: files, folders with files, and what git remembers of either.
 
 use super::revision::Revision;
-use egressd::config::{self, DaemonConfig, Policies};
+use egressd::config::{self, DaemonConfig, Loader, Policies};
 use std::path::{Path, PathBuf};
 
 /// Policies, and what their places are to be called by.
@@ -39,6 +39,30 @@ impl Loaded {
 /// The policies of files, and of the files in folders, as the daemon compiles them.
 pub fn load(paths: &[PathBuf]) -> anyhow::Result<Policies> {
     Ok(config::load(&files(paths)?, &DaemonConfig::default().allowlist_dirs)?)
+}
+
+/// The same of files among which allowlists may be, each of which is the policy of an agent `default`: first
+/// the policies, which may lean on each other's roles, then allowlist by allowlist.
+pub fn load_each(paths: &[PathBuf]) -> anyhow::Result<Vec<Policies>> {
+    let (mut policies, mut loaded) = (Vec::new(), Vec::new());
+    let dirs = DaemonConfig::default().allowlist_dirs;
+    for path in files(paths)? {
+        let text = config::read_text(&path)?;
+        match config::is_allowlist(&text) {
+            true => loaded.push(draft(&path, &text, &dirs)?),
+            false => policies.push(path),
+        }
+    }
+    if !policies.is_empty() {
+        loaded.insert(0, config::load(&policies, &dirs)?);
+    }
+    Ok(loaded)
+}
+
+/// The policies of the text that the file at `path` has, or will have.
+pub fn draft(path: &Path, text: &str, dirs: &[PathBuf]) -> anyhow::Result<Policies> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Ok(Loader::new(dirs).draft(&path.display().to_string(), text, folder)?)
 }
 
 /// The policy files among `paths`, and those in the folders among them.
