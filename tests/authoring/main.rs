@@ -4,6 +4,7 @@
 
 mod cases;
 mod diff;
+mod format;
 mod lint;
 mod random;
 

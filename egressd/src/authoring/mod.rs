@@ -4,6 +4,7 @@
 
 pub mod cases;
 pub mod diff;
+pub mod format;
 pub mod lint;
 pub mod suggest;
 mod reach;

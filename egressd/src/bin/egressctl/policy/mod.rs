@@ -2,6 +2,7 @@
 
 mod check;
 mod diff;
+mod fmt;
 mod revision;
 mod source;
 mod test;
@@ -21,6 +22,7 @@ enum Verb {
     Check(check::Check),
     Diff(diff::Diff),
     Test(test::Test),
+    Fmt(fmt::Fmt),
 }
 
 impl Policy {
@@ -29,6 +31,7 @@ impl Policy {
             Verb::Check(check) => check.act(format),
             Verb::Diff(diff) => diff.act(format),
             Verb::Test(test) => test.act(format),
+            Verb::Fmt(fmt) => fmt.act(),
         }
     }
 }
