@@ -181,6 +181,15 @@ fn an_agent_that_comes_is_compared_with_what_it_had_by_default() {
     assert_eq!(lines, ["build +b.test", "build -a.test"]);
 }
 
+#[test]
+fn whom_a_section_selects_is_told() {
+    let agents = |select: &str| policies(&format!("version: 1\nagents: {{a: {{{select}rules: []}}}}"));
+    let found = diff(&agents(""), &agents("select: {uid: 1000, labels: {team: x}}, "));
+    let lines: Vec<String> = found.iter().map(|line| line.terms.join(", ")).collect();
+    assert_eq!(lines, ["select: none -> uid 1000 team=x"]);
+    assert_eq!(diff(&agents("select: {uid: 1}, "), &agents("select: {uid: 1}, ")), []);
+}
+
 fn says(old: &str, new: &str, expected: &[&str]) {
     let lines: Vec<String> = diff_policies(&policy(old), &policy(new)).iter().map(show).collect();
     assert_eq!(lines, expected);

@@ -6,11 +6,10 @@ pub mod cases;
 pub mod diff;
 pub mod format;
 pub mod lint;
-pub mod suggest;
 mod reach;
+pub mod suggest;
 
 pub use cases::{CaseError, CaseFile, Outcome, uncovered};
 pub use diff::{Change, Difference, Place, diff};
-pub use lint::{Finding, Severity, lint};
-pub use suggest::{Evidence, Suggestion, Suggestions};
 pub use lint::{Finding, Lint, Severity, lint};
+pub use suggest::{Evidence, Suggestion, Suggestions};

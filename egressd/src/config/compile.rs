@@ -58,6 +58,12 @@ impl Policies {
         self.includes.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// Which workloads are meant by which agent's section, in the order in which they are asked.
+    #[must_use]
+    pub fn selectors(&self) -> &[(Selector, AgentName)] {
+        &self.selectors
+    }
+
     /// The agents that the files name, sorted.
     pub fn names(&self) -> impl Iterator<Item = &AgentName> {
         self.agents.keys()

@@ -22,7 +22,8 @@ pub fn diff(old: &Policies, new: &Policies) -> Vec<Difference> {
         let changes = diff_policies(&old.for_agent(name), &new.for_agent(name));
         changes.into_iter().map(|difference| Difference { agent: name.to_string(), ..difference }).collect()
     };
-    names.iter().flat_map(|name| -> Vec<Difference> { of_agent(name) }).collect()
+    let of_agents = names.iter().flat_map(|name| -> Vec<Difference> { of_agent(name) });
+    agent::selected(old, new).into_iter().chain(of_agents).collect()
 }
 
 /// The same of one agent, whose name is left empty.

@@ -28,6 +28,7 @@ pub fn format(text: &str) -> Result<String, FormatError> {
 #[must_use]
 pub fn means_the_same(one: &Policies, other: &Policies) -> bool {
     one.names().eq(other.names())
+        && one.selectors() == other.selectors()
         && one
             .names()
             .all(|name| one.for_agent(name).without_places() == other.for_agent(name).without_places())

@@ -44,7 +44,8 @@ impl Place {
 
 const FILE: [&str; 5] = ["version", "name", "roles", "agents", "rules"];
 
-const SECTION: [&str; 11] = [
+const SECTION: [&str; 12] = [
+    "select",
     "extends",
     "include",
     "packages",
