@@ -5,6 +5,7 @@
 mod events;
 #[path = "../control/fake.rs"]
 mod fake;
+mod policy;
 mod program;
 
 use egressd::audit::{RING, Recovered};

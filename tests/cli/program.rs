@@ -27,7 +27,18 @@ impl Outcome {
 
 /// Runs `egressctl` with `arguments` to its end.
 pub fn run(socket: &Path, arguments: &[&str]) -> Outcome {
-    let output = command(socket, arguments).output().unwrap();
+    outcome(command(socket, arguments))
+}
+
+/// The same in `folder`.
+pub fn run_in(folder: &Path, socket: &Path, arguments: &[&str]) -> Outcome {
+    let mut command = command(socket, arguments);
+    command.current_dir(folder);
+    outcome(command)
+}
+
+fn outcome(mut command: Command) -> Outcome {
+    let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Outcome { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }

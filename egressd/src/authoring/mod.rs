@@ -2,10 +2,16 @@
 //!
 //! Everything here goes by policies as the daemon compiles them and by the function that decides for it.
 
+pub mod cases;
+pub mod diff;
+pub mod format;
 pub mod lint;
 pub mod patch;
+mod reach;
 pub mod suggest;
 
-pub use lint::{Finding, Severity, lint};
+pub use cases::{CaseError, CaseFile, Outcome, uncovered};
+pub use diff::{Change, Difference, Place, diff};
+pub use lint::{Finding, Lint, Severity, lint};
 pub use patch::{PatchError, patch};
 pub use suggest::{Evidence, Suggestion, Suggestions};

@@ -3,10 +3,10 @@
 use super::{
     diagnostic::{ConfigError, Diagnostic},
     document::Document,
-    file::PolicyFile,
+    file::{AgentSection, AllowlistFile, Named, PolicyFile},
     load::Loader,
     roles::Roles,
-    section::{PolicyDocument, Sections},
+    section::{Include, PolicyDocument, Sections},
     select,
 };
 use crate::policy::{AgentName, Policy, Selector, Source, Workload};
@@ -22,6 +22,7 @@ pub struct Policies {
     agents: BTreeMap<AgentName, Arc<Policy>>,
     /// In the order of the files.
     selectors: Vec<(Selector, AgentName)>,
+    includes: BTreeMap<AgentName, Vec<Include>>,
 }
 
 impl Policies {
@@ -49,6 +50,18 @@ impl Policies {
         };
         let default = || self.agents.keys().find(|name| name.as_str() == DEFAULT);
         own().or_else(selected).or_else(default)
+    }
+
+    /// The allowlists that the policy of this very agent includes, its own first.
+    #[must_use]
+    pub fn includes(&self, name: &AgentName) -> &[Include] {
+        self.includes.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Which workloads are meant by which agent's section, in the order in which they are asked.
+    #[must_use]
+    pub fn selectors(&self) -> &[(Selector, AgentName)] {
+        &self.selectors
     }
 
     /// The agents that the files name, sorted.
@@ -92,6 +105,21 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// Reads the allowlist `document` as the policy of an agent `default`.
+    pub(super) fn allowlist_file(&mut self, document: Document, folder: &Path) {
+        match document.parse::<AllowlistFile>() {
+            Ok(AllowlistFile { version, name, rules }) => {
+                self.wrong.extend(document.check_version(&version).err());
+                let name = Spanned { value: DEFAULT.to_owned(), ..name };
+                let section = AgentSection { rules, ..AgentSection::default() };
+                let file = PolicyFile { version, roles: None, agents: Some(Named(vec![(name, section)])) };
+                let folder = folder.to_owned();
+                self.files.push(PolicyDocument { document, folder, may_name_secrets: false, file });
+            }
+            Err(diagnostic) => self.wrong.push(diagnostic),
+        }
+    }
+
     /// The policies of all files, or all that is wrong with them.
     pub(super) fn finish(self) -> Result<Policies, ConfigError> {
         let Self { loader, files, wrong } = self;
@@ -99,21 +127,23 @@ impl<'a> Compiler<'a> {
         let roles = Roles::compile(&files, &mut sections);
         let mut agents: BTreeMap<AgentName, (Source, Arc<Policy>)> = BTreeMap::new();
         let mut selectors = Vec::new();
+        let mut includes = BTreeMap::new();
         for policy in &files {
             for (name, section) in policy.file.agents() {
                 let part = sections.part(policy, section);
                 let compiled = name_of(policy, name, &agents).and_then(|agent| {
                     let mut part = part;
                     roles.extend(&mut part, policy, section, &mut sections);
+                    let included = part.take_includes();
                     let whole = part.into_policy().map_err(|text| {
                         policy
                             .document
                             .error(name.referenced, format!("agent `{agent}` has too much: {text}"))
                     })?;
-                    Ok((agent, whole))
+                    Ok((agent, whole, included))
                 });
                 match compiled {
-                    Ok((agent, whole)) => {
+                    Ok((agent, whole, included)) => {
                         let select = section.select.as_ref();
                         match select.map(|section| select::selector(&policy.document, section)).transpose() {
                             Ok(selector) => {
@@ -121,6 +151,7 @@ impl<'a> Compiler<'a> {
                             }
                             Err(diagnostic) => sections.wrong.push(diagnostic),
                         }
+                        includes.insert(agent.clone(), included);
                         let source = policy.document.source(name.referenced);
                         agents.insert(agent, (source, Arc::new(whole)));
                     }
@@ -132,7 +163,7 @@ impl<'a> Compiler<'a> {
             return Err(ConfigError::all(sections.wrong));
         }
         let agents = agents.into_iter().map(|(name, (_, policy))| (name, policy)).collect();
-        Ok(Policies { agents, selectors })
+        Ok(Policies { agents, selectors, includes })
     }
 }
 

@@ -18,6 +18,10 @@ impl Document {
         Self { file: file.into(), text: text.into() }
     }
 
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Parses the text. Aliases, anchors, merge keys, tags and further documents are refused, and
     /// depth and nodes are bounded, so that a small file stays a small value.
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Diagnostic> {

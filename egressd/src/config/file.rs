@@ -43,7 +43,7 @@ pub(super) struct AllowlistFile {
 }
 
 /// What one agent may reach, or whoever extends a role. Nothing, where every list is empty.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AgentSection {
     /// Which agents it is for, beside the one of its name.

@@ -9,6 +9,7 @@ use super::{
     packages::{Installed, Manager, Registries, Site},
 };
 use nix::fcntl::OFlag;
+use serde::de::DeserializeOwned;
 use serde_saphyr::Spanned;
 use std::{
     fs::{self, File},
@@ -46,7 +47,8 @@ pub fn load_str(
     Loader::new(allowlist_dirs).load_str(name, text, base_dir)
 }
 
-/// The policy files of a folder: every `*.yaml`, sorted by name, hidden files left out.
+/// The policy files of a folder: every `*.yaml`, sorted by name, without hidden files and cases
+/// (`*.test.yaml`).
 ///
 /// # Errors
 /// The folder could not be read.
@@ -56,13 +58,33 @@ pub fn load_dir(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let mut files = Vec::new();
     for found in fs::read_dir(folder).map_err(failed)? {
         let path = found.map_err(failed)?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if path.extension().is_some_and(|extension| extension == "yaml") && !hidden {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        if name.ends_with(b".yaml") && !name.ends_with(CASES) && !name.starts_with(b".") {
             files.push(path);
         }
     }
     files.sort();
     Ok(files)
+}
+
+/// How the names of files end that hold cases for a policy, and are none.
+const CASES: &[u8] = b".test.yaml";
+
+/// The text of a file of at most [`MAX_FILE`] octets.
+///
+/// # Errors
+/// It could not be read, or is no text.
+pub fn read_text(path: &Path) -> Result<String, ConfigError> {
+    let document = read(path).map_err(|error| Diagnostic::general(error.to_string()))?;
+    Ok(document.text().to_owned())
+}
+
+/// Reads `text` as strictly as policies are: without anchors, tags and doubled keys, and within their bounds.
+///
+/// # Errors
+/// Shows the place in the file that is called `name`.
+pub fn parse<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, ConfigError> {
+    Ok(Document::new(name, text).parse()?)
 }
 
 /// Loads policies with what they need besides their own text.
@@ -124,6 +146,20 @@ impl<'a> Loader<'a> {
         compiler.finish()
     }
 
+    /// Loads a policy from the text that its file in `folder` has or will have, or an allowlist, as the policy
+    /// of an agent `default`. For whoever may write that file: it may name files of secrets.
+    ///
+    /// # Errors
+    /// As [`load_str`].
+    pub fn draft(&self, name: &str, text: &str, folder: &Path) -> Result<Policies, ConfigError> {
+        let mut compiler = Compiler::new(self);
+        match is_allowlist(text) {
+            true => compiler.allowlist_file(Document::new(name, text), folder),
+            false => compiler.policy_file(Document::new(name, text), folder, true),
+        }
+        compiler.finish()
+    }
+
     /// What [`Self::with_credentials`] was told.
     pub(super) fn credentials(&self) -> Option<&'a [Credential]> {
         self.credentials
@@ -172,6 +208,14 @@ impl<'a> Loader<'a> {
             beside.iter().chain(self.allowlist_dirs).map(|folder| folder.display().to_string()).collect();
         Err(error(format!("no allowlist `{name}`")).help(format!("searched in: {}", searched.join(", "))))
     }
+}
+
+/// Whether a text is to be an allowlist, by its keys: it may be no good one.
+#[must_use]
+pub fn is_allowlist(text: &str) -> bool {
+    let has =
+        |key: &str| text.lines().any(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')));
+    has("rules") && !has("agents") && !has("roles")
 }
 
 /// Why a file was not read.

@@ -27,6 +27,7 @@ pub use compile::Policies;
 pub use credential::{Credential, CredentialSource};
 pub use daemon::{DaemonConfig, Dnssec};
 pub use diagnostic::{ConfigError, Diagnostic};
-pub use load::{Loader, MAX_FILE, load, load_dir, load_str};
+pub use load::{Loader, MAX_FILE, is_allowlist, load, load_dir, load_str, parse, read_text};
 pub use packages::{Ask, Child, Installed, Manager, Registries, Run, Scheme, Site, ToolError};
+pub use section::Include;
 pub use upstream::{Carriage, Upstream, UpstreamError};

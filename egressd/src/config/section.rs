@@ -9,9 +9,9 @@ use super::{
     load::Loader,
     rule,
 };
-use crate::policy::{Capability, Policy, Rule, RuleId};
+use crate::policy::{Capability, Policy, Rule, RuleId, Source};
 use serde_saphyr::Spanned;
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 /// A policy file that was read, and where it lies.
 #[derive(Debug)]
@@ -28,6 +28,18 @@ impl PolicyDocument {
     }
 }
 
+/// An allowlist that a policy includes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Include {
+    pub name: String,
+    /// Where it is included.
+    pub source: Source,
+    /// The file of the allowlist.
+    pub file: Arc<str>,
+    /// Its rules, also those that the policy has from elsewhere.
+    pub rules: Vec<RuleId>,
+}
+
 /// What sections say, the nearest first.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Part {
@@ -36,6 +48,7 @@ pub(super) struct Part {
     capabilities: Vec<Capability>,
     host_sockets: Option<bool>,
     leaks: LeakPart,
+    includes: Vec<Include>,
 }
 
 impl Part {
@@ -47,6 +60,12 @@ impl Part {
         self.capabilities.extend(&parent.capabilities);
         self.host_sockets = self.host_sockets.or(parent.host_sockets);
         self.leaks.inherit(&parent.leaks);
+        self.includes.extend(parent.includes.iter().cloned());
+    }
+
+    /// What was included; afterwards, nothing was.
+    pub(super) fn take_includes(&mut self) -> Vec<Include> {
+        std::mem::take(&mut self.includes)
     }
 
     /// The policy of an agent that all of this is said of.
@@ -54,7 +73,7 @@ impl Part {
     /// # Errors
     /// There is too much of it.
     pub(super) fn into_policy(self) -> Result<Policy, String> {
-        let Self { allow, deny, mut capabilities, host_sockets, leaks } = self;
+        let Self { allow, deny, mut capabilities, host_sockets, leaks, includes: _ } = self;
         let (allow, deny) = (distinct(allow), distinct(deny));
         if allow.len() + deny.len() > MAX_RULES {
             return Err(format!("{} rules, at most {MAX_RULES} are allowed", allow.len() + deny.len()));
@@ -88,8 +107,11 @@ impl<'a> Sections<'a> {
     pub(super) fn part(&mut self, policy: &PolicyDocument, section: &AgentSection) -> Part {
         let document = &policy.document;
         let mut allow = self.allow_rules(document, &section.rules);
+        let mut includes = Vec::new();
         for include in &section.include {
-            allow.extend(self.include(policy, include));
+            let rules = self.include(policy, include);
+            includes.extend(included(document, include, &rules));
+            allow.extend(rules);
         }
         for manager in &section.packages {
             allow.extend(self.packages(document, manager));
@@ -100,6 +122,7 @@ impl<'a> Sections<'a> {
             capabilities: self.capabilities(document, &section.capabilities),
             host_sockets: section.host_sockets,
             leaks: leaks::part(document, section, policy.secret_files(), &mut self.wrong),
+            includes,
         }
     }
 
@@ -165,6 +188,16 @@ impl<'a> Sections<'a> {
         let compiled = rules.iter().map(|rule| rule::deny(document, rule, &mut self.ids));
         keep(compiled, &mut self.wrong)
     }
+}
+
+/// None where nothing came of it.
+fn included(document: &Document, include: &Spanned<String>, rules: &[Rule]) -> Option<Include> {
+    Some(Include {
+        name: include.value.clone(),
+        source: document.source(include.referenced),
+        file: Arc::clone(&rules.first()?.source.file),
+        rules: rules.iter().map(|rule| rule.id).collect(),
+    })
 }
 
 /// What compiled; what did not is added to `wrong`.

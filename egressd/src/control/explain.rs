@@ -4,11 +4,10 @@ use super::protocol::{ExplainRequest, Explanation, InspectionBounds, LeakBounds,
 use crate::{
     audit::Verdict,
     policy::{
-        Denial, Destination, Flow, Grants, HostName, HostNameError, Leave, Moment, Occasion, Permit, Policy,
+        Asked, AskedError, Denial, Destination, Flow, Grants, Leave, Moment, Occasion, Permit, Policy,
         Protocol, Reason, RecordType, Rule, Term,
     },
 };
-use std::net::IpAddr;
 
 /// What the policy that was `given` says at `occasion` of `asked` for `agent`: the same judgement as a flow
 /// to it would meet, but for what only a flow can show (which address its name resolved to, and what it
@@ -36,9 +35,7 @@ pub fn explain(given: &Policy, occasion: Occasion, agent: &str, asked: &Asked) -
 fn explain_in_force(policy: &Policy, agent: &str, asked: &Asked) -> Explanation {
     let leave = leave(policy, &asked.destination);
     let open = leave.as_ref().map_or_else(Vec::new, open_by);
-    let port = asked.port.unwrap_or(DEFAULT_PORT);
-    let protocol = asked.protocol.unwrap_or_else(|| usual_protocol(&asked.destination, port, &open));
-    let flow = Flow { destination: asked.destination.clone(), port, protocol, address: None };
+    let flow = asked.flow(policy);
     let judged = policy.decide(&flow, &Grants::default(), Moment::default());
     let open = open.iter().map(|(port, protocol)| format!("{port}/{protocol}")).collect();
     let tls = judged.as_ref().ok().and_then(|permit| tls(policy, permit));
@@ -71,32 +68,7 @@ pub fn explain_quarantined(given: &Policy, occasion: Occasion, agent: &str, aske
     }
 }
 
-/// What somebody asks about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    pub destination: Destination,
-    /// None: 443.
-    pub port: Option<u16>,
-    /// None: what rules open to that name at that port, else what is usual there.
-    pub protocol: Option<Protocol>,
-}
-
 impl Asked {
-    /// Reads `HOST`, `HOST:PORT`, an address, `[ADDRESS]:PORT`, or a URL of `http` or `https`.
-    ///
-    /// # Errors
-    /// Says which part cannot be read.
-    pub fn parse(text: &str) -> Result<Self, AskedError> {
-        let (rest, scheme) = split_scheme(text)?;
-        let (host, port) = split_port(rest)?;
-        let destination = match host.parse::<IpAddr>() {
-            Ok(address) => Destination::Address(address.to_canonical()),
-            Err(_) => Destination::Name(HostName::parse(host)?),
-        };
-        let (usual_port, protocol) = scheme.unzip();
-        Ok(Self { destination, port: port.or(usual_port), protocol })
-    }
-
     /// Reads the parts of a request; its port and protocol override what the host says.
     ///
     /// # Errors
@@ -105,69 +77,10 @@ impl Asked {
         let mut asked = Self::parse(&request.host)?;
         asked.port = request.port.or(asked.port);
         if let Some(word) = &request.protocol {
-            asked.protocol = Some(parse_protocol(word)?);
+            asked.protocol = Some(Asked::parse_protocol(word)?);
         }
         Ok(asked)
     }
-}
-
-/// Why a question cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AskedError {
-    #[error("host is not valid: {0}")]
-    Host(#[from] HostNameError),
-    #[error("`{0}` is not a port (1 to 65535)")]
-    Port(String),
-    #[error("`{0}` is not a protocol (`tls`, `http`, `tcp`, `udp` or `quic`)")]
-    Protocol(String),
-    #[error("`{0}` is not a scheme that rules know (`https` or `http`): give HOST:PORT and --protocol")]
-    Scheme(String),
-}
-
-const DEFAULT_PORT: u16 = 443;
-
-type Scheme = (u16, Protocol);
-
-/// What follows the scheme up to the path, and what the scheme stands for.
-fn split_scheme(text: &str) -> Result<(&str, Option<Scheme>), AskedError> {
-    let Some((scheme, rest)) = text.split_once("://") else { return Ok((text, None)) };
-    let known = match scheme.to_ascii_lowercase().as_str() {
-        "https" | "wss" => (443, Protocol::Tls),
-        "http" | "ws" => (80, Protocol::Http),
-        _ => return Err(AskedError::Scheme(scheme.to_owned())),
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    let host = authority.rsplit('@').next().unwrap_or(authority);
-    Ok((host, Some(known)))
-}
-
-fn split_port(text: &str) -> Result<(&str, Option<u16>), AskedError> {
-    if let Some((address, rest)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return match rest.strip_prefix(':') {
-            Some(port) => Ok((address, Some(parse_port(port)?))),
-            None => Ok((address, None)),
-        };
-    }
-    match text.split_once(':') {
-        // More than one colon: an IPv6 address without a port.
-        Some((_, rest)) if rest.contains(':') => Ok((text, None)),
-        Some((host, port)) => Ok((host, Some(parse_port(port)?))),
-        None => Ok((text, None)),
-    }
-}
-
-fn parse_port(text: &str) -> Result<u16, AskedError> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err(AskedError::Port(text.to_owned())),
-        Ok(port) => Ok(port),
-    }
-}
-
-fn parse_protocol(word: &str) -> Result<Protocol, AskedError> {
-    Protocol::ALL
-        .into_iter()
-        .find(|protocol| protocol.as_str() == word)
-        .ok_or_else(|| AskedError::Protocol(word.to_owned()))
 }
 
 /// Leave to look the destination up, if it is a name.
@@ -195,20 +108,6 @@ fn leak(policy: &Policy, leave: &Leave) -> Option<LeakBounds> {
         bytes_a_day: wildcard.budget.bytes(),
         agent_bytes_a_day: policy.leaks().budget.bytes(),
     })
-}
-
-fn usual_protocol(destination: &Destination, port: u16, open: &[(u16, Protocol)]) -> Protocol {
-    if let Some((_, protocol)) = open.iter().find(|(open_port, _)| *open_port == port) {
-        return *protocol;
-    }
-    match (destination, port) {
-        // A rule with a network can't ask for a server name, so that TLS to an address is TCP.
-        (Destination::Address(_), 53 | 123) => Protocol::Udp,
-        (Destination::Address(_), _) => Protocol::Tcp,
-        (Destination::Name(_), 443) => Protocol::Tls,
-        (Destination::Name(_), 80) => Protocol::Http,
-        (Destination::Name(_), _) => Protocol::Tcp,
-    }
 }
 
 fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<String>) -> Explanation {
@@ -326,26 +225,6 @@ mod tests {
     fn the_protocol_is_the_one_that_a_rule_opens_at_that_port() {
         let allowed = ask("api.ok.test:5432");
         assert_eq!((allowed.verdict, allowed.protocol.as_str()), (Verdict::Allow, "tcp"));
-    }
-
-    #[test]
-    fn hosts_ports_addresses_and_urls_are_read() {
-        for (text, destination, port) in [
-            ("ok.test", "ok.test", None),
-            ("ok.test:8443", "ok.test", Some(8443)),
-            ("192.0.2.1:53", "192.0.2.1", Some(53)),
-            ("::1", "::1", None),
-            ("::ffff:192.0.2.1", "192.0.2.1", None),
-            ("[2001:db8::1]:53", "2001:db8::1", Some(53)),
-            ("http://u:p@ok.test/x?y", "ok.test", Some(80)),
-            ("https://ok.test:8443", "ok.test", Some(8443)),
-        ] {
-            let asked = Asked::parse(text).unwrap();
-            assert_eq!((asked.destination.to_string().as_str(), asked.port), (destination, port), "{text}");
-        }
-        for text in ["", "a b", "ok.test:", "ok.test:0", "ok.test:65536", "ftp://ok.test", "*.ok.test"] {
-            assert!(Asked::parse(text).is_err(), "{text:?}");
-        }
     }
 
     fn ask(text: &str) -> Explanation {

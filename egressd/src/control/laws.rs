@@ -1,10 +1,10 @@
 //! What holds for all requests.
 
 use super::{
-    explain::{Asked, explain},
+    explain::explain,
     protocol::{ApproveLeaks, ExplainRequest, Explanation, LeaksRequest, RecordsRequest, StartAgent},
 };
-use crate::policy::{HostName, Occasion, Policy};
+use crate::policy::{Asked, HostName, Occasion, Policy};
 use axum::{
     extract::Query,
     http::{Uri, uri::PathAndQuery},

@@ -14,9 +14,10 @@ mod routes;
 mod server;
 mod stream;
 
+pub use crate::policy::{Asked, AskedError};
 pub use client::{Client, ClientError, Records};
 pub use daemon::{BoxFuture, Daemon};
-pub use explain::{Asked, AskedError, explain, explain_quarantined};
+pub use explain::{explain, explain_quarantined};
 pub use server::{BindError, bind, serve};
 
 /// Where the daemon listens unless told otherwise.

@@ -112,6 +112,22 @@ impl Policy {
         self.allow.iter().any(|rule| rule.term.is_bounded())
     }
 
+    /// The same, as if its rules stood nowhere: what two files say is the same where these are equal.
+    #[must_use]
+    pub fn without_places(&self) -> Self {
+        let nowhere = Source { file: "".into(), line: 0 };
+        let moved = |rules: &[Rule]| {
+            rules.iter().map(|rule| Rule { source: nowhere.clone(), ..rule.clone() }).collect()
+        };
+        Self { allow: moved(&self.allow), deny: moved(&self.deny), ..self.clone() }
+    }
+
+    /// The same with other rules: what it says of the agent as a whole.
+    #[must_use]
+    pub fn with_rules(&self, allow: Vec<Rule>, deny: Vec<Rule>) -> Self {
+        Self { allow, deny, ..self.clone() }
+    }
+
     /// Whether the agent may speak to Unix sockets that processes outside have bound to paths.
     #[must_use]
     pub fn host_sockets(&self) -> bool {

@@ -6,6 +6,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod agent;
+mod asked;
 mod capability;
 mod decide;
 mod decision;
@@ -33,6 +34,7 @@ mod term;
 mod tls;
 
 pub use agent::{Agent, AgentId, AgentName, AgentNameError};
+pub use asked::{Asked, AskedError};
 pub use capability::Capability;
 pub use decide::Policy;
 pub use decision::{Denial, Leave, Opening, Permit, Reason, UnknownReason};

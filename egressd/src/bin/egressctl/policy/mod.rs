@@ -1,6 +1,11 @@
 //! `egressctl policy`: what people do with policy files, without a daemon.
 
 mod check;
+mod diff;
+mod fmt;
+mod revision;
+mod source;
+mod test;
 
 use crate::output::Format;
 use std::process::ExitCode;
@@ -15,12 +20,18 @@ pub struct Policy {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     Check(check::Check),
+    Diff(diff::Diff),
+    Test(test::Test),
+    Fmt(fmt::Fmt),
 }
 
 impl Policy {
     pub fn act(self, format: Format) -> anyhow::Result<ExitCode> {
         match self.verb {
             Verb::Check(check) => check.act(format),
+            Verb::Diff(diff) => diff.act(format),
+            Verb::Test(test) => test.act(format),
+            Verb::Fmt(fmt) => fmt.act(),
         }
     }
 }

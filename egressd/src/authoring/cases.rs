@@ -1,0 +1,267 @@
+//! Cases that stand beside a policy: what it must allow and deny, tried by the function that decides.
+
+use crate::{
+    config::{self, ConfigError, Policies},
+    policy::{
+        AgentName, AgentNameError, Asked, AskedError, Denial, Destination, Flow, Grants, Moment, Occasion,
+        Policy, Reason, Rule, Source,
+    },
+};
+use jiff::Timestamp;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use serde_saphyr::{Location, Spanned};
+use std::{collections::HashSet, fmt, path::PathBuf, time::Duration};
+
+/// How the names of files with cases end.
+pub const SUFFIX: &str = ".test.yaml";
+
+/// A file of cases.
+#[derive(Debug, Clone)]
+pub struct CaseFile {
+    /// The policy that they are about, as the file names it, relative to its own folder. None: the file beside
+    /// it with the same name, without `.test`.
+    pub policy: Option<PathBuf>,
+    cases: Vec<Case>,
+}
+
+impl CaseFile {
+    /// Reads the text of the file `name`.
+    ///
+    /// # Errors
+    /// Shows what is wrong with it, and where.
+    pub fn parse(name: &str, text: &str) -> Result<Self, CaseError> {
+        let file: File = config::parse(name, text)?;
+        if file.version != 1 {
+            return Err(CaseError::Version(name.to_owned(), file.version));
+        }
+        let mut cases = Vec::new();
+        for section in file.cases {
+            section.into_cases(name, &mut cases)?;
+        }
+        match cases.is_empty() {
+            true => Err(CaseError::Empty(name.to_owned())),
+            false => Ok(Self { policy: file.policy.map(PathBuf::from), cases }),
+        }
+    }
+
+    /// What `policies` say at `now` of each case, of an agent that was just started, in the order of the file.
+    #[must_use]
+    pub fn run(&self, policies: &Policies, now: Timestamp) -> Vec<Outcome> {
+        let occasion = Occasion { time: now, age: Duration::ZERO };
+        self.cases.iter().map(|case| case.run(&policies.for_agent(&case.agent), occasion)).collect()
+    }
+}
+
+/// What a policy said of one case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// `file:line` of the case.
+    pub place: String,
+    pub agent: String,
+    /// `HOST:PORT/PROTOCOL`.
+    pub flow: String,
+    pub passed: bool,
+    /// `allow`, `deny`, or `deny (REASON)`.
+    pub expected: String,
+    /// The same.
+    pub decided: String,
+    /// The rule that decided, or came nearest.
+    pub rule: Option<String>,
+    #[serde(skip)]
+    decided_by: Option<Source>,
+}
+
+/// The rules of `policies` that decided none of `outcomes`, in the order of their files.
+#[must_use]
+pub fn uncovered(policies: &Policies, outcomes: &[Outcome]) -> Vec<(Source, String)> {
+    let covered: HashSet<&Source> =
+        outcomes.iter().filter_map(|outcome| outcome.decided_by.as_ref()).collect();
+    let mut rules: Vec<(Source, String)> = Vec::new();
+    for agent in policies.names() {
+        let policy = policies.for_agent(agent);
+        for rule in policy.allow().iter().chain(policy.deny()) {
+            let found = (rule.source.clone(), rule.subject.to_string());
+            if !covered.contains(&rule.source) && !rules.contains(&found) {
+                rules.push(found);
+            }
+        }
+    }
+    rules.sort_by(|(one, _), (other, _)| (&one.file, one.line).cmp(&(&other.file, other.line)));
+    rules
+}
+
+/// Why a file of cases could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CaseError {
+    #[error(transparent)]
+    File(#[from] ConfigError),
+    #[error("{0}: version {1} is not known: write `version: 1`")]
+    Version(String, u64),
+    #[error("{0}: there is no case in it: write `cases: [{{allow: [api.example.com]}}]`")]
+    Empty(String),
+    #[error("{0}: `{1}` is no destination: {2}")]
+    Destination(String, String, AskedError),
+    #[error("{0}: {1}")]
+    Agent(String, AgentNameError),
+    #[error("{0}: `{1}` is no reason: they are listed in docs/audit-schema.md, such as `host-not-allowed`")]
+    Reason(String, String),
+}
+
+#[derive(Debug, Clone)]
+struct Case {
+    place: String,
+    agent: AgentName,
+    asked: Asked,
+    expected: Expected,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Allow,
+    /// For this reason, or for any.
+    Deny(Option<Reason>),
+}
+
+impl Case {
+    fn run(&self, given: &Policy, occasion: Occasion) -> Outcome {
+        let policy = given.at(Some(occasion));
+        let flow = self.asked.flow(&policy);
+        let (decided, by) = match policy.decide(&flow, &Grants::default(), Moment::default()) {
+            Ok(permit) => (Expected::Allow, Some(permit.source().clone())),
+            Err(denial) => match ended(given, occasion, &flow, &denial) {
+                Some(rule) => (Expected::Deny(Some(Reason::RuleExpired)), Some(rule.source.clone())),
+                None => (Expected::Deny(Some(denial.reason)), denial.rule),
+            },
+        };
+        let passed = match (self.expected, decided) {
+            (Expected::Deny(None), Expected::Deny(_)) => true,
+            (expected, decided) => expected == decided,
+        };
+        let is_rule = matches!(decided, Expected::Allow | Expected::Deny(Some(Reason::DeniedByRule)));
+        Outcome {
+            place: self.place.clone(),
+            agent: self.agent.to_string(),
+            flow: show(&flow),
+            passed,
+            expected: self.expected.to_string(),
+            decided: decided.to_string(),
+            rule: by.as_ref().map(ToString::to_string),
+            decided_by: by.filter(|_| is_rule),
+        }
+    }
+}
+
+/// The rule whose term is over, where it would have allowed what nothing allows.
+fn ended<'a>(given: &'a Policy, occasion: Occasion, flow: &Flow, denial: &Denial) -> Option<&'a Rule> {
+    match &flow.destination {
+        Destination::Name(name) if denial.reason == Reason::HostNotAllowed => {
+            given.ended_rule(name, Some(occasion))
+        }
+        Destination::Name(_) | Destination::Address(_) => None,
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Allow => f.write_str("allow"),
+            Self::Deny(None) => f.write_str("deny"),
+            Self::Deny(Some(reason)) => write!(f, "deny ({reason})"),
+        }
+    }
+}
+
+fn show(flow: &Flow) -> String {
+    let destination = flow.destination.to_string();
+    let host = if destination.contains(':') { format!("[{destination}]") } else { destination };
+    format!("{host}:{}/{}", flow.port, flow.protocol)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u64,
+    policy: Option<String>,
+    cases: Vec<Section>,
+}
+
+/// Cases of one agent.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    agent: Option<Spanned<String>>,
+    #[serde(default)]
+    allow: Vec<Spanned<String>>,
+    #[serde(default)]
+    deny: Vec<Spanned<Denied>>,
+}
+
+impl Section {
+    fn into_cases(self, file: &str, cases: &mut Vec<Case>) -> Result<(), CaseError> {
+        let place = |location: Location| format!("{file}:{}", location.line());
+        let agent = match &self.agent {
+            Some(name) => AgentName::parse(&name.value)
+                .map_err(|error| CaseError::Agent(place(name.referenced), error))?,
+            // A name that no file has is served by `default`, as an agent's is.
+            None => AgentName::parse("default").map_err(|error| CaseError::Agent(file.to_owned(), error))?,
+        };
+        let mut push = |place: String, host: &str, expected| {
+            let asked = Asked::parse(host)
+                .map_err(|error| CaseError::Destination(place.clone(), host.to_owned(), error))?;
+            cases.push(Case { place, agent: agent.clone(), asked, expected });
+            Ok::<(), CaseError>(())
+        };
+        for host in &self.allow {
+            push(place(host.referenced), &host.value, Expected::Allow)?;
+        }
+        for denied in &self.deny {
+            let place = place(denied.referenced);
+            let word = denied.value.reason.as_ref();
+            let reason =
+                word.map(|word| word.parse().map_err(|_| CaseError::Reason(place.clone(), word.clone())));
+            push(place.clone(), &denied.value.host, Expected::Deny(reason.transpose()?))?;
+        }
+        Ok(())
+    }
+}
+
+/// A destination, or one with the reason.
+#[derive(Debug)]
+struct Denied {
+    host: String,
+    reason: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Denied {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DeniedVisitor)
+    }
+}
+
+struct DeniedVisitor;
+
+impl<'de> Visitor<'de> for DeniedVisitor {
+    type Value = Denied;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a destination, or `host` and `reason`")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Denied, E> {
+        Ok(Denied { host: text.to_owned(), reason: None })
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Denied, M::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Whole {
+            host: String,
+            reason: Option<String>,
+        }
+        let Whole { host, reason } = Whole::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Denied { host, reason })
+    }
+}

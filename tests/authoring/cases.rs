@@ -1,0 +1,105 @@
+//! Cases beside a policy.
+
+use crate::{file, lint::now, policies};
+use egressd::{
+    authoring::{CaseFile, uncovered},
+    config::load_dir,
+};
+use std::fs;
+
+const POLICY: &str = "rules:
+  - host: \"*.a.test\"
+    ports: [443, 8443]
+  - {host: db.test, protocol: tcp, ports: [5432]}
+  - {host: idle.test}
+  - {host: old.test, expires: 2020-01-01}
+deny:
+  - host: no.a.test";
+
+#[test]
+fn a_case_holds_where_the_enforcing_matcher_says_so() {
+    for (case, holds) in [
+        ("allow: [x.a.test, \"x.a.test:8443\", \"https://x.a.test/path\"]", true),
+        ("allow: [db.test:5432, \"db.test:5432/tcp\"]", true),
+        ("allow: [db.test]", false),
+        ("allow: [no.a.test]", false),
+        ("deny: [no.a.test, other.test, 192.0.2.1]", true),
+        ("deny: [{host: no.a.test, reason: denied-by-rule}]", true),
+        ("deny: [{host: other.test, reason: denied-by-rule}]", false),
+        ("deny: [{host: \"db.test:5432/udp\", reason: protocol-not-allowed}]", true),
+        ("deny: [{host: old.test, reason: rule-expired}]", true),
+        ("deny: [x.a.test]", false),
+        ("{agent: nobody, allow: [x.a.test]}", true),
+    ] {
+        let outcomes = cases(case).run(&policies(&file(POLICY)), now());
+        assert!(!outcomes.is_empty());
+        assert_eq!(outcomes.iter().all(|outcome| outcome.passed), holds, "{case}: {outcomes:#?}");
+    }
+}
+
+#[test]
+fn a_case_that_fails_says_what_was_expected_and_which_rule_decided() {
+    let outcome = cases("deny: [{host: x.a.test, reason: host-not-allowed}]")
+        .run(&policies(&file(POLICY)), now())
+        .remove(0);
+    assert_eq!((outcome.place.as_str(), outcome.flow.as_str()), ("p.test.yaml:3", "x.a.test:443/tls"));
+    assert_eq!((outcome.expected.as_str(), outcome.decided.as_str()), ("deny (host-not-allowed)", "allow"));
+    assert_eq!(outcome.rule.as_deref(), Some("policy.yaml:5"));
+}
+
+#[test]
+fn a_rule_that_decided_no_case_is_listed() {
+    let policies = policies(&file(POLICY));
+    let outcomes = cases("{allow: [x.a.test], deny: [no.a.test, db.test]}").run(&policies, now());
+    let rules: Vec<String> = uncovered(&policies, &outcomes)
+        .iter()
+        .map(|(source, subject)| format!("{source} {subject}"))
+        .collect();
+    assert_eq!(rules, ["policy.yaml:7 db.test", "policy.yaml:8 idle.test", "policy.yaml:9 old.test"]);
+}
+
+#[test]
+fn what_is_no_case_is_told_with_its_place() {
+    for (text, says) in [
+        ("version: 2\ncases: []", "p.test.yaml: version 2 is not known: write `version: 1`"),
+        (
+            "version: 1\ncases: []",
+            "p.test.yaml: there is no case in it: write `cases: [{allow: [api.example.com]}]`",
+        ),
+        (
+            "version: 1\ncases:\n  - allow: [\"*.a.test\"]",
+            "p.test.yaml:3: `*.a.test` is no destination: host is not valid: octet 0x2a is not allowed in a host name \
+             (letters, digits, `-`, `_`)",
+        ),
+        (
+            "version: 1\ncases:\n  - deny: [{host: a.test, reason: because}]",
+            "p.test.yaml:3: `because` is no reason: they are listed in docs/audit-schema.md, such as `host-not-allowed`",
+        ),
+    ] {
+        assert_eq!(CaseFile::parse("p.test.yaml", text).unwrap_err().to_string(), says);
+    }
+    for text in [
+        "",
+        "version: 1",
+        "version: 1\ncases: [{allow: [a.test], x: y}]",
+        "version: 1\ncases: [{deny: [[]]}]",
+    ] {
+        assert!(CaseFile::parse("p.test.yaml", text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_file_of_cases_is_no_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.yaml", "a.test.yaml", ".b.yaml", "test.yaml", "c.yml"] {
+        fs::write(folder.path().join(name), "").unwrap();
+    }
+    let found = load_dir(folder.path()).unwrap();
+    let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["a.yaml", "test.yaml"]);
+}
+
+fn cases(case: &str) -> CaseFile {
+    let case = if case.starts_with('{') { case.to_owned() } else { format!("{{{case}}}") };
+    CaseFile::parse("p.test.yaml", &format!("version: 1\ncases:\n  - {case}\n")).unwrap()
+}

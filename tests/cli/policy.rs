@@ -1,0 +1,187 @@
+//! `egressctl policy`: exit codes and output of the verbs that need no daemon.
+
+use crate::program::{Outcome, run_in};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+#[test]
+fn check_exits_0_where_nothing_is_found_1_where_something_is_2_where_it_does_not_compile() {
+    let folder = Folder::new();
+    let fine = folder.write("fine.yaml", "version: 1\nagents: {a: {rules: [{host: a.test}]}}\n");
+    assert_eq!(folder.run(&["check", &fine]).all(), (0, "nothing was found\n", ""));
+    let odd = folder.write("odd.yaml", "version: 1\nagents: {b: {rules: [{host: db.internal}]}}\n");
+    let found = folder.run(&["check", &odd]);
+    assert_eq!(found.code, 1);
+    assert_eq!(
+        found.stdout,
+        format!(
+            "{odd}:2: warning: names below `internal` have private addresses, which are denied here [private-name]\n  \
+             help: add `private: true`\n1 warning(s), 0 note(s)\n"
+        )
+    );
+    assert_eq!(folder.run(&["check", &odd, "--allow", "private-name"]).code, 0);
+    let note = folder.write("note.yaml", "version: 1\nagents: {c: {deny: [{host: a.test}]}}\n");
+    assert_eq!(folder.run(&["check", &note]).code, 0);
+    assert_eq!(folder.run(&["check", &note, "--deny", "note"]).code, 1);
+    let json = folder.run(&["check", &odd, "-o", "json"]);
+    assert!(json.code == 1 && json.stdout.contains("\"lint\":\"private-name\""), "{json:?}");
+    let wrong = folder.write("wrong.yaml", "version: 1\nagents: {c: {rules: [{host: a b}]}}\n");
+    let wrong = folder.run(&["check", &wrong]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("invalid host `a b`"), "{wrong:?}");
+    assert_eq!(folder.run(&["check", "/nonexistent"]).code, 2);
+    assert!(folder.run(&["check", "--lints"]).stdout.contains("shadowed-rule"));
+}
+
+#[test]
+fn check_takes_allowlists_too() {
+    let folder = Folder::new();
+    let list = folder.write("list.yaml", "version: 1\nname: list\nrules: [{host: gist.github.com}]\n");
+    let found = folder.run(&["check", &list]);
+    assert!(found.code == 1 && found.stdout.contains("[risky-name]"), "{found:?}");
+}
+
+#[test]
+fn diff_exits_0_where_the_meaning_is_the_same_1_where_it_differs_2_where_it_cannot_say() {
+    let folder = Folder::new();
+    let old = folder.write("old.yaml", "version: 1\nagents: {a: {rules: [{host: \"*.a.test\"}]}}\n");
+    let same =
+        folder.write("same.yaml", "# moved\nversion: 1\nagents:\n  a: {rules: [{host: \"*.a.test\"}]}\n");
+    let new = folder.write("new.yaml", "version: 1\nagents: {a: {rules: [{host: b.a.test}]}}\n");
+    assert_eq!(folder.run(&["diff", &old, &same]).all(), (0, "they mean the same\n", ""));
+    let differs = folder.run(&["diff", &old, &new]);
+    assert_eq!((differs.code, differs.stderr.as_str()), (1, ""));
+    let lines: Vec<&str> = differs.stdout.lines().collect();
+    assert_eq!(lines[0], "agent a");
+    assert!(lines[1].starts_with("  - *.a.test, but for b.a.test  443/tls"), "{lines:#?}");
+    assert!(lines[2].starts_with("  ~ b.a.test"), "{lines:#?}");
+    assert_eq!(lines[3..], ["      leak_budget: 4096 -> not needed", "0 allowed, 1 denied, 1 changed"]);
+    let json = folder.run(&["diff", &old, &new, "-o", "json"]).stdout;
+    assert!(json.contains("\"change\":\"denied\"") && json.contains("\"openings\":[\"443/tls\"]"), "{json}");
+    assert_eq!(folder.run(&["diff", &old, "/nonexistent"]).code, 2);
+}
+
+#[test]
+fn diff_reads_revisions_and_runs_nothing_of_the_repository() {
+    let folder = Folder::new();
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=x", "-c", "user.email=x@example", "-c", "commit.gpgSign=false"]);
+        let status = command.args(arguments).current_dir(folder.path()).stdout(Stdio::null()).status();
+        assert!(status.unwrap().success(), "git {arguments:?}");
+    };
+    folder.write("policy.yaml", "version: 1\nagents: {a: {include: [one]}}\n");
+    folder.write("allowlists/one.yaml", "version: 1\nname: one\nrules: [{host: a.test}]\n");
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    git(&["commit", "-qm", "first"]);
+    folder.write("allowlists/one.yaml", "version: 1\nname: one\nrules: [{host: b.test}]\n");
+    let proof = folder.path().join("ran");
+    git(&["config", "core.fsmonitor", &format!("touch {}", proof.display())]);
+    git(&["config", "core.pager", &format!("touch {}", proof.display())]);
+    let differs = folder.run(&["diff", "HEAD:policy.yaml", "policy.yaml"]);
+    assert_eq!(
+        differs.all(),
+        (
+            1,
+            "agent a\n  + b.test  443/tls  allowlists/one.yaml:3\n  - a.test  443/tls  HEAD:allowlists/one.yaml:3\n\
+             1 allowed, 1 denied, 0 changed\n",
+            ""
+        )
+    );
+    assert_eq!(folder.run(&["diff", "HEAD:policy.yaml", "HEAD:"]).code, 0);
+    assert!(!proof.exists(), "git ran what the repository told it to");
+    for wrong in ["HEAD:missing.yaml", "nothing:policy.yaml", "--upload-pack=x:policy.yaml", ":policy.yaml"] {
+        let outcome = folder.run(&["diff", "--", wrong, "policy.yaml"]);
+        assert!(outcome.code == 2 && !outcome.stderr.is_empty(), "{wrong}: {outcome:?}");
+    }
+}
+
+#[test]
+fn test_exits_0_where_all_cases_hold_1_where_one_does_not_2_where_there_are_none() {
+    let folder = Folder::new();
+    folder.write(
+        "p.yaml",
+        "version: 1\nagents:\n  default:\n    rules:\n      - host: a.test\n      - host: b.test\n",
+    );
+    assert_eq!(folder.run(&["test"]).code, 2);
+    folder.write("p.test.yaml", "version: 1\ncases:\n  - {allow: [a.test], deny: [c.test]}\n");
+    assert_eq!(folder.run(&["test"]).all(), (0, "2 case(s), 0 failed\n", ""));
+    let covered = folder.run(&["test", "p.test.yaml", "--coverage"]);
+    assert_eq!(
+        covered.all(),
+        (0, "p.yaml:6: no case: `b.test`\n2 case(s), 0 failed, 1 rule(s) without a case\n", "")
+    );
+    folder.write(
+        "q.test.yaml",
+        "version: 1\npolicy: p.yaml\ncases:\n  - deny: [{host: a.test, reason: denied-by-rule}]\n",
+    );
+    let failed = folder.run(&["test", "."]);
+    assert_eq!(
+        failed.all(),
+        (
+            1,
+            "./q.test.yaml:4: failed: a.test:443/tls, agent `default`: expected deny (denied-by-rule), decided allow by \
+             ./p.yaml:5\n3 case(s), 1 failed\n",
+            ""
+        )
+    );
+    assert!(folder.run(&["test", "-o", "json"]).stdout.contains("\"passed\":false"));
+    folder.write("r.test.yaml", "version: 1\ncases: [{allow: [a.test]}]\n");
+    assert_eq!(folder.run(&["test", "r.test.yaml"]).code, 2, "there is no r.yaml");
+}
+
+#[test]
+fn fmt_lays_out_what_compiles_and_leaves_the_rest() {
+    let folder = Folder::new();
+    let text = "version: 1\nagents:\n    a:\n        rules:\n            - reason: why # really\n              host: '*.a.test'\n";
+    let path = folder.write("p.yaml", text);
+    let told = folder.run(&["fmt", "--check", &path]);
+    assert_eq!(told.all(), (1, format!("{path}: laid out in another way\n").as_str(), ""));
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    assert_eq!(folder.run(&["fmt", &path]).all(), (0, format!("{path}: laid out\n").as_str(), ""));
+    let laid_out =
+        "version: 1\nagents:\n  a:\n    rules:\n      - host: \"*.a.test\"\n        reason: why # really\n";
+    assert_eq!(fs::read_to_string(&path).unwrap(), laid_out);
+    assert_eq!(folder.run(&["fmt", "--check", "."]).all(), (0, "", ""));
+    for (text, says) in [
+        (
+            "version: 1\nagents:\n  a: {rules: [{host: a.test},\n    {host: b.test}]}\n",
+            "line 3: a value goes on",
+        ),
+        ("version: 1\nagents: {a: {rules: [{host: a b}]}}\n", "invalid host"),
+    ] {
+        let path = folder.write("p.yaml", text);
+        let left = folder.run(&["fmt", &path]);
+        assert!(left.code == 2 && left.stderr.contains(says), "{left:?}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path: PathBuf = self.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    /// Runs `egressctl policy` in this folder.
+    fn run(&self, arguments: &[&str]) -> Outcome {
+        let arguments: Vec<&str> = ["policy"].iter().chain(arguments).copied().collect();
+        run_in(self.path(), Path::new("/nonexistent"), &arguments)
+    }
+}
