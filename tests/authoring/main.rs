@@ -1,0 +1,5 @@
+//! Policies that come from other tools, and go to them.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod import;
+mod world;
