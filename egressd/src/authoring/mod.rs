@@ -2,6 +2,7 @@
 //!
 //! Everything here goes by policies as the daemon compiles them and by the function that decides for it.
 
+pub mod export;
 mod fate;
 pub mod import;
 pub mod lint;
