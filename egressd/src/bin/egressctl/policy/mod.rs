@@ -1,6 +1,8 @@
 //! `egressctl policy`: what people do with policy files, without a daemon.
 
 mod check;
+mod export;
+mod import;
 
 use crate::output::Format;
 use std::process::ExitCode;
@@ -15,12 +17,16 @@ pub struct Policy {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     Check(check::Check),
+    Import(import::Import),
+    Export(export::Export),
 }
 
 impl Policy {
     pub fn act(self, format: Format) -> anyhow::Result<ExitCode> {
         match self.verb {
             Verb::Check(check) => check.act(format),
+            Verb::Import(import) => import.act(format),
+            Verb::Export(export) => export.act(format),
         }
     }
 }
