@@ -21,6 +21,7 @@ agents:
       - {host: db.example.com, protocol: tcp, ports: [5432]}
       - {host: read.example.com, inspect: true, allow: [GET /a/**]}
       - {host: h3.example.com, protocol: quic}
+      - {host: soon.example.com, expires: 2999-12-31}
       - {cidr: 0.0.0.0/0, protocol: udp, ports: [123]}
       - {cidr: 198.51.100.0/24, protocol: tcp, ports: [22]}
     deny:
@@ -36,7 +37,7 @@ fn squid_gets_denials_first_and_names_without_their_apex() {
         r"acl egressd_allow_3 dstdom_regex -n -i ^([^.]+\.)+deep\.example\.com$",
         "http_access allow egressd_allow_1 egressd_allow_1_port egressd_connect !egressd_special",
         "http_access allow egressd_allow_3 egressd_allow_3_port !egressd_connect !egressd_special",
-        "acl egressd_allow_8 dst -n 198.51.100.0/24",
+        "acl egressd_allow_9 dst -n 198.51.100.0/24",
     ] {
         assert!(exported.text.lines().any(|own| own == line), "{line}\n{}", exported.text);
     }
@@ -44,6 +45,7 @@ fn squid_gets_denials_first_and_names_without_their_apex() {
     assert!(place("http_access deny egressd_deny_1") < place("http_access allow egressd_allow_1"));
     assert!(exported.text.ends_with("http_access deny all\n"));
     lost(&exported, "read.example.com 443/tls", "requests are not judged");
+    lost(&exported, "soon.example.com 443/tls", "for ever");
     lost(&exported, "h3.example.com 443/quic", "only TCP");
     lost(&exported, "0.0.0.0/0 123/udp", "only TCP");
     lost(&exported, "leak_budget", "not bounded");
@@ -53,14 +55,14 @@ fn squid_gets_denials_first_and_names_without_their_apex() {
 #[test]
 fn cilium_gets_networks_with_holes_and_no_wildcard_that_a_denial_takes_from() {
     let exported = of(Target::Cilium, POLICY);
-    lost(&exported, "**.deep.example.com 80/http", "p.yaml:14 denies a part of it");
+    lost(&exported, "**.deep.example.com 80/http", "p.yaml:15 denies a part of it");
     for part in [
         "- matchName: \"api.example.com\"\n      toPorts:",
         "- matchPattern: \"*.one.example.com\"\n      toPorts:\n        - ports:\n            - {port: \"443\", protocol: TCP}\n            - {port: \"8443\", protocol: TCP}\n",
         "- {port: \"443\", protocol: UDP}",
         "- cidr: \"198.51.100.0/24\"\n      toPorts:\n        - ports:\n            - {port: \"22\", protocol: TCP}\n",
         "- cidr: \"198.51.100.0/24\"\n      toPorts:\n        - ports:\n            - {port: \"1\", endPort: 21, protocol: TCP}\n",
-        "  egressDeny:\n    # p.yaml:15\n    - toCIDRSet:\n        - cidr: \"8.8.8.0/24\"\n",
+        "  egressDeny:\n    # p.yaml:16\n    - toCIDRSet:\n        - cidr: \"8.8.8.0/24\"\n",
     ] {
         assert!(exported.text.contains(part), "{part}\n{}", exported.text);
     }

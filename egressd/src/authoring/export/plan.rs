@@ -68,9 +68,25 @@ impl Report {
     }
 }
 
-/// Why a rule that allows is in no export: without what it asks of requests, more would pass.
+/// Why a rule that allows is in no export: without what else it asks, more would pass. Every field is named,
+/// so that one which is added is thought of here.
 pub(super) fn left_out(rule: &Rule) -> Option<&'static str> {
-    rule.tls.inspection.is_some().then_some("requests are not judged there, so that more of them would pass")
+    let Rule {
+        id: _,
+        source: _,
+        subject: _,
+        ports: _,
+        protocol: _,
+        private: _,
+        reason: _,
+        names: _,
+        tls,
+        term,
+    } = rule;
+    if tls.inspection.is_some() {
+        return Some("requests are not judged there, so that more of them would pass");
+    }
+    term.is_bounded().then_some("it counts for a while, and there it would for ever")
 }
 
 /// The ports of `rule` that no rule denies it whole; None for a port at which a part of it is denied.

@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use egressd::{
     authoring::export::{Target, export},
     config::{self, DaemonConfig},
-    policy::AgentName,
+    policy::{AgentName, Workload},
 };
 use std::{
     io::{Write, stdout},
@@ -43,7 +43,7 @@ Exit codes:
 impl Export {
     pub fn act(self, format: Format) -> anyhow::Result<ExitCode> {
         let policies = config::load(&[self.file], &DaemonConfig::default().allowlist_dirs)?;
-        if !policies.has(&self.agent) {
+        if policies.section_for(&Workload::named(self.agent.clone())).is_none() {
             let names: Vec<&str> = policies.names().map(AgentName::as_str).collect();
             bail!("no policy for agent `{}`: choose one with --agent: {}", self.agent, names.join(", "));
         }
