@@ -4,9 +4,12 @@
 
 mod cases;
 mod diff;
+mod export;
 mod format;
+mod import;
 mod lint;
 mod random;
+mod world;
 
 use egressd::{
     config::{Policies, load_str},

@@ -48,6 +48,7 @@ pub use pattern::{Pattern, PatternError};
 pub use record_type::RecordType;
 pub use remedy::{host_rule, remedy, spoken};
 pub use request::RequestPattern;
+pub use resolvers::ZONES as RESOLVER_ZONES;
 pub use rule::{NameTerms, Protocol, Rule, RuleId, Source, Subject};
 pub use secrets::{SecretError, Secrets};
 pub use selector::{Selector, Workload};

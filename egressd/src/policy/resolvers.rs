@@ -14,7 +14,7 @@ pub(super) fn is_resolver(name: &HostName) -> bool {
 /// each customer a name. Sorted by octets. Facts, not policy: a list of strangers is never whole, so
 /// that a policy without wide wildcards is what really holds; it closes the ways that programs try by
 /// themselves. `resolver.arpa` is how they find others (RFC 9462, section 4).
-pub(super) const ZONES: [&str; 149] = [
+pub const ZONES: [&str; 149] = [
     "8888.google",
     "adult-filter-dns.cleanbrowsing.org",
     "ahadns.com",

@@ -2,7 +2,9 @@
 
 mod check;
 mod diff;
+mod export;
 mod fmt;
+mod import;
 mod revision;
 mod source;
 mod test;
@@ -23,6 +25,8 @@ enum Verb {
     Diff(diff::Diff),
     Test(test::Test),
     Fmt(fmt::Fmt),
+    Import(import::Import),
+    Export(export::Export),
 }
 
 impl Policy {
@@ -32,6 +36,8 @@ impl Policy {
             Verb::Diff(diff) => diff.act(format),
             Verb::Test(test) => test.act(format),
             Verb::Fmt(fmt) => fmt.act(),
+            Verb::Import(import) => import.act(format),
+            Verb::Export(export) => export.act(format),
         }
     }
 }

@@ -1,0 +1,408 @@
+//! The policy that is being written, line by line of the other tool's.
+
+use super::{
+    Options, Widening,
+    names::{Opening, Reading},
+    overlap::{is_datagram, overlap},
+};
+use crate::{
+    authoring::fate::{Fate, Translated, quote},
+    policy::{Pattern, Protocol, Subject, special_within},
+};
+use ipnet::IpNet;
+
+/// What has been translated so far.
+pub(super) struct Draft<'a> {
+    pub(super) file: &'a str,
+    pub(super) options: &'a Options,
+    order: Order,
+    lines: Vec<Line>,
+}
+
+/// Which line decides where several are about a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Any that denies.
+    DenyWins,
+    /// The first.
+    FirstWins,
+}
+
+/// One line of the other tool's, and what stands for it.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    pub(super) section: Section,
+    pub(super) translated: Translated,
+    pub(super) written: Vec<Written>,
+    /// It denies what cannot be said, so that nothing behind it may be allowed.
+    cuts: bool,
+}
+
+/// The part of our file where a line belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Section {
+    Include,
+    Packages,
+    Rules,
+    Deny,
+}
+
+/// An item of our file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Written {
+    Include(String),
+    Packages(String),
+    Allow(Allow),
+    Deny(Deny),
+}
+
+/// A rule of ours that allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Allow {
+    pub(super) subject: Subject,
+    pub(super) protocol: Protocol,
+    /// Never empty.
+    pub(super) ports: Vec<u16>,
+    /// Empty: TLS is not ended.
+    pub(super) requests: Vec<String>,
+}
+
+/// A rule of ours that denies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Deny {
+    pub(super) subject: Subject,
+    /// None: all.
+    pub(super) protocol: Option<Protocol>,
+    /// Empty: all.
+    pub(super) ports: Vec<u16>,
+}
+
+/// Where a line stands, and how it is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct At<'a> {
+    pub(super) place: &'a str,
+    pub(super) was: &'a str,
+}
+
+/// What is to be said of a line besides what its names say.
+pub(super) type Remark = Option<(Fate, String)>;
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(file: &'a str, options: &'a Options) -> Self {
+        Self { file, options, order: Order::DenyWins, lines: Vec::new() }
+    }
+
+    pub(super) fn decide_by(&mut self, order: Order) {
+        self.order = order;
+    }
+
+    pub(super) fn may_widen(&self) -> bool {
+        self.options.widening == Widening::Allowed
+    }
+
+    /// How many items of our file stand for the lines.
+    pub(super) fn size(&self) -> usize {
+        self.lines.iter().map(|line| line.written.len()).sum()
+    }
+
+    /// Whether no line was translated.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Allows what `reading` means on `openings`; with `requests`, only these of them.
+    pub(super) fn allow(
+        &mut self,
+        at: At<'_>,
+        reading: Reading,
+        openings: &[Opening],
+        requests: &[String],
+        remark: Remark,
+    ) {
+        let (patterns, fate) = match reading {
+            Reading::Everything => {
+                return self.lose(
+                    at,
+                    Section::Rules,
+                    "no rule allows every host: name those that are needed",
+                );
+            }
+            Reading::Unreadable(why) => return self.lose(at, Section::Rules, &why),
+            Reading::Network(network) => return self.allow_network(at, network, openings, remark),
+            Reading::Wider(patterns) if !self.may_widen() => {
+                let why =
+                    format!("`*` stands only first, as a whole label; {} would be wider", shown(&patterns));
+                return self.lose(at, Section::Rules, &why);
+            }
+            Reading::Wider(patterns) => {
+                (patterns, Some((Fate::Widened, "`*` stands only first, as a whole label".to_owned())))
+            }
+            Reading::Names(patterns) => (patterns, remark),
+        };
+        if patterns.iter().any(|pattern| pattern.name().labels().next_back() == Some("localhost")) {
+            return self.lose(at, Section::Rules, "no name opens this host itself");
+        }
+        let mut remark = fate;
+        if let Some(suffix) = patterns.iter().find(|pattern| pattern.is_public_suffix()) {
+            let why = format!("strangers can register names below `{}`", suffix.name());
+            if !self.may_widen() {
+                return self.lose(at, Section::Rules, &format!("{why}: name the hosts one by one"));
+            }
+            remark = worse(remark, Some((Fate::Widened, why)));
+        }
+        let subjects: Vec<Subject> = patterns.into_iter().map(Subject::Host).collect();
+        self.write_allow(at, &subjects, openings, requests, remark);
+    }
+
+    fn allow_network(&mut self, at: At<'_>, network: IpNet, openings: &[Opening], remark: Remark) {
+        let carried = [Protocol::Tcp, Protocol::Udp].map(|protocol| Opening {
+            protocol,
+            ports: openings
+                .iter()
+                .filter(|opening| is_datagram(opening.protocol) == is_datagram(protocol))
+                .flat_map(|opening| opening.ports.iter().copied())
+                .collect(),
+        });
+        let closed = special_within(network).first().map(|hole| {
+            (Fate::Narrowed, format!("special networks inside, such as {hole}, need a rule of their own"))
+        });
+        self.write_allow(at, &[Subject::Network(network)], &carried, &[], worse(remark, closed));
+    }
+
+    fn write_allow(
+        &mut self,
+        at: At<'_>,
+        subjects: &[Subject],
+        openings: &[Opening],
+        requests: &[String],
+        remark: Remark,
+    ) {
+        let mut written = Vec::new();
+        let mut remark = remark;
+        for opening in openings {
+            let mut ports = opening.ports.clone();
+            ports.sort_unstable();
+            ports.dedup();
+            if ports.contains(&DNS) {
+                ports.retain(|port| *port != DNS);
+                remark = worse(
+                    remark,
+                    Some((Fate::Narrowed, "port 53 always reaches the resolver of egressd".to_owned())),
+                );
+            }
+            if ports.is_empty() {
+                continue;
+            }
+            written.extend(subjects.iter().map(|subject| {
+                Written::Allow(Allow {
+                    subject: subject.clone(),
+                    protocol: opening.protocol,
+                    ports: ports.clone(),
+                    requests: requests.to_vec(),
+                })
+            }));
+        }
+        if written.is_empty() {
+            let why = remark.map_or_else(|| "no port is left".to_owned(), |(_, why)| why);
+            return self.lose(at, Section::Rules, &why);
+        }
+        self.push(at, Section::Rules, written, remark, false);
+    }
+
+    /// Denies what `reading` means; no ports and no protocols mean all of them. What cannot be said cuts off everything that
+    /// it could deny.
+    pub(super) fn deny(
+        &mut self,
+        at: At<'_>,
+        reading: Reading,
+        ports: &[u16],
+        protocols: &[Protocol],
+        remark: Remark,
+    ) {
+        let (subjects, remark) = match reading {
+            Reading::Names(patterns) => (patterns.into_iter().map(Subject::Host).collect::<Vec<_>>(), remark),
+            Reading::Network(network) => (vec![Subject::Network(network)], remark),
+            Reading::Wider(patterns) => (
+                patterns.into_iter().map(Subject::Host).collect(),
+                worse(remark, Some((Fate::Narrowed, "it denies more names than it did".to_owned()))),
+            ),
+            Reading::Everything => return self.cut(at, "everything is denied"),
+            Reading::Unreadable(why) => return self.cut(at, &why),
+        };
+        let any = [None];
+        let some: Vec<Option<Protocol>> = protocols.iter().copied().map(Some).collect();
+        let protocols: &[Option<Protocol>] = if some.is_empty() { &any } else { &some };
+        let deny = |subject: Subject| {
+            let ports = ports.to_vec();
+            protocols.iter().map(move |protocol| {
+                Written::Deny(Deny { subject: subject.clone(), protocol: *protocol, ports: ports.clone() })
+            })
+        };
+        let written = subjects.into_iter().flat_map(deny).collect();
+        self.push(at, Section::Deny, written, remark, false);
+    }
+
+    /// A denial that no rule of ours says.
+    pub(super) fn cut(&mut self, at: At<'_>, why: &str) {
+        match self.may_widen() {
+            true => self.push(
+                at,
+                Section::Deny,
+                Vec::new(),
+                Some((Fate::Widened, format!("{why}; the denial was left out"))),
+                false,
+            ),
+            false => self.push(at, Section::Deny, Vec::new(), Some((Fate::Lost, why.to_owned())), true),
+        }
+    }
+
+    pub(super) fn lose(&mut self, at: At<'_>, section: Section, why: &str) {
+        self.push(at, section, Vec::new(), Some((Fate::Lost, why.to_owned())), false);
+    }
+
+    /// Something that needs no rule, or that is to be known of the whole file.
+    pub(super) fn note(&mut self, at: At<'_>, fate: Fate, why: &str) {
+        self.push(at, Section::Rules, Vec::new(), Some((fate, why.to_owned())), false);
+    }
+
+    pub(super) fn push_written(
+        &mut self,
+        at: At<'_>,
+        section: Section,
+        written: Vec<Written>,
+        remark: Remark,
+    ) {
+        self.push(at, section, written, remark, false);
+    }
+
+    fn push(&mut self, at: At<'_>, section: Section, written: Vec<Written>, remark: Remark, cuts: bool) {
+        let (fate, why) = remark.map_or((Fate::Exact, None), |(fate, why)| (fate, Some(quote(&why))));
+        let place = at.place.to_owned();
+        let translated = Translated { place, was: quote(at.was), became: Vec::new(), fate, why };
+        self.lines.push(Line { section, translated, written, cuts });
+    }
+
+    /// The lines, once they mean the same in our order, where denials win.
+    pub(super) fn finish(self) -> Vec<Line> {
+        let mut lines = self.lines;
+        match self.order {
+            Order::DenyWins => {
+                let cut = lines.iter().find(|line| line.cuts).map(place);
+                cut_off(lines.iter_mut(), cut);
+            }
+            Order::FirstWins => order(&mut lines),
+        }
+        for line in &mut lines {
+            line.translated.became = line.written.iter().map(super::yaml::item).collect();
+        }
+        lines
+    }
+}
+
+/// Takes back what lines allow, since the denial at `cut` could not be written.
+fn cut_off<'a>(lines: impl Iterator<Item = &'a mut Line>, cut: Option<String>) {
+    let Some(cut) = cut else { return };
+    for line in lines.filter(|line| line.written.iter().any(|written| !matches!(written, Written::Deny(_)))) {
+        lose(line, format!("the denial at {cut} comes first, and no rule says it"));
+    }
+}
+
+/// Where the first line decides: a denial counts only against what comes behind it.
+fn order(lines: &mut [Line]) {
+    if let Some(first) = lines.iter().position(|line| line.cuts) {
+        let cut = lines.get(first).map(place);
+        cut_off(lines.iter_mut().skip(first), cut);
+    }
+    for at in 0..lines.len() {
+        let denies: Vec<Deny> = lines.get(at).map(denies).unwrap_or_default();
+        for deny in denies {
+            resolve(lines, at, &deny);
+        }
+    }
+}
+
+/// Keeps the denial at `at` if it takes only from what comes behind it. Else it goes, and with it what it
+/// would have to take from.
+fn resolve(lines: &mut [Line], at: usize, deny: &Deny) {
+    let takes = |line: &Line| allows(line).any(|allow| overlap(allow, deny));
+    let (before, behind) = lines.split_at_mut(at);
+    let Some((own, behind)) = behind.split_first_mut() else { return };
+    let is_needed = behind.iter().any(takes);
+    if is_needed && !before.iter().any(takes) {
+        return;
+    }
+    let closer = closer(deny, behind.iter().flat_map(allows));
+    if is_needed && !before.iter().flat_map(allows).any(|allow| overlap(allow, &closer)) {
+        for written in own.written.iter_mut().filter(|written| **written == Written::Deny(deny.clone())) {
+            *written = Written::Deny(closer.clone());
+        }
+        return;
+    }
+    own.written.retain(|written| *written != Written::Deny(deny.clone()));
+    let why = format!("an earlier line allows a part of what {} denies of it", own.translated.place);
+    if own.written.is_empty() && own.translated.fate != Fate::Widened {
+        own.translated.fate = Fate::Exact;
+        own.translated.why = Some("nothing else allows it".to_owned());
+    }
+    for line in behind.iter_mut().filter(|line| takes(line)) {
+        lose(line, why.clone());
+    }
+}
+
+/// The same denial, at no other ports than those that `allows` opens.
+fn closer<'a>(deny: &Deny, allows: impl Iterator<Item = &'a Allow>) -> Deny {
+    let taken = allows.filter(|allow| overlap(allow, deny)).flat_map(|allow| &allow.ports);
+    let mut ports: Vec<u16> =
+        taken.copied().filter(|port| deny.ports.is_empty() || deny.ports.contains(port)).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    match ports.is_empty() || ports.len() > MAX_PORTS {
+        true => deny.clone(),
+        false => Deny { ports, ..deny.clone() },
+    }
+}
+
+/// The most ports that a rule of ours names.
+pub(super) const MAX_PORTS: usize = 64;
+
+fn allows(line: &Line) -> impl Iterator<Item = &Allow> {
+    line.written.iter().filter_map(|written| match written {
+        Written::Allow(allow) => Some(allow),
+        Written::Include(_) | Written::Packages(_) | Written::Deny(_) => None,
+    })
+}
+
+fn denies(line: &Line) -> Vec<Deny> {
+    let deny = |written: &Written| match written {
+        Written::Deny(deny) => Some(deny.clone()),
+        Written::Include(_) | Written::Packages(_) | Written::Allow(_) => None,
+    };
+    line.written.iter().filter_map(deny).collect()
+}
+
+fn lose(line: &mut Line, why: String) {
+    line.written.clear();
+    line.translated.fate = Fate::Lost;
+    line.translated.why = Some(why);
+}
+
+fn place(line: &Line) -> String {
+    line.translated.place.clone()
+}
+
+/// The worse of two remarks, with the words of both.
+pub(super) fn worse(one: Remark, other: Remark) -> Remark {
+    match (one, other) {
+        (Some((one_fate, one_why)), Some((other_fate, other_why))) => {
+            Some((one_fate.max(other_fate), format!("{one_why}; {other_why}")))
+        }
+        (one, other) => one.or(other),
+    }
+}
+
+fn shown(patterns: &[Pattern]) -> String {
+    patterns.iter().map(|pattern| format!("`{pattern}`")).collect::<Vec<_>>().join(" and ")
+}
+
+/// Whatever server an agent asks there, egressd answers.
+const DNS: u16 = 53;

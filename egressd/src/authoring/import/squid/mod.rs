@@ -1,0 +1,421 @@
+//! The `http_access` lines of `squid.conf`.
+//!
+//! Read in Squid's `cf.data.pre` and its pages on access controls: the first line decides of which all lists hold,
+//! and what no line is about is decided the other way round than the last one; `.example.com` is the name and all below
+//! it, `example.com` the name. What Squid sees of TLS is a tunnel, opened by CONNECT.
+
+mod acl;
+mod regex;
+
+use super::{
+    ImportError,
+    draft::{At, Draft, Order, Remark, Section, worse},
+    names::{Opening, Reading},
+    overlap::is_special,
+    ports::PortSet,
+};
+use crate::{
+    authoring::{fate::Fate, patterns},
+    policy::{Pattern, Protocol, special_within},
+};
+use acl::{Lists, Term};
+use ipnet::IpNet;
+
+/// Translates the lines in their order.
+pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError> {
+    let mut access = Access::new();
+    draft.decide_by(Order::FirstWins);
+    let lines: Vec<(usize, Vec<&str>)> =
+        text.lines().enumerate().map(|(index, line)| (index + 1, words(line))).collect();
+    for (number, words) in &lines {
+        if let [directive, rest @ ..] = words.as_slice()
+            && ELSEWHERE.contains(directive)
+            && rest != ["allow", "all"]
+        {
+            let place = format!("{}:{number}", draft.file);
+            draft
+                .cut(At { place: &place, was: &words.join(" ") }, "it denies requests besides `http_access`");
+        }
+    }
+    for (number, words) in &lines {
+        let place = format!("{}:{number}", draft.file);
+        let was = words.join(" ");
+        access.line(At { place: &place, was: &was }, words, draft);
+    }
+    access.end(draft)
+}
+
+/// Directives that deny requests, too.
+const ELSEWHERE: [&str; 4] = ["adapted_http_access", "http_access2", "http_reply_access", "miss_access"];
+
+/// The words of a line, without its comment.
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().take_while(|word| !word.starts_with('#')).collect()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Allow,
+    Deny,
+}
+
+/// What the lines so far mean for those that come.
+struct Access {
+    lists: Lists,
+    /// What is left of the ports to which tunnels may be opened.
+    tunnels: PortSet,
+    /// What is left of the ports to which requests may be sent.
+    plain: PortSet,
+    /// The hosts outside of which everything is denied; None: there is no such line.
+    within: Option<Vec<(String, Reading)>>,
+    last: Option<(String, Act)>,
+    is_over: bool,
+}
+
+impl Access {
+    fn new() -> Self {
+        Self {
+            lists: Lists::predefined(),
+            tunnels: PortSet::all(),
+            plain: PortSet::all(),
+            within: None,
+            last: None,
+            is_over: false,
+        }
+    }
+
+    fn line(&mut self, at: At<'_>, words: &[&str], draft: &mut Draft<'_>) {
+        match words {
+            ["acl", name, kind, values @ ..] => self.lists.add(name, kind, values),
+            ["http_access", act @ ("allow" | "deny"), names @ ..] if !self.is_over => {
+                let act = if *act == "allow" { Act::Allow } else { Act::Deny };
+                self.last = Some((at.place.to_owned(), act));
+                let line = Conditions::of(names, &self.lists);
+                match act {
+                    Act::Allow => self.allow(at, line, draft),
+                    Act::Deny => self.deny(at, line, draft),
+                }
+            }
+            ["http_access", ..] if self.is_over => draft.note(at, Fate::Exact, "no request comes so far"),
+            ["http_access", ..] => draft.cut(at, "it neither allows nor denies"),
+            ["include" | "if" | "else", ..] => {
+                draft.cut(at, "it may hold lines that deny: paste them in its place")
+            }
+            _ => {}
+        }
+    }
+
+    fn end(self, draft: &mut Draft<'_>) -> Result<(), ImportError> {
+        match self.last {
+            None => Err(ImportError::Nothing("no line `http_access`", draft.file.to_owned())),
+            Some((place, Act::Deny)) if !self.is_over => {
+                let at = At { place: &place, was: "the last line denies" };
+                draft.lose(
+                    at,
+                    Section::Rules,
+                    "what no line is about is allowed then, and no rule allows every host",
+                );
+                Ok(())
+            }
+            Some((_, Act::Allow | Act::Deny)) => Ok(()),
+        }
+    }
+
+    fn deny(&mut self, at: At<'_>, line: Conditions, draft: &mut Draft<'_>) {
+        let is_bare = line.hosts.is_none() && line.networks.is_none() && line.unknown.is_none() && !line.who;
+        if line.itself || line.not_who || line.never {
+            return draft.note(at, Fate::Exact, "it is not about an agent that this policy is for");
+        }
+        if is_bare && line.is_everything() {
+            self.is_over = true;
+            return;
+        }
+        if is_bare && line.not_hosts.is_empty() && line.not_networks.is_empty() {
+            self.deny_ports(&line);
+            return draft.note(at, Fate::Exact, "it counts for the ports of the lines behind it");
+        }
+        if is_bare && line.not_networks.is_empty() && line.is_about_all_ports() {
+            self.within = Some(match self.within.take() {
+                Some(within) => common(&within, &line.not_hosts),
+                None => line.not_hosts,
+            });
+            return draft.note(at, Fate::Exact, "it counts for the names of the lines behind it");
+        }
+        self.deny_destinations(at, line, draft);
+    }
+
+    fn deny_ports(&mut self, line: &Conditions) {
+        if line.tunnel != Some(false) {
+            self.tunnels = self.tunnels.minus(&line.ports);
+        }
+        if line.tunnel != Some(true) {
+            self.plain = self.plain.minus(&line.ports);
+        }
+    }
+
+    fn deny_destinations(&self, at: At<'_>, line: Conditions, draft: &mut Draft<'_>) {
+        let protocols: &[Protocol] = match line.tunnel {
+            None => &[],
+            Some(true) => &[Protocol::Tls, Protocol::Tcp],
+            Some(false) => &[Protocol::Http],
+        };
+        let (ports, wide) = match (line.ports == PortSet::all(), line.ports.listed()) {
+            (true, _) => (Vec::new(), None),
+            (false, Some(ports)) => (ports, None),
+            (false, None) => (
+                Vec::new(),
+                Some((Fate::Narrowed, "a rule names at most 64 ports: all are denied".to_owned())),
+            ),
+        };
+        let is_conditional =
+            line.who || line.unknown.is_some() || !line.not_hosts.is_empty() || !line.not_networks.is_empty();
+        let conditions = "it is denied without the conditions that no rule of ours knows".to_owned();
+        let remark = worse(wide, is_conditional.then_some((Fate::Narrowed, conditions)));
+        match (line.hosts, line.networks) {
+            (Some(hosts), None) => {
+                for (text, reading) in hosts {
+                    let was = format!("{}: {text}", at.was);
+                    draft.deny(At { place: at.place, was: &was }, reading, &ports, protocols, remark.clone());
+                }
+            }
+            (None, Some((networks, _))) => {
+                for network in networks {
+                    let was = format!("{}: {network}", at.was);
+                    draft.deny(
+                        At { place: at.place, was: &was },
+                        Reading::Network(network),
+                        &ports,
+                        protocols,
+                        remark.clone(),
+                    );
+                }
+            }
+            (None, None) => {
+                draft.cut(at, line.unknown.as_deref().unwrap_or("whom it is about cannot be said"))
+            }
+            (Some(_), Some(_)) => draft.cut(at, "a rule is about names or about networks"),
+        }
+    }
+
+    fn allow(&self, at: At<'_>, line: Conditions, draft: &mut Draft<'_>) {
+        if line.itself {
+            return draft.note(at, Fate::Exact, "it is about Squid itself");
+        }
+        if let Some(why) = line.unspeakable() {
+            return draft.lose(at, Section::Rules, &why);
+        }
+        for (text, reading) in &line.not_hosts {
+            let was = format!("{}: !{text}", at.was);
+            let remark = (Fate::Narrowed, "it is denied to later lines, too".to_owned());
+            draft.deny(At { place: at.place, was: &was }, reading.clone(), &[], &[], Some(remark));
+        }
+        let (openings, remark) = self.openings(&line);
+        if let Some((networks, looks_up)) = line.networks {
+            let names = (Fate::Narrowed, "names that have such addresses need rules of their own".to_owned());
+            let remark = worse(remark, looks_up.then_some(names));
+            for network in networks {
+                let was = format!("{}: {network}", at.was);
+                let at = At { place: at.place, was: &was };
+                match &self.within {
+                    Some(_) => draft.lose(at, Section::Rules, "an earlier line denies all but some names"),
+                    None => draft.allow(at, Reading::Network(network), &openings, &[], remark.clone()),
+                }
+            }
+            return;
+        }
+        let hosts = match (line.hosts, &self.within) {
+            (Some(hosts), Some(within)) => within_both(at, &hosts, within, draft),
+            (Some(hosts), None) => hosts,
+            (None, Some(within)) => within.clone(),
+            (None, None) => return draft.allow(at, Reading::Everything, &openings, &[], None),
+        };
+        for (text, reading) in hosts {
+            let was = format!("{}: {text}", at.was);
+            draft.allow(At { place: at.place, was: &was }, reading, &openings, &[], remark.clone());
+        }
+    }
+
+    /// What a line that allows opens: tunnels and requests to the ports that are left.
+    fn openings(&self, line: &Conditions) -> (Vec<Opening>, Remark) {
+        let mut remark: Remark = None;
+        let is_address = line.networks.is_some();
+        let mut listed = |set: PortSet, usual: u16, other: u16| {
+            let set = set.intersection(&line.ports);
+            let ports = set.listed().unwrap_or_else(|| {
+                let why = format!("a rule names at most 64 ports: of them, {usual} is written");
+                remark = worse(remark.take(), Some((Fate::Narrowed, why)));
+                if set.holds(usual) { vec![usual] } else { Vec::new() }
+            });
+            ports.into_iter().filter(|port| *port != other || is_address).collect::<Vec<u16>>()
+        };
+        let tunnels = if line.tunnel == Some(false) { PortSet::none() } else { self.tunnels.clone() };
+        let plain = if line.tunnel == Some(true) { PortSet::none() } else { self.plain.clone() };
+        // By what is taken for granted of ports, a tunnel to 80 and a bare request to 443 are neither.
+        let mut openings = super::names::tcp(&listed(tunnels, 443, 80));
+        let requests = listed(plain, 80, 443);
+        if !requests.is_empty() {
+            openings.push(Opening { protocol: Protocol::Http, ports: requests });
+        }
+        (openings, remark)
+    }
+}
+
+/// All of which has to hold for a line to decide.
+struct Conditions {
+    hosts: Option<Vec<(String, Reading)>>,
+    not_hosts: Vec<(String, Reading)>,
+    /// With whether names are looked up for them.
+    networks: Option<(Vec<IpNet>, bool)>,
+    not_networks: Vec<IpNet>,
+    ports: PortSet,
+    /// None: tunnels and requests.
+    tunnel: Option<bool>,
+    who: bool,
+    not_who: bool,
+    itself: bool,
+    never: bool,
+    unknown: Option<String>,
+}
+
+impl Conditions {
+    fn of(names: &[&str], lists: &Lists) -> Self {
+        let mut line = Self {
+            hosts: None,
+            not_hosts: Vec::new(),
+            networks: None,
+            not_networks: Vec::new(),
+            ports: PortSet::all(),
+            tunnel: None,
+            who: false,
+            not_who: false,
+            itself: false,
+            never: names.is_empty(),
+            unknown: None,
+        };
+        for name in names {
+            match name.strip_prefix('!') {
+                Some(name) => line.add_not(lists.term(name)),
+                None => line.add(lists.term(name)),
+            }
+        }
+        line
+    }
+
+    fn add(&mut self, term: Term) {
+        match term {
+            Term::All => {}
+            Term::Who => self.who = true,
+            Term::Hosts(hosts) if self.hosts.is_none() => self.hosts = Some(hosts),
+            Term::Hosts(_) => self.unknown = Some("two lists of names have to hold at once".to_owned()),
+            Term::Networks { networks, looks_up } if self.networks.is_none() => {
+                self.networks = Some((networks, looks_up))
+            }
+            Term::Networks { .. } => {
+                self.unknown = Some("two lists of networks have to hold at once".to_owned())
+            }
+            Term::Ports(ports) => self.ports = self.ports.intersection(&ports),
+            Term::Tunnel if self.tunnel == Some(false) => self.never = true,
+            Term::Tunnel => self.tunnel = Some(true),
+            Term::Itself => self.itself = true,
+            Term::Unknown(why) => self.unknown = Some(why),
+        }
+    }
+
+    fn add_not(&mut self, term: Term) {
+        match term {
+            Term::All => self.never = true,
+            Term::Who => self.not_who = true,
+            Term::Hosts(hosts) => self.not_hosts.extend(hosts),
+            Term::Networks { networks, .. } => self.not_networks.extend(networks),
+            Term::Ports(ports) => self.ports = self.ports.minus(&ports),
+            Term::Tunnel if self.tunnel == Some(true) => self.never = true,
+            Term::Tunnel => self.tunnel = Some(false),
+            Term::Itself => {}
+            Term::Unknown(why) => self.unknown = Some(why),
+        }
+    }
+
+    fn is_about_all_ports(&self) -> bool {
+        self.ports == PortSet::all() && self.tunnel.is_none()
+    }
+
+    fn is_everything(&self) -> bool {
+        self.is_about_all_ports() && self.not_hosts.is_empty() && self.not_networks.is_empty() && !self.never
+    }
+
+    /// Why a line that allows cannot be written.
+    fn unspeakable(&self) -> Option<String> {
+        if self.never {
+            return Some("no request fulfils it".to_owned());
+        }
+        if self.not_who {
+            return Some("it is about other clients".to_owned());
+        }
+        if self.hosts.is_some() && self.networks.is_some() {
+            return Some("a rule is about names or about networks".to_owned());
+        }
+        if !self.leaves_out_what_is_closed() {
+            return Some("a rule that leaves networks out has to be written by hand, with `deny`".to_owned());
+        }
+        self.unknown.clone()
+    }
+
+    /// Whether the networks that it leaves out need no rule: names never open special addresses, and neither
+    /// do networks that only hold them.
+    fn leaves_out_what_is_closed(&self) -> bool {
+        let is_closed_in =
+            |inner: &IpNet, outer: &IpNet| special_within(*outer).iter().any(|hole| hole.contains(inner));
+        self.not_networks.iter().all(|inner| match &self.networks {
+            None => is_special(*inner),
+            Some((networks, _)) => {
+                networks.iter().filter(|outer| outer.contains(inner)).all(|outer| is_closed_in(inner, outer))
+                    && !networks.iter().any(|outer| inner.contains(outer))
+            }
+        })
+    }
+}
+
+/// What is in both lists; what cannot be read is reported as lost.
+fn within_both(
+    at: At<'_>,
+    hosts: &[(String, Reading)],
+    within: &[(String, Reading)],
+    draft: &mut Draft<'_>,
+) -> Vec<(String, Reading)> {
+    for (text, reading) in hosts.iter().chain(within) {
+        if let Reading::Unreadable(why) = reading {
+            let was = format!("{}: {text}", at.was);
+            draft.lose(At { place: at.place, was: &was }, Section::Rules, why);
+        }
+    }
+    common(hosts, within)
+}
+
+/// What is in both lists. Of two patterns that share a name, one is within the other.
+fn common(one: &[(String, Reading)], other: &[(String, Reading)]) -> Vec<(String, Reading)> {
+    let mut both = Vec::new();
+    for (text, reading) in one {
+        for (also, held) in other {
+            let within = |outer: &Reading, inner: &Reading| match (outer, inner) {
+                (Reading::Names(outer), Reading::Names(inner)) => {
+                    let kept: Vec<Pattern> = inner
+                        .iter()
+                        .filter(|pattern| outer.iter().any(|outer| patterns::covers(outer, pattern)))
+                        .cloned()
+                        .collect();
+                    (!kept.is_empty()).then_some(Reading::Names(kept))
+                }
+                (Reading::Network(outer), Reading::Network(inner)) => {
+                    outer.contains(inner).then_some(Reading::Network(*inner))
+                }
+                _ => None,
+            };
+            if let Some(kept) = within(held, reading) {
+                both.push((text.clone(), kept));
+            } else if let Some(kept) = within(reading, held) {
+                both.push((also.clone(), kept));
+            }
+        }
+    }
+    both
+}
