@@ -510,6 +510,16 @@ fn nothing_of_a_foreign_file_gets_out_of_its_comment() {
 }
 
 #[test]
+fn a_long_report_is_still_a_policy() {
+    let list: String = (0..300).map(|number| format!("a{number}-*.example.com\n")).collect();
+    let translation = translate(Kind::Copilot, &format!("{list}ok.example.com\n{list}"));
+    translation.allows(&["ok.example.com"]).denies(&["a1-x.example.com"]);
+    assert!(translation.imported.policy.contains("a299-*.example.com"));
+    let workflow = format!("{}network: {{allowed: [a.example.com]}}\n", "# a comment\n".repeat(100));
+    translate(Kind::GhAw, &workflow).allows(&["a.example.com"]);
+}
+
+#[test]
 fn files_that_are_too_large_or_something_else_are_refused() {
     let large = "#".repeat((1 << 20) + 1);
     for kind in Kind::ALL {

@@ -74,7 +74,7 @@ impl Translation {
         let found = lines.clone().find(|line| line.fate == fate && line.was.contains(was));
         let found = found.unwrap_or_else(|| panic!("no {fate} {was}: {:#?}", self.imported.report));
         if fate != Fate::Exact {
-            let comment = format!("# {found}");
+            let comment = found.to_string();
             assert!(self.imported.policy.contains(&comment), "{comment}\n{}", self.imported.policy);
         }
         found.why.clone().unwrap_or_default()

@@ -9,7 +9,7 @@ mod nftables;
 mod plan;
 mod squid;
 
-use super::fate::Translated;
+use super::fate::{Fate, Translated, comments};
 use crate::policy::{AgentName, Policy};
 use serde::Serialize;
 use std::fmt;
@@ -99,9 +99,7 @@ pub fn export(target: Target, policy: &Policy, agent: &AgentName) -> Exported {
     for assumption in target.assumptions() {
         text.push_str(&format!("# - {assumption}\n"));
     }
-    for line in report.lines.iter().filter(|line| line.fate != super::Fate::Exact) {
-        text.push_str(&format!("# {line}\n"));
-    }
+    text.push_str(&comments(report.lines.iter().filter(|line| line.fate != Fate::Exact), ""));
     text.push_str(&body);
     Exported { text, report: report.lines }
 }

@@ -206,6 +206,7 @@ fn bounded() -> Options {
             max_depth: MAX_DEPTH,
             max_nodes: MAX_NODES,
             max_events: 4 * MAX_NODES,
+            max_buffered_comment_events: MAX_NODES,
         },
     }
 }

@@ -5,7 +5,7 @@ use super::{
     draft::{Allow, Deny, Line, Section, Written},
 };
 use crate::{
-    authoring::fate::Fate,
+    authoring::fate::{Fate, Translated, comments},
     policy::{AgentName, Protocol, Subject},
 };
 use std::fmt::Write;
@@ -42,6 +42,9 @@ const SECTIONS: [(Section, &str); 4] = [
     (Section::Deny, "deny"),
 ];
 
+/// How deep an item stands.
+const ITEM: &str = "      ";
+
 fn block(key: &str, section: Section, lines: &[&Line]) -> String {
     let is_empty = lines.iter().all(|line| line.written.is_empty());
     let mut text = String::new();
@@ -51,15 +54,21 @@ fn block(key: &str, section: Section, lines: &[&Line]) -> String {
         (true, Section::Rules) => text.push_str(&format!("    {key}: []\n")),
         (true, Section::Include | Section::Packages | Section::Deny) => {}
     }
+    // What is to be said stands before the next item.
+    let mut said = Vec::new();
     for line in lines {
-        let translated = &line.translated;
-        if translated.fate != Fate::Exact || (translated.why.is_some() && line.written.is_empty()) {
-            text.push_str(&format!("      # {translated}\n"));
+        let Translated { fate, why, .. } = &line.translated;
+        if *fate != Fate::Exact || (why.is_some() && line.written.is_empty()) {
+            said.push(&line.translated);
+        }
+        if !line.written.is_empty() {
+            text.push_str(&comments(said.drain(..), ITEM));
         }
         for written in &line.written {
-            text.push_str(&format!("      - {}\n", item(written)));
+            text.push_str(&format!("{ITEM}- {}\n", item(written)));
         }
     }
+    text.push_str(&comments(said.drain(..), ITEM));
     text
 }
 
