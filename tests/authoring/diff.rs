@@ -9,7 +9,7 @@ use egressd::{
         Change, Difference, Place,
         diff::{diff, diff_policies},
     },
-    policy::{Destination, Flow, Pattern},
+    policy::{Destination, Flow, HostName, Pattern, Protocol},
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -54,6 +54,22 @@ proptest! {
                 let decided = (allows(&old, &flow), allows(&new, &flow));
                 prop_assert!(decided == told || is_special(&flow), "{line:#?}\n{flow:?}");
             }
+        }
+    }
+
+    #[test]
+    fn of_every_name_the_difference_says_what_is_decided(old in patterns(), new in patterns()) {
+        let (old, new) = (policy(&old), policy(&new));
+        let differences = diff_policies(&old, &new);
+        for name in every_name() {
+            let (port, protocol) = (443, Protocol::Tls);
+            let flow = Flow { destination: Destination::Name(name), port, protocol, address: None };
+            let told = |change| {
+                differences.iter().filter(|line| line.change == change && covers(line, &flow)).count()
+            };
+            let (before, after) = (allows(&old, &flow), allows(&new, &flow));
+            prop_assert_eq!(told(Change::Denied), usize::from(before && !after), "{:?}\n{:#?}", flow, differences);
+            prop_assert_eq!(told(Change::Allowed), usize::from(!before && after), "{:?}\n{:#?}", flow, differences);
         }
     }
 
@@ -188,6 +204,26 @@ fn whom_a_section_selects_is_told() {
     let lines: Vec<String> = found.iter().map(|line| line.terms.join(", ")).collect();
     assert_eq!(lines, ["select: none -> uid 1000 team=x"]);
     assert_eq!(diff(&agents("select: {uid: 1}, "), &agents("select: {uid: 1}, ")), []);
+}
+
+/// Rules that differ in nothing but their patterns, which meet often.
+fn patterns() -> impl Strategy<Value = String> {
+    let pattern = ("(\\*\\*?\\.)?", vec("[ab]", 0..3)).prop_map(|(stars, labels)| {
+        format!("{{host: \"{stars}{}z.test\"}}", labels.iter().map(|l| format!("{l}.")).collect::<String>())
+    });
+    (vec(pattern.clone(), 0..4), vec(pattern, 0..3))
+        .prop_map(|(allow, deny)| format!("rules: [{}]\ndeny: [{}]", allow.join(", "), deny.join(", ")))
+}
+
+/// All names with up to four labels below the zone of [`patterns`], one of them in no pattern.
+fn every_name() -> Vec<HostName> {
+    let mut names = vec!["z.test".to_owned()];
+    let mut last = names.clone();
+    for _ in 0..4 {
+        last = last.iter().flat_map(|name| ["a", "b", "c"].map(|label| format!("{label}.{name}"))).collect();
+        names.extend(last.iter().cloned());
+    }
+    names.iter().map(|name| HostName::parse(name).unwrap()).collect()
 }
 
 fn says(old: &str, new: &str, expected: &[&str]) {
