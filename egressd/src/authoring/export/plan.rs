@@ -137,15 +137,29 @@ pub(super) fn resolvers_in(pattern: &Pattern) -> Vec<&'static str> {
 
 /// Networks that no name opens, whatever its rule says, merged.
 pub(super) fn never() -> Vec<IpNet> {
-    let (mut never, mut queue) = (Vec::new(), special());
-    while let Some(network) = queue.pop() {
-        let holes = special_within(network);
-        match special_purpose(network.network()) {
-            Some(SpecialPurpose::Never) => never.push(network),
-            Some(SpecialPurpose::Private) | None => queue.extend(holes),
-        }
+    IpNet::aggregate(&special().into_iter().flat_map(never_in).collect::<Vec<_>>())
+}
+
+/// The part of a special network that is never opened: blocks within it are judged by themselves.
+fn never_in(network: IpNet) -> Vec<IpNet> {
+    let holes = special_within(network);
+    let own = match special_purpose(network.network()) {
+        Some(SpecialPurpose::Never) => without(network, &holes),
+        Some(SpecialPurpose::Private) | None => Vec::new(),
+    };
+    own.into_iter().chain(holes.into_iter().flat_map(never_in)).collect()
+}
+
+/// What is left of `network` beside `holes`.
+fn without(network: IpNet, holes: &[IpNet]) -> Vec<IpNet> {
+    if holes.iter().any(|hole| hole.contains(&network)) {
+        return Vec::new();
     }
-    IpNet::aggregate(&never)
+    if !holes.iter().any(|hole| network.contains(hole)) {
+        return vec![network];
+    }
+    let halves = network.subnets(network.prefix_len() + 1).into_iter().flatten();
+    halves.flat_map(|half| without(half, holes)).collect()
 }
 
 /// Networks that no name opens unless its rule says `private: true`, merged.
