@@ -147,16 +147,20 @@ mod tests {
         let processes = Processes::default();
         let mut child = Ended(child("read line; exec sleep 1000"));
         let told = |child: &Ended| processes.read(AGENT, child.0.id(), COMM.to_owned());
+        let becomes = |child: &Ended, command: &str| {
+            let end = Instant::now() + Duration::from_secs(30);
+            while told(child).command != command {
+                assert!(Instant::now() < end, "{:?}", told(child));
+                std::thread::yield_now();
+            }
+        };
+        // A process that is just becoming a program has no arguments yet.
+        becomes(&child, "bash -c read line; exec sleep 1000");
         for _ in 0..3 {
             assert_eq!(told(&child), process(child.0.id(), COMM.to_owned()));
-            assert!(told(&child).command.contains("read line"), "{:?}", told(&child));
         }
         drop(child.0.stdin.take());
-        let end = Instant::now() + Duration::from_secs(30);
-        while told(&child).command != "sleep 1000" {
-            assert!(Instant::now() < end, "{:?}", told(&child));
-            std::thread::yield_now();
-        }
+        becomes(&child, "sleep 1000");
         assert_eq!(told(&child), process(child.0.id(), COMM.to_owned()));
         assert!(told(&child).executable.is_some_and(|path| !path.contains("bash")));
     }
