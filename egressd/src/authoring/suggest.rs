@@ -193,7 +193,7 @@ fn wanted(record: &Record) -> Wanted {
     let (destination, port) = (&record.destination, record.destination.port);
     let name = destination.name.as_ref().and_then(|name| HostName::parse(name).ok());
     let reason = record.reason.as_ref().and_then(|word| word.parse::<Reason>().ok());
-    let protocol = Protocol::ALL.into_iter().find(|protocol| protocol.as_str() == record.protocol);
+    let protocol = Protocol::parse(&record.protocol);
     match (record.verdict, name) {
         // A name that was looked up is no flow yet; where it is denied, none follows.
         (Verdict::Allow, _) if protocol.is_none() => Wanted::Nothing,

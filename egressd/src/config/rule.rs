@@ -292,7 +292,7 @@ fn allowed_protocol(
 }
 
 fn parse_protocol(document: &Document, protocol: &Spanned<String>) -> Result<Protocol, Diagnostic> {
-    Protocol::ALL.into_iter().find(|known| known.as_str() == protocol.value).ok_or_else(|| {
+    Protocol::parse(&protocol.value).ok_or_else(|| {
         document
             .error(protocol.referenced, format!("unknown protocol `{}`", protocol.value))
             .help("known protocols: tls, http, tcp, udp, quic")

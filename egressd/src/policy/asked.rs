@@ -41,7 +41,7 @@ impl Asked {
     /// # Errors
     /// There is none.
     pub fn parse_protocol(word: &str) -> Result<Protocol, AskedError> {
-        protocol_of(word).ok_or_else(|| AskedError::Protocol(word.to_owned()))
+        Protocol::parse(word).ok_or_else(|| AskedError::Protocol(word.to_owned()))
     }
 
     /// The flow that is meant: at 443 where no port is said, and with the protocol that `policy` opens at that
@@ -93,7 +93,7 @@ type Scheme = (u16, Protocol);
 /// What stands before a protocol at the end; the path of a URL is none.
 fn split_protocol(text: &str) -> (&str, Option<Protocol>) {
     let named = text.rsplit_once('/').filter(|_| !text.contains("://"));
-    match named.and_then(|(rest, word)| Some((rest, protocol_of(word)?))) {
+    match named.and_then(|(rest, word)| Some((rest, Protocol::parse(word)?))) {
         Some((rest, protocol)) => (rest, Some(protocol)),
         None => (text, None),
     }
@@ -132,10 +132,6 @@ fn parse_port(text: &str) -> Result<u16, AskedError> {
         Ok(0) | Err(_) => Err(AskedError::Port(text.to_owned())),
         Ok(port) => Ok(port),
     }
-}
-
-fn protocol_of(word: &str) -> Option<Protocol> {
-    Protocol::ALL.into_iter().find(|protocol| protocol.as_str() == word)
 }
 
 #[cfg(test)]

@@ -92,18 +92,14 @@ impl Policy {
     /// that have a term.
     #[must_use]
     pub fn at(&self, occasion: Option<Occasion>) -> Self {
-        let holds = |rule: &&Rule| match occasion {
-            Some(occasion) => rule.term.holds(occasion),
-            None => !rule.term.is_bounded(),
-        };
+        let holds = |rule: &&Rule| rule.term.holds(occasion);
         Self { allow: self.allow.iter().filter(holds).cloned().collect(), ..self.clone() }
     }
 
     /// The first rule for `name` whose term is over at `occasion`.
     #[must_use]
     pub fn ended_rule(&self, name: &HostName, occasion: Option<Occasion>) -> Option<&Rule> {
-        let is_over = |rule: &Rule| !occasion.map_or(!rule.term.is_bounded(), |now| rule.term.holds(now));
-        self.allow.iter().find(|rule| is_over(rule) && opens_name(rule, name))
+        self.allow.iter().find(|rule| !rule.term.holds(occasion) && opens_name(rule, name))
     }
 
     /// Whether the term of any rule ends.

@@ -134,6 +134,12 @@ pub enum Protocol {
 impl Protocol {
     pub const ALL: [Self; 5] = [Self::Tls, Self::Http, Self::Tcp, Self::Udp, Self::Quic];
 
+    /// The protocol of a word of policy files and records.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|protocol| protocol.as_str() == word)
+    }
+
     /// The word of policy files and records.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -27,11 +27,11 @@ impl Term {
         self.until.is_some() || self.within.is_some()
     }
 
-    /// Whether the rule counts.
+    /// Whether the rule counts at `occasion`; where there is none yet, only one without an end does.
     #[must_use]
-    pub fn holds(self, occasion: Occasion) -> bool {
-        self.until.is_none_or(|until| occasion.time < until)
-            && self.within.is_none_or(|within| occasion.age < within)
+    pub fn holds(self, occasion: Option<Occasion>) -> bool {
+        let Some(Occasion { time, age }) = occasion else { return !self.is_bounded() };
+        self.until.is_none_or(|until| time < until) && self.within.is_none_or(|within| age < within)
     }
 }
 
@@ -42,11 +42,12 @@ mod tests {
     #[test]
     fn a_term_ends_at_its_moment_and_not_before() {
         let at = |second| Timestamp::from_second(second).expect("a time");
-        let occasion = |second, age| Occasion { time: at(second), age: Duration::from_secs(age) };
+        let occasion = |second, age| Some(Occasion { time: at(second), age: Duration::from_secs(age) });
         let term = Term { until: Some(at(100)), within: Some(Duration::from_secs(10)) };
         for (second, age, holds) in [(99, 9, true), (100, 9, false), (99, 10, false), (0, 0, true)] {
             assert_eq!(term.holds(occasion(second, age)), holds, "{second} {age}");
         }
         assert!(Term::default().holds(occasion(i64::from(i32::MAX), 1 << 40)));
+        assert!(Term::default().holds(None) && !term.holds(None));
     }
 }
