@@ -130,33 +130,32 @@ impl<'a> Compiler<'a> {
         let mut includes = BTreeMap::new();
         for policy in &files {
             for (name, section) in policy.file.agents() {
-                let part = sections.part(policy, section);
-                let compiled = name_of(policy, name, &agents).and_then(|agent| {
-                    let mut part = part;
-                    roles.extend(&mut part, policy, section, &mut sections);
-                    let included = part.take_includes();
-                    let whole = part.into_policy().map_err(|text| {
-                        policy
-                            .document
-                            .error(name.referenced, format!("agent `{agent}` has too much: {text}"))
-                    })?;
-                    Ok((agent, whole, included))
-                });
-                match compiled {
-                    Ok((agent, whole, included)) => {
-                        let select = section.select.as_ref();
-                        match select.map(|section| select::selector(&policy.document, section)).transpose() {
-                            Ok(selector) => {
-                                selectors.extend(selector.map(|selector| (selector, agent.clone())));
-                            }
-                            Err(diagnostic) => sections.wrong.push(diagnostic),
-                        }
-                        includes.insert(agent.clone(), included);
-                        let source = policy.document.source(name.referenced);
-                        agents.insert(agent, (source, Arc::new(whole)));
+                let mut part = sections.part(policy, section);
+                let agent = match name_of(policy, name, &agents) {
+                    Ok(agent) => agent,
+                    Err(diagnostic) => {
+                        sections.wrong.push(diagnostic);
+                        continue;
                     }
-                    Err(diagnostic) => sections.wrong.push(diagnostic),
+                };
+                roles.extend(&mut part, section);
+                let included = part.take_includes();
+                let whole = match part.into_policy() {
+                    Ok(whole) => whole,
+                    Err(text) => {
+                        let title = format!("agent `{agent}` has too much: {text}");
+                        sections.wrong.push(policy.document.error(name.referenced, title));
+                        continue;
+                    }
+                };
+                match section.select.as_ref().map(|select| select::selector(&policy.document, select)) {
+                    Some(Ok(selector)) => selectors.push((selector, agent.clone())),
+                    Some(Err(diagnostic)) => sections.wrong.push(diagnostic),
+                    None => {}
                 }
+                includes.insert(agent.clone(), included);
+                let source = policy.document.source(name.referenced);
+                agents.insert(agent, (source, Arc::new(whole)));
             }
         }
         if !sections.wrong.is_empty() {

@@ -1,6 +1,7 @@
 //! What sections say by the roles that they extend.
 
 use super::{
+    diagnostic::Diagnostic,
     file::AgentSection,
     section::{Part, PolicyDocument, Sections},
 };
@@ -42,57 +43,41 @@ impl<'a> Roles<'a> {
                 roles.roles.insert(&name.value, Role { policy, section, own });
             }
         }
-        let all: Vec<_> = roles.roles.values().map(|role| (role.policy, role.section)).collect();
-        for (policy, section) in all {
-            roles.add(&mut Part::default(), policy, section, &mut Vec::new(), sections);
+        for policy in files {
+            let all = policy.file.roles().chain(policy.file.agents());
+            let named = all.flat_map(|(_, section)| &section.extends);
+            let missing = named.filter(|name| !roles.roles.contains_key(name.value.as_str()));
+            sections.wrong.extend(missing.map(|name| roles.missing(policy, name)));
         }
         roles
     }
 
-    /// Adds to `part`, which is what `section` of `policy` says by itself, what its roles say.
-    pub(super) fn extend(
-        &self,
-        part: &mut Part,
-        policy: &PolicyDocument,
-        section: &AgentSection,
-        sections: &mut Sections<'_>,
-    ) {
-        self.add(part, policy, section, &mut Vec::new(), sections);
+    /// Adds to `part`, which is what `section` says by itself, what its roles say.
+    pub(super) fn extend(&self, part: &mut Part, section: &AgentSection) {
+        self.add(part, section, &mut Vec::new());
     }
 
     /// `taken` are the roles that were added already: what two roles extend is added once.
-    fn add<'b>(
-        &'b self,
-        part: &mut Part,
-        policy: &PolicyDocument,
-        section: &'b AgentSection,
-        taken: &mut Vec<&'b str>,
-        sections: &mut Sections<'_>,
-    ) {
+    fn add<'b>(&'b self, part: &mut Part, section: &AgentSection, taken: &mut Vec<&'b str>) {
         for name in &section.extends {
-            match self.roles.get_key_value(name.value.as_str()) {
-                Some((name, _)) if taken.contains(name) => {}
-                Some((name, role)) => {
-                    taken.push(name);
-                    part.inherit(&role.own);
-                    self.add(part, role.policy, role.section, taken, sections);
-                }
-                None => self.missing(policy, name, sections),
+            // One that is missing is told already.
+            if let Some((name, role)) = self.roles.get_key_value(name.value.as_str())
+                && !taken.contains(name)
+            {
+                taken.push(name);
+                part.inherit(&role.own);
+                self.add(part, role.section, taken);
             }
         }
     }
 
-    fn missing(&self, policy: &PolicyDocument, name: &Spanned<String>, sections: &mut Sections<'_>) {
+    fn missing(&self, policy: &PolicyDocument, name: &Spanned<String>) -> Diagnostic {
         let known: Vec<&str> = self.roles.keys().copied().collect();
         let help = match known.as_slice() {
             [] => "roles are sections under the key `roles`, beside `agents`".to_owned(),
             known => format!("known roles: {}", known.join(", ")),
         };
-        let error = policy.document.error(name.referenced, format!("no role `{}`", name.value)).help(help);
-        // Told once, however many come by here.
-        if !sections.wrong.contains(&error) {
-            sections.wrong.push(error);
-        }
+        policy.document.error(name.referenced, format!("no role `{}`", name.value)).help(help)
     }
 }
 
