@@ -11,7 +11,10 @@ use crate::{
 };
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// What is different between two compiled sets of policies, agent by agent; empty where they mean the same.
 /// An agent that only one of them names is compared with what the other would give it.
@@ -49,6 +52,21 @@ fn rules(old: &Policy, new: &Policy) -> Vec<Difference> {
     let mut found = names::diff(old, new);
     found.extend(networks::diff(old, new));
     found
+}
+
+/// Lines that differ in nothing but the opening are one.
+fn joined(lines: impl Iterator<Item = Difference>) -> Vec<Difference> {
+    let mut joined: Vec<Difference> = Vec::new();
+    let mut at: BTreeMap<(Change, Place, Vec<String>), usize> = BTreeMap::new();
+    for line in lines {
+        let key = (line.change, line.place.clone(), line.terms.clone());
+        let place = *at.entry(key).or_insert(joined.len());
+        match joined.get_mut(place) {
+            Some(first) => first.openings.extend(line.openings),
+            None => joined.push(line),
+        }
+    }
+    joined
 }
 
 /// One thing that is different.

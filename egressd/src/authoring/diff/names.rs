@@ -1,6 +1,6 @@
 //! Names that are opened or closed, or opened on other terms.
 
-use super::{Change, Difference, Place};
+use super::{Change, Difference, Place, joined};
 use crate::{
     authoring::reach::{Depth, NameCells, Open, Opening, Openings, changes, cover, open_to_name},
     policy::{Destination, Flow, Grants, HostName, Moment, Pattern, Policy, Rule, Subject},
@@ -86,21 +86,6 @@ fn line(what: &What, found: &Found, (pattern, except): (Pattern, Vec<Pattern>)) 
         terms: what.terms.clone(),
         rule: named.cloned().flatten(),
     }
-}
-
-/// Lines that differ in nothing but the opening are one.
-fn joined(lines: impl Iterator<Item = Difference>) -> Vec<Difference> {
-    let mut joined: Vec<Difference> = Vec::new();
-    let mut at: BTreeMap<(Change, Place, Vec<String>), usize> = BTreeMap::new();
-    for line in lines {
-        let key = (line.change, line.place.clone(), line.terms.clone());
-        let place = *at.entry(key).or_insert(joined.len());
-        match joined.get_mut(place) {
-            Some(first) => first.openings.extend(line.openings),
-            None => joined.push(line),
-        }
-    }
-    joined
 }
 
 /// The rules that only one of two policies has. A name that none of them is about is judged alike, if the

@@ -1,6 +1,6 @@
 //! Addresses that are opened or closed, to flows of their own and to those of names.
 
-use super::{Change, Difference, Place};
+use super::{Change, Difference, Place, joined};
 use crate::{
     authoring::reach::{
         NetworkCell, NetworkCells, Open, Opening, changes, denied_at_address, open_to_address, open_to_names,
@@ -23,7 +23,7 @@ pub(super) fn diff(old: &Policy, new: &Policy) -> Vec<Difference> {
             held.rule = held.rule.take().or(rule);
         }
     }
-    joined(found.into_iter().flat_map(|(what, found)| lines(&cells, &what, &found)).collect())
+    joined(found.into_iter().flat_map(|(what, found)| lines(&cells, &what, &found)))
 }
 
 /// One way in which cells differ.
@@ -113,19 +113,4 @@ fn lines(cells: &NetworkCells, what: &What, found: &Found) -> Vec<Difference> {
         });
     }
     lines
-}
-
-/// Lines that differ in nothing but the opening are one.
-fn joined(lines: Vec<Difference>) -> Vec<Difference> {
-    let mut joined: Vec<Difference> = Vec::new();
-    for line in lines {
-        let is_like = |held: &&mut Difference| {
-            (held.change, &held.place, &held.terms) == (line.change, &line.place, &line.terms)
-        };
-        match joined.iter_mut().find(is_like) {
-            Some(first) => first.openings.extend(line.openings),
-            None => joined.push(line),
-        }
-    }
-    joined
 }
