@@ -3,8 +3,7 @@
 use crate::{
     config::{self, ConfigError, Policies},
     policy::{
-        AgentName, AgentNameError, Asked, AskedError, Denial, Destination, Flow, Grants, Moment, Occasion,
-        Policy, Reason, Rule, Source,
+        AgentName, AgentNameError, Asked, AskedError, Flow, Grants, Moment, Occasion, Policy, Reason, Source,
     },
 };
 use jiff::Timestamp;
@@ -129,9 +128,10 @@ impl Case {
     fn run(&self, given: &Policy, occasion: Occasion) -> Outcome {
         let policy = given.at(Some(occasion));
         let flow = self.asked.flow(&policy);
+        let ended = |reason| given.ended_rule(flow.destination.name()?, reason, Some(occasion));
         let (decided, by) = match policy.decide(&flow, &Grants::default(), Moment::default()) {
             Ok(permit) => (Expected::Allow, Some(permit.source().clone())),
-            Err(denial) => match ended(given, occasion, &flow, &denial) {
+            Err(denial) => match ended(denial.reason) {
                 Some(rule) => (Expected::Deny(Some(Reason::RuleExpired)), Some(rule.source.clone())),
                 None => (Expected::Deny(Some(denial.reason)), denial.rule),
             },
@@ -151,16 +151,6 @@ impl Case {
             rule: by.as_ref().map(ToString::to_string),
             decided_by: by.filter(|_| is_rule),
         }
-    }
-}
-
-/// The rule whose term is over, where it would have allowed what nothing allows.
-fn ended<'a>(given: &'a Policy, occasion: Occasion, flow: &Flow, denial: &Denial) -> Option<&'a Rule> {
-    match &flow.destination {
-        Destination::Name(name) if denial.reason == Reason::HostNotAllowed => {
-            given.ended_rule(name, Some(occasion))
-        }
-        Destination::Name(_) | Destination::Address(_) => None,
     }
 }
 

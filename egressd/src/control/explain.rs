@@ -15,13 +15,9 @@ use crate::{
 #[must_use]
 pub fn explain(given: &Policy, occasion: Occasion, agent: &str, asked: &Asked) -> Explanation {
     let in_force = explain_in_force(&given.at(Some(occasion)), agent, asked);
-    let ended = match (&in_force.reason, &asked.destination) {
-        (Some(reason), Destination::Name(name)) if reason == Reason::HostNotAllowed.as_str() => {
-            given.ended_rule(name, Some(occasion))
-        }
-        (_, Destination::Name(_) | Destination::Address(_)) => None,
-    };
-    match ended {
+    let reason = in_force.reason.as_ref().and_then(|word| word.parse().ok());
+    let denied = asked.destination.name().zip(reason);
+    match denied.and_then(|(name, reason)| given.ended_rule(name, reason, Some(occasion))) {
         Some(rule) => Explanation {
             reason: Some(Reason::RuleExpired.as_str().to_owned()),
             explanation: Some(Reason::RuleExpired.explanation().to_owned()),

@@ -191,9 +191,7 @@ impl Agent {
     /// in quarantine only a wildcard.
     fn why(&self, name: &HostName, denial: Denial) -> Denial {
         let given = self.given.load();
-        let is_open = denial.reason != Reason::HostNotAllowed;
-        let ended = if is_open { None } else { given.ended_rule(name, *self.occasion()) };
-        if let Some(rule) = ended {
+        if let Some(rule) = given.ended_rule(name, denial.reason, *self.occasion()) {
             return Denial::by(Reason::RuleExpired, &rule.source);
         }
         let given = self.is_quarantined().then(|| given.lookup(name));

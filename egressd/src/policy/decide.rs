@@ -96,10 +96,12 @@ impl Policy {
         Self { allow: self.allow.iter().filter(holds).cloned().collect(), ..self.clone() }
     }
 
-    /// The first rule for `name` whose term is over at `occasion`.
+    /// The first rule for `name`, which is denied for `reason`, that would allow it were its term not over at
+    /// `occasion`. None where it is denied for anything but that no rule allows it.
     #[must_use]
-    pub fn ended_rule(&self, name: &HostName, occasion: Option<Occasion>) -> Option<&Rule> {
-        self.allow.iter().find(|rule| !rule.term.holds(occasion) && opens_name(rule, name))
+    pub fn ended_rule(&self, name: &HostName, reason: Reason, occasion: Option<Occasion>) -> Option<&Rule> {
+        let is_ended = |rule: &&Rule| !rule.term.holds(occasion) && opens_name(rule, name);
+        self.allow.iter().filter(|_| reason == Reason::HostNotAllowed).find(is_ended)
     }
 
     /// Whether the term of any rule ends.
