@@ -281,6 +281,8 @@ pub fn policy() -> Policy {
         names: NameTerms::default(),
         tls: TlsTerms::default(),
         term: Default::default(),
+        budget: Default::default(),
+        mode: Default::default(),
     };
     Policy::new(vec![rule], Vec::new())
 }

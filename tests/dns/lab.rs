@@ -159,6 +159,8 @@ pub fn rule(pattern: &str) -> Rule {
         names: NameTerms { leak_budget: Some(AMPLE), ..NameTerms::default() },
         tls: egressd::policy::TlsTerms::default(),
         term: Default::default(),
+        budget: Default::default(),
+        mode: Default::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     ports, term, tls,
 };
 use crate::policy::{
-    Destination, HostName, NameTerms, Pattern, Protocol, Rule, Source, Subject, Term, TlsTerms,
+    Budget, Destination, HostName, Mode, NameTerms, Pattern, Protocol, Rule, Source, Subject, Term, TlsTerms,
 };
 use ipnet::{IpNet, Ipv4Net};
 use serde_saphyr::{Location, Spanned};
@@ -65,6 +65,8 @@ fn allow_one(
         names,
         tls,
         term,
+        budget: Budget::default(),
+        mode: Mode::default(),
     })
 }
 
@@ -89,6 +91,8 @@ pub(super) fn deny(
         names: NameTerms::default(),
         tls: TlsTerms::default(),
         term: Term::default(),
+        budget: Budget::default(),
+        mode: Mode::default(),
     };
     Ok(subjects.into_iter().map(one).collect())
 }
@@ -122,6 +126,8 @@ pub(super) fn registry(site: &Site, word: &str, source: &Source, ids: &mut RuleI
         names: NameTerms::default(),
         tls: TlsTerms::default(),
         term: Term::default(),
+        budget: Budget::default(),
+        mode: Mode::default(),
     })
 }
 

@@ -259,6 +259,8 @@ mod tests {
             names: NameTerms { types: vec![15, 16], ..NameTerms::default() },
             tls: TlsTerms::default(),
             term: Default::default(),
+            budget: Default::default(),
+            mode: Default::default(),
         };
         let inspection = Inspection {
             allow: Some(vec![RequestPattern::parse("GET /repos/**").unwrap()]),

@@ -170,6 +170,8 @@ mod tests {
             names: NameTerms::default(),
             tls: TlsTerms::default(),
             term: Default::default(),
+            budget: Default::default(),
+            mode: Default::default(),
         }
     }
 }

@@ -248,6 +248,8 @@ mod tests {
             names: NameTerms::default(),
             tls: TlsTerms { gate, ..TlsTerms::default() },
             term: Default::default(),
+            budget: Default::default(),
+            mode: Default::default(),
         }
     }
 

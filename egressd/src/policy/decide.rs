@@ -1,12 +1,14 @@
 //! The compiled rules of one agent, and the judgement by them.
 
 use super::{
+    budget::Budget,
     capability::Capability,
     decision::{Denial, Leave, Opening, Permit, Reason},
     flow::{Destination, Flow},
     grant::{Grant, Grants},
     host::HostName,
     leaks::{LeakBudget, LeakTerms, Wildcard},
+    mode::Mode,
     moment::Moment,
     pattern::Pattern,
     resolvers::is_resolver,
@@ -23,12 +25,14 @@ pub struct Policy {
     capabilities: Vec<Capability>,
     host_sockets: bool,
     leaks: LeakTerms,
+    budget: Budget,
+    mode: Mode,
 }
 
 impl Policy {
     #[must_use]
     pub fn new(allow: Vec<Rule>, deny: Vec<Rule>) -> Self {
-        Self { allow, deny, capabilities: Vec::new(), host_sockets: false, leaks: LeakTerms::default() }
+        Self { allow, deny, ..Self::default() }
     }
 
     /// The same, for an agent that keeps `capabilities` over its own network namespace.
@@ -47,6 +51,29 @@ impl Policy {
     #[must_use]
     pub fn with_leaks(self, leaks: LeakTerms) -> Self {
         Self { leaks, ..self }
+    }
+
+    /// The same, for an agent all of whose flows together keep to `budget`.
+    #[must_use]
+    pub fn with_budget(self, budget: Budget) -> Self {
+        Self { budget, ..self }
+    }
+
+    /// The same in `mode`.
+    #[must_use]
+    pub fn in_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// Of all flows of the agent together.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        self.budget
+    }
+
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Whether TLS is ended for any rule.

@@ -124,6 +124,8 @@ mod tests {
             names: NameTerms::default(),
             tls: TlsTerms::default(),
             term: Default::default(),
+            budget: Default::default(),
+            mode: Default::default(),
         };
         Policy::new(hosts.iter().zip(1..).map(rule).collect(), Vec::new())
     }

@@ -94,6 +94,8 @@ fn rule((pattern, id): (&Pattern, u32)) -> Rule {
         names: NameTerms::default(),
         tls: TlsTerms::default(),
         term: Default::default(),
+        budget: Default::default(),
+        mode: Default::default(),
     }
 }
 

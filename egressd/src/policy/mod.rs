@@ -7,6 +7,7 @@
 
 mod agent;
 mod asked;
+mod budget;
 mod capability;
 mod decide;
 mod decision;
@@ -19,6 +20,7 @@ mod inspect;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
 mod leaks;
+mod mode;
 mod moment;
 mod pattern;
 mod record_type;
@@ -35,6 +37,7 @@ mod tls;
 
 pub use agent::{Agent, AgentId, AgentName, AgentNameError};
 pub use asked::{Asked, AskedError};
+pub use budget::{Budget, Rate};
 pub use capability::Capability;
 pub use decide::Policy;
 pub use decision::{Denial, Leave, Opening, Permit, Reason, UnknownReason};
@@ -43,6 +46,7 @@ pub use grant::{Grant, GrantError, GrantSink, Grants, MAX_GRANTS};
 pub use host::{HostName, HostNameError};
 pub use inspect::{Injection, Inspection, RequestDenial};
 pub use leaks::{LeakAction, LeakActions, LeakBudget, LeakFlag, LeakTerms, Wildcard};
+pub use mode::Mode;
 pub use moment::Moment;
 pub use pattern::{Pattern, PatternError};
 pub use record_type::RecordType;

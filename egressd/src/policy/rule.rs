@@ -1,6 +1,9 @@
 //! One line of a policy.
 
-use super::{leaks::LeakBudget, pattern::Pattern, special::special_within, term::Term, tls::TlsTerms};
+use super::{
+    budget::Budget, leaks::LeakBudget, mode::Mode, pattern::Pattern, special::special_within, term::Term,
+    tls::TlsTerms,
+};
 use ipnet::IpNet;
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -21,6 +24,9 @@ pub struct Rule {
     pub names: NameTerms,
     pub tls: TlsTerms,
     pub term: Term,
+    /// Of all flows by this rule, beside that of the policy.
+    pub budget: Budget,
+    pub mode: Mode,
 }
 
 /// What a rule says of looking its names up.

@@ -74,6 +74,8 @@ impl Scene {
             names: NameTerms { leak_budget: self.budget, types: Vec::new() },
             tls: Default::default(),
             term: Default::default(),
+            budget: Default::default(),
+            mode: Default::default(),
         });
         Policy::new(rules.collect(), Vec::new()).with_leaks(self.terms.clone())
     }

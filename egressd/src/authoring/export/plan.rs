@@ -82,11 +82,17 @@ pub(super) fn left_out(rule: &Rule) -> Option<&'static str> {
         names: _,
         tls,
         term,
+        budget,
+        // Of a rule that allows, flows pass in both.
+        mode: _,
     } = rule;
     if tls.inspection.is_some() {
         return Some("requests are not judged there, so that more of them would pass");
     }
-    term.is_bounded().then_some("it counts for a while, and there it would for ever")
+    if term.is_bounded() {
+        return Some("it counts for a while, and there it would for ever");
+    }
+    budget.is_bounded().then_some("nothing keeps to its budget there")
 }
 
 /// The ports of `rule` that no rule denies it whole; None for a port at which a part of it is denied.

@@ -196,5 +196,7 @@ fn rule(subject: Subject, protocol: Option<Protocol>, ports: &[u16]) -> Rule {
         names: NameTerms::default(),
         tls: TlsTerms::default(),
         term: Default::default(),
+        budget: Default::default(),
+        mode: Default::default(),
     }
 }

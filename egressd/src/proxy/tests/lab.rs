@@ -207,6 +207,8 @@ fn rule(subject: Subject, port: u16, protocol: Protocol) -> Rule {
         names: NameTerms::default(),
         tls: TlsTerms::default(),
         term: Default::default(),
+        budget: Default::default(),
+        mode: Default::default(),
     }
 }
 
