@@ -38,5 +38,6 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /src/target/release/egressd /src/target/release/egressctl /usr/local/bin/
 COPY allowlists /usr/share/egressd/allowlists
+COPY schemas /usr/share/egressd/schemas
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s CMD ["egressctl", "status", "-q"]
 ENTRYPOINT ["/usr/local/bin/egressd"]

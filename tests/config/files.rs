@@ -108,6 +108,7 @@ fn a_secret_is_read_from_a_file_beside_the_policy_without_its_newline() {
     write(folder.path(), "long", &"x".repeat(4099));
     mkfifo(&folder.path().join("fifo"), Mode::S_IRWXU).unwrap();
     for (file, why) in [
+        ("missing", "failed to learn secret `deploy-key`"),
         ("missing", "No such file"),
         ("fifo", "not a regular file"),
         ("short", "it has 5 bytes"),

@@ -63,7 +63,11 @@ fn pip3_serves_where_there_is_no_pip() {
 #[test]
 fn an_answer_without_a_site_is_an_error() {
     let tools = Tools { silent: "npm", ..Tools::default() };
-    assert!(error("node", tools).contains("names no registry"));
+    let error = error("node", tools);
+    assert!(
+        error.contains("failed to learn the registry of `node`") && error.contains("names no registry"),
+        "{error}"
+    );
 }
 
 #[test]

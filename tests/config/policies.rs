@@ -294,3 +294,18 @@ fn compile(text: &str) -> Policies {
     let included = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/config/errors/included");
     load_str("policy.yaml", text, &included, &[]).unwrap_or_else(|error| panic!("{error}"))
 }
+
+#[test]
+fn a_long_comment_is_no_mistake() {
+    let text =
+        format!("{}version: 1\nagents: {{}}\n{}", "# one line\n".repeat(500), "# another\n".repeat(500));
+    load_str("p.yaml", &text, Path::new(""), &[]).unwrap();
+}
+
+#[test]
+fn a_policy_with_too_many_rules_is_refused() {
+    let hosts: Vec<String> = (0..4097).map(|number| format!("a{number}.example")).collect();
+    let text = format!("version: 1\nagents: {{a: {{rules: [{{hosts: [{}]}}]}}}}\n", hosts.join(", "));
+    let error = load_str("p.yaml", &text, Path::new(""), &[]).unwrap_err().to_string();
+    assert!(error.contains("agent `a` has too much: 4097 rules, at most 4096 are allowed"), "{error}");
+}

@@ -80,24 +80,10 @@ pub fn quote(text: &str) -> String {
     quoted
 }
 
-/// `lines` as comments that stand `indent` deep. From the [`MAX_COMMENTS`]th on they share a line.
+/// `lines` as comments that stand `indent` deep.
 pub(super) fn comments<'t>(lines: impl Iterator<Item = &'t Translated>, indent: &str) -> String {
-    let mut text = String::new();
-    for (index, line) in lines.enumerate() {
-        match index < MAX_COMMENTS {
-            true => text.push_str(&format!("{indent}# {line}\n")),
-            false => {
-                text.truncate(text.trim_end().len());
-                text.push_str(&format!(" | {line}\n"));
-            }
-        }
-    }
-    text
+    lines.map(|line| format!("{indent}# {line}\n")).collect()
 }
-
-/// The most comments of one section that stand in a row: our YAML parser gives up at 32, and of the four
-/// sections three may follow each other without an item.
-const MAX_COMMENTS: usize = 8;
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,9 @@ use super::{
     file::{CredentialSection, Named},
     load::read,
     upstream::Upstream,
+    words,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::path::{Path, PathBuf};
@@ -93,8 +95,9 @@ impl DaemonConfig {
         }
         let dnssec = dnssec(document, &file).map_err(|error| wrong.push(error)).unwrap_or_default();
         let credentials = credentials(document, file.credentials.as_ref(), &mut wrong);
-        if upstreams.len() > MAX_UPSTREAMS {
-            wrong.push(Diagnostic::general(format!("at most {MAX_UPSTREAMS} upstreams are allowed")));
+        if let Some(excess) = file.upstreams.iter().flatten().nth(MAX_UPSTREAMS) {
+            let title = format!("at most {MAX_UPSTREAMS} upstreams are allowed");
+            wrong.push(document.error(excess.referenced, title));
         }
         if !wrong.is_empty() {
             return Err(ConfigError::all(wrong));
@@ -130,20 +133,38 @@ fn dnssec(document: &Document, file: &DaemonFile) -> Result<Dnssec, Diagnostic> 
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// The daemon's own file. Every key but `version` may be left out.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct DaemonFile {
+pub(super) struct DaemonFile {
+    /// Of the format.
+    #[schemars(with = "words::Version")]
     version: Spanned<u64>,
+    /// The resolvers to ask, such as `192.0.2.53` or `tls://192.0.2.53#dns.example`: the host's own, if it is left
+    /// out.
+    #[schemars(with = "Option<Vec<String>>")]
     upstreams: Option<Vec<Spanned<String>>>,
+    /// The authorities that resolvers over TLS are believed by, PEM: the host's own, if it is left out.
     upstream_ca: Option<PathBuf>,
+    /// Whether the signatures of answers are looked at.
+    #[schemars(with = "Option<words::Dnssec>")]
     dnssec: Option<Spanned<String>>,
+    /// The keys by which they are: those of the root, if it is left out.
+    #[schemars(with = "Option<PathBuf>")]
     dnssec_anchor: Option<Spanned<PathBuf>>,
+    /// The authorities that servers behind rules with `inspect` are believed by, PEM: the host's own, if it is left
+    /// out.
     inspection_ca: Option<PathBuf>,
+    /// What rules may inject, by name.
     credentials: Option<Named<CredentialSection>>,
+    /// Its `*.yaml` are the policies.
     policy_dir: Option<PathBuf>,
+    /// Where allowlists are looked for that do not lie beside the policy.
     allowlist_dirs: Option<Vec<PathBuf>>,
+    /// For sockets and what is remembered.
     run_dir: Option<PathBuf>,
     audit_log: Option<PathBuf>,
+    /// Where the registries of package tools are remembered from one start to the next.
     cache_dir: Option<PathBuf>,
 }
 

@@ -84,6 +84,7 @@ impl Document {
 fn strict() -> Options {
     serde_saphyr::options! {
         with_snippet: false,
+        emit_comments: false,
         strict_booleans: true,
         reject_unsupported_tags: true,
         merge_keys: MergeKeyPolicy::Error,

@@ -6,6 +6,7 @@ mod export;
 mod fmt;
 mod import;
 mod revision;
+mod schema;
 mod source;
 mod test;
 
@@ -27,6 +28,7 @@ enum Verb {
     Fmt(fmt::Fmt),
     Import(import::Import),
     Export(export::Export),
+    Schema(schema::Schema),
 }
 
 impl Policy {
@@ -38,6 +40,7 @@ impl Policy {
             Verb::Fmt(fmt) => fmt.act(),
             Verb::Import(import) => import.act(format),
             Verb::Export(export) => export.act(format),
+            Verb::Schema(schema) => schema.act(),
         }
     }
 }
