@@ -3,7 +3,7 @@
 use egressd::{
     audit::{self, Feed, Recovered, Time},
     control::{
-        Asked, BoxFuture, Daemon, explain,
+        Asked, BoxFuture, Daemon, Earned, explain,
         protocol::{
             AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, ApproveLeaks, Boundary, Check, Consent,
             DeniedZone, ExplainRequest, Explanation, Flows, Found, LeakLevel, LeaksRequest, LogStatus,
@@ -185,7 +185,13 @@ impl Daemon for Fake {
     fn explain(&self, request: ExplainRequest) -> Result<Explanation, Refusal> {
         let asked = Asked::of(&request).map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
         let birth = Occasion { time: Time::now().timestamp(), age: Duration::ZERO };
-        Ok(explain(&policy(), birth, request.agent.as_deref().unwrap_or("default"), &asked))
+        Ok(explain(
+            &policy(),
+            birth,
+            request.agent.as_deref().unwrap_or("default"),
+            &Earned::default(),
+            &asked,
+        ))
     }
 
     fn leaks(&self, request: LeaksRequest) -> Result<Vec<AgentLeaks>, Refusal> {

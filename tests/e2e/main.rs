@@ -35,6 +35,7 @@ mod canary;
 mod crash;
 mod devices;
 mod doctor;
+mod explained;
 mod explicit_proxy;
 mod fetch;
 mod full_map;

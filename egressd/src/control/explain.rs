@@ -1,11 +1,14 @@
 //! What the enforcing matcher says of a flow that nobody has started. Pure.
 
-use super::protocol::{ExplainRequest, Explanation, InspectionBounds, LeakBounds, TlsBounds};
+use super::{
+    earned::Earned,
+    protocol::{ExplainRequest, Explanation, InspectionBounds, LeakBounds, TlsBounds},
+};
 use crate::{
     audit::Verdict,
     policy::{
-        Asked, AskedError, Denial, Destination, Flow, Grants, Leave, Moment, Occasion, Permit, Policy,
-        Protocol, Reason, RecordType, Rule, Term,
+        Asked, AskedError, Denial, Destination, Flow, Leave, Occasion, Permit, Policy, Protocol, Reason,
+        RecordType, Rule, Subject, Term,
     },
 };
 
@@ -13,8 +16,14 @@ use crate::{
 /// to it would meet, but for what only a flow can show (which address its name resolved to, and what it
 /// speaks).
 #[must_use]
-pub fn explain(given: &Policy, occasion: Occasion, agent: &str, asked: &Asked) -> Explanation {
-    let in_force = explain_in_force(&given.at(Some(occasion)), agent, asked);
+pub fn explain(
+    given: &Policy,
+    occasion: Occasion,
+    agent: &str,
+    earned: &Earned,
+    asked: &Asked,
+) -> Explanation {
+    let in_force = explain_in_force(&given.at(Some(occasion)), agent, earned, asked);
     let reason = in_force.reason.as_ref().and_then(|word| word.parse().ok());
     let denied = asked.destination.name().zip(reason);
     match denied.and_then(|(name, reason)| given.ended_rule(name, reason, Some(occasion))) {
@@ -28,15 +37,23 @@ pub fn explain(given: &Policy, occasion: Occasion, agent: &str, asked: &Asked) -
     }
 }
 
-fn explain_in_force(policy: &Policy, agent: &str, asked: &Asked) -> Explanation {
+fn explain_in_force(policy: &Policy, agent: &str, earned: &Earned, asked: &Asked) -> Explanation {
     let leave = leave(policy, &asked.destination);
     let open = leave.as_ref().map_or_else(Vec::new, open_by);
     let flow = asked.flow(policy);
-    let judged = policy.decide(&flow, &Grants::default(), Moment::default());
+    let judged = earned.decide(policy, &flow);
+    // Which address it goes to decides, of a name that is looked up.
+    let (networks, denied_networks) = match (&leave, &judged) {
+        (Some(_), Err(_)) => (networks(policy.allow(), &flow), Vec::new()),
+        (Some(_), Ok(_)) => (Vec::new(), networks(policy.deny(), &flow)),
+        (None, _) => (Vec::new(), Vec::new()),
+    };
+    let grants = earned.told(&asked.destination);
     let open = open.iter().map(|(port, protocol)| format!("{port}/{protocol}")).collect();
     let tls = judged.as_ref().ok().and_then(|permit| tls(policy, permit));
     let term = judged.as_ref().ok().and_then(|permit| rule_of(policy, permit)).map(|rule| rule.term);
-    let answer = Explanation { tls, term: term.and_then(told), ..answer(agent, &flow, judged, open) };
+    let answer = answer(agent, &flow, judged, open);
+    let answer = Explanation { tls, term: term.and_then(told), networks, denied_networks, grants, ..answer };
     match &leave {
         Some(leave) => Explanation { types: types(leave), leak: leak(policy, leave), ..answer },
         None => answer,
@@ -46,8 +63,14 @@ fn explain_in_force(policy: &Policy, agent: &str, asked: &Asked) -> Explanation 
 /// The same for an agent in quarantine, of what the policy that it was given says: what only its
 /// wildcards allow is denied.
 #[must_use]
-pub fn explain_quarantined(given: &Policy, occasion: Occasion, agent: &str, asked: &Asked) -> Explanation {
-    let explain = |policy: &Policy| explain(policy, occasion, agent, asked);
+pub fn explain_quarantined(
+    given: &Policy,
+    occasion: Occasion,
+    agent: &str,
+    earned: &Earned,
+    asked: &Asked,
+) -> Explanation {
+    let explain = |policy: &Policy| explain(policy, occasion, agent, earned, asked);
     let (given, in_force) = (explain(given), explain(&given.exact_only()));
     match (given.verdict, in_force.verdict) {
         (Verdict::Allow, Verdict::Deny) => {
@@ -129,7 +152,20 @@ fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<St
         leak: None,
         tls: None,
         term: None,
+        networks: Vec::new(),
+        denied_networks: Vec::new(),
+        grants: Vec::new(),
     }
+}
+
+/// The networks of `rules` at the port and protocol of `flow`, whichever address it goes to.
+fn networks(rules: &[Rule], flow: &Flow) -> Vec<String> {
+    let is_about = |rule: &&Rule| {
+        matches!(rule.subject, Subject::Network(_))
+            && rule.covers_port(flow.port)
+            && rule.covers_protocol(flow.protocol)
+    };
+    rules.iter().filter(is_about).map(|rule| format!("{} ({})", rule.subject, rule.source)).collect()
 }
 
 fn rule_of<'a>(policy: &'a Policy, permit: &Permit) -> Option<&'a Rule> {
@@ -165,7 +201,8 @@ fn tls(policy: &Policy, permit: &Permit) -> Option<TlsBounds> {
 mod tests {
     use super::*;
     use crate::policy::{
-        Injection, Inspection, NameTerms, Pattern, RequestPattern, RuleId, Source, Subject, TlsTerms,
+        Agent, AgentId, AgentName, Grant, HostName, Injection, Inspection, Moment, NameTerms, Pattern,
+        RequestPattern, RuleId, Source, Subject, TlsTerms,
     };
     use jiff::Timestamp;
     use std::time::Duration;
@@ -209,7 +246,9 @@ mod tests {
 
     #[test]
     fn an_agent_in_quarantine_is_told_so_where_a_wildcard_would_allow() {
-        let ask = |text: &str| explain_quarantined(&policy(), BIRTH, "build", &Asked::parse(text).unwrap());
+        let ask = |text: &str| {
+            explain_quarantined(&policy(), BIRTH, "build", &Earned::default(), &Asked::parse(text).unwrap())
+        };
         let closed = ask("api.ok.test");
         assert_eq!((closed.verdict, closed.reason.as_deref()), (Verdict::Deny, Some("agent-quarantined")));
         assert_eq!((closed.rule.as_deref(), closed.remedy, closed.open.len()), (Some("a.yaml:1"), None, 0));
@@ -223,8 +262,56 @@ mod tests {
         assert_eq!((allowed.verdict, allowed.protocol.as_str()), (Verdict::Allow, "tcp"));
     }
 
+    #[test]
+    fn what_lookups_have_earned_is_told_and_counts() {
+        let agent = Agent::new(AgentId(1), AgentName::parse("build").unwrap(), policy().into());
+        let (address, now) = ("192.0.2.1".parse().unwrap(), Moment(1_000_000_000));
+        let grant = |port, protocol, rule| Grant {
+            name: HostName::parse("db.ok.test").unwrap(),
+            address,
+            port,
+            protocol,
+            rule: RuleId(rule),
+            expires: now.after(Duration::from_secs(u64::from(rule))),
+        };
+        agent.remember(&[grant(5432, Protocol::Tcp, 2), grant(443, Protocol::Tls, 1)], now).unwrap();
+        let earned = Earned::of(&agent, now);
+        let ask = |text: &str| explain(&policy(), BIRTH, "build", &earned, &Asked::parse(text).unwrap());
+        let told: Vec<_> = ask("db.ok.test").grants.iter().map(|one| (one.port, one.seconds_left)).collect();
+        assert_eq!(told, [(443, 1), (5432, 2)]);
+        assert_eq!(ask("192.0.2.1:5432").verdict, Verdict::Allow, "what speaks no name needs none");
+        assert_eq!(ask("192.0.2.1:9000").verdict, Verdict::Deny);
+        assert_eq!(ask("192.0.2.2:5432").grants, []);
+    }
+
+    #[test]
+    fn networks_that_decide_by_the_address_of_a_name_are_told() {
+        let network = |id, ports| Rule {
+            id: RuleId(id),
+            source: Source { file: "a.yaml".into(), line: id },
+            subject: Subject::Network("192.0.2.0/24".parse().unwrap()),
+            ports,
+            protocol: Some(Protocol::Tcp),
+            ..policy().allow()[1].clone()
+        };
+        let allow = [policy().allow(), &[network(8, vec![9000])]].concat();
+        let policy = Policy::new(allow, vec![network(9, Vec::new())]);
+        let ask = |text: &str| {
+            let asked = Asked { protocol: Some(Protocol::Tcp), ..Asked::parse(text).unwrap() };
+            explain(&policy, BIRTH, "build", &Earned::default(), &asked)
+        };
+        let (open, closed) = (ask("api.ok.test:9000"), ask("api.ok.test:5432"));
+        assert_eq!(
+            (open.verdict, open.networks),
+            (Verdict::Deny, vec!["192.0.2.0/24 (a.yaml:8)".to_owned()])
+        );
+        assert_eq!((closed.verdict, closed.networks), (Verdict::Allow, Vec::<String>::new()));
+        assert_eq!(closed.denied_networks, ["192.0.2.0/24 (a.yaml:9)"]);
+        assert_eq!(ask("evil.test:9000").networks, Vec::<String>::new(), "it is not looked up");
+    }
+
     fn ask(text: &str) -> Explanation {
-        explain(&policy(), BIRTH, "build", &Asked::parse(text).unwrap())
+        explain(&policy(), BIRTH, "build", &Earned::default(), &Asked::parse(text).unwrap())
     }
 
     const BIRTH: Occasion = Occasion { time: Timestamp::UNIX_EPOCH, age: Duration::ZERO };
@@ -237,7 +324,7 @@ mod tests {
         let ask = |time, age| {
             let occasion = Occasion { time, age: Duration::from_secs(age) };
             let asked = Asked::parse("exact.test").unwrap();
-            explain(&Policy::new(allow.clone(), Vec::new()), occasion, "build", &asked)
+            explain(&Policy::new(allow.clone(), Vec::new()), occasion, "build", &Earned::default(), &asked)
         };
         let live = ask(Timestamp::UNIX_EPOCH, 59);
         assert_eq!(live.term.as_deref(), Some("expires: 1970-01-01T00:00:10Z, for: 60s"));

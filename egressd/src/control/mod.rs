@@ -5,6 +5,7 @@
 
 mod client;
 mod daemon;
+mod earned;
 mod explain;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
@@ -17,6 +18,7 @@ mod stream;
 pub use crate::policy::{Asked, AskedError};
 pub use client::{Client, ClientError, Records};
 pub use daemon::{BoxFuture, Daemon};
+pub use earned::Earned;
 pub use explain::{explain, explain_quarantined};
 pub use server::{BindError, bind, serve};
 

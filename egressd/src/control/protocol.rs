@@ -9,7 +9,11 @@ pub use leaks::{
     AgentLeaks, ApproveLeaks, DeniedZone, LeakBounds, LeakLevel, LeaksRequest, RaisedFlag, ZoneLeaks,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 /// Version of the protocol: the first segment of every path.
 pub const VERSION: u32 = 1;
@@ -357,6 +361,27 @@ pub struct Explanation {
     /// How long the rule counts that allows it, as in `expires: 2026-12-31T00:00:00Z`. None: for ever.
     #[serde(default)]
     pub term: Option<String>,
+    /// Rules for networks that open this port, as in `192.0.2.0/24 (FILE:LINE)`: where a name's own rules do not,
+    /// its addresses may lie in them.
+    #[serde(default)]
+    pub networks: Vec<String>,
+    /// The same of rules that deny: where a name is allowed, its addresses must not lie in them.
+    #[serde(default)]
+    pub denied_networks: Vec<String>,
+    /// What lookups of the agent have earned it of this destination, soonest to end first; of one that runs.
+    #[serde(default)]
+    pub grants: Vec<LiveGrant>,
+}
+
+/// Leave that a lookup earned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveGrant {
+    pub name: String,
+    pub address: IpAddr,
+    pub port: u16,
+    pub protocol: String,
+    /// Until then, new flows may start.
+    pub seconds_left: u64,
 }
 
 /// What a rule says of flows that speak TLS, in the words of policy files.

@@ -4,7 +4,7 @@ use super::{Daemon, agents::Running, terms::occasion, told::told};
 use crate::{
     audit::{Feed, Path},
     control::{
-        self, Asked, BoxFuture,
+        self, Asked, BoxFuture, Earned,
         protocol::{
             AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, ApproveLeaks, Boundary, ExplainRequest,
             Explanation, LeaksRequest, LogStatus, Refusal, RefusalKind, ReloadSummary, ServerNames,
@@ -131,21 +131,18 @@ impl Daemon {
         let name = request.agent.as_deref().unwrap_or("default");
         let name = AgentName::parse(name).map_err(|error| invalid(&error))?;
         let running = self.agents.all().into_iter().find(|running| *running.agent.name() == name);
-        Ok(match running {
-            Some(running) if running.agent.is_quarantined() => {
-                let (given, now) = (running.agent.given_policy(), occasion(running.birth.born));
-                control::explain_quarantined(&given, now, name.as_str(), &asked)
-            }
-            Some(running) => {
-                let (given, now) = (running.agent.given_policy(), occasion(running.birth.born));
-                control::explain(&given, now, name.as_str(), &asked)
-            }
-            None => {
-                let policy = self.policies.load().policies.for_agent(&name);
-                let birth = occasion(Some(datapath::now()));
-                control::explain(&policy, birth, name.as_str(), &asked)
-            }
-        })
+        let Some(running) = running else {
+            let policy = self.policies.load().policies.for_agent(&name);
+            let birth = occasion(Some(datapath::now()));
+            return Ok(control::explain(&policy, birth, name.as_str(), &Earned::default(), &asked));
+        };
+        let (given, occasion) = (running.agent.given_policy(), occasion(running.birth.born));
+        let earned = Earned::of(&running.agent, datapath::now());
+        let explain = match running.agent.is_quarantined() {
+            true => control::explain_quarantined,
+            false => control::explain,
+        };
+        Ok(explain(&given, occasion, name.as_str(), &earned, &asked))
     }
 
     /// Whether there is anything to approve: nobody is to think that a zone with a slip in it was.

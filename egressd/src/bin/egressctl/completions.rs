@@ -3,6 +3,7 @@
 use crate::Cli;
 use clap::CommandFactory;
 use std::{
+    fs,
     io::{Write, stdout},
     path::PathBuf,
     process::ExitCode,
@@ -11,6 +12,7 @@ use std::{
 /// Print a completion script for a shell
 #[derive(Debug, clap::Args)]
 pub struct Completions {
+    /// Which one
     shell: clap_complete::Shell,
 }
 
@@ -26,11 +28,13 @@ impl Completions {
 /// Write the manual pages into a folder
 #[derive(Debug, clap::Args)]
 pub struct Man {
+    /// Is made where it is missing
     folder: PathBuf,
 }
 
 impl Man {
     pub fn act(&self) -> anyhow::Result<ExitCode> {
+        fs::create_dir_all(&self.folder)?;
         clap_mangen::generate_to(Cli::command(), &self.folder)?;
         Ok(ExitCode::SUCCESS)
     }

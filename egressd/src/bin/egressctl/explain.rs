@@ -5,13 +5,14 @@ use egressd::{
     audit::{self, Verdict},
     config::{self, DaemonConfig},
     control::{
-        Asked, Client, explain,
-        protocol::{ExplainRequest, Explanation, InspectionBounds, LeakBounds, TlsBounds},
+        Asked, Client, Earned, explain,
+        protocol::{ExplainRequest, Explanation, InspectionBounds, LeakBounds, LiveGrant, TlsBounds},
     },
     policy::{AgentName, Ech, GateChoice, Occasion, Policy},
 };
 use std::{
     io::{self, Write, stdout},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -63,7 +64,7 @@ fn explain_offline(file: &Path, request: &ExplainRequest) -> anyhow::Result<Expl
     let policy = compile(file, &agent)?;
     // As an agent would meet it that started now.
     let birth = Occasion { time: audit::Time::now().timestamp(), age: Duration::ZERO };
-    Ok(explain(&policy, birth, agent.as_str(), &Asked::of(request)?))
+    Ok(explain(&policy, birth, agent.as_str(), &Earned::default(), &Asked::of(request)?))
 }
 
 /// The policy of `agent` by the file at `file`, compiled as the daemon would.
@@ -95,6 +96,18 @@ fn print(out: &mut impl Write, colour: Colour, explanation: &Explanation) -> io:
     }
     if !explanation.open.is_empty() {
         writeln!(out, "  open    {}", sanitise(&explanation.open.join(", ")))?;
+    }
+    for (networks, words) in [
+        (&explanation.networks, "is open at addresses in"),
+        (&explanation.denied_networks, "is denied at addresses in"),
+    ] {
+        for network in networks {
+            writeln!(out, "  but     {words} {}", sanitise(network))?;
+        }
+    }
+    for LiveGrant { address, port, protocol, seconds_left, .. } in &explanation.grants {
+        let at = SocketAddr::new(*address, *port);
+        writeln!(out, "  granted {at}/{} for {seconds_left} more seconds", sanitise(protocol))?;
     }
     if !explanation.types.is_empty() {
         writeln!(out, "  types   A, AAAA, {}", sanitise(&explanation.types.join(", ")))?;

@@ -47,3 +47,29 @@ impl Verb {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::Cli;
+    use clap::{Command, CommandFactory};
+
+    #[test]
+    fn every_verb_and_every_option_is_explained() {
+        let mut unexplained = Vec::new();
+        walk(&Cli::command(), "", &mut unexplained);
+        assert_eq!(unexplained, Vec::<String>::new());
+    }
+
+    fn walk(command: &Command, above: &str, unexplained: &mut Vec<String>) {
+        let path = format!("{above} {}", command.get_name());
+        if command.get_about().is_none() {
+            unexplained.push(path.clone());
+        }
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            if argument.get_help().is_none() {
+                unexplained.push(format!("{path} {}", argument.get_id()));
+            }
+        }
+        command.get_subcommands().for_each(|verb| walk(verb, &path, unexplained));
+    }
+}
