@@ -114,10 +114,13 @@ const CASES: &[(Lint, &[&str], &[&str])] = &[
             "rules: [{host: \"*.sentry.io\"}]",
             "rules: [{host: bucket.s3.amazonaws.com}]",
             "rules: [{host: dl.bintray.com}]",
+            "rules: [{host: github.com, risk: modify}]",
         ],
         &[
             "rules: [{host: docs.github.com}]",
             "rules: [{host: github.com, reason: \"code; risk: push under any account\"}]",
+            "rules: [{host: github.com, risk: external}]",
+            "rules: [{host: camo.githubusercontent.com, risk: read}]",
             "rules: [{host: github.com, inspect: true, allow: [GET /ours/**]}]",
         ],
     ),

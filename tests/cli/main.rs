@@ -149,7 +149,7 @@ fn explain_says_what_is_asked_of_requests_and_who_reads_a_server_name() {
     let path = file.to_str().unwrap();
     let text = "version: 1\nagents:\n  build:\n    rules:\n      \
                 - {host: read.test, inspect: true, allow: [GET /a/**], max_body: 1kB, ech: allow}\n      \
-                - {host: far.test, gate: proxy}\n";
+                - {host: far.test, gate: proxy, risk: external}\n";
     std::fs::write(&file, text).unwrap();
     let explain = |host| run(&socket, &["explain", host, "--policy", path, "--agent", "build"]).stdout;
     assert!(
@@ -159,7 +159,12 @@ fn explain_says_what_is_asked_of_requests_and_who_reads_a_server_name() {
         "{}",
         explain("read.test")
     );
-    assert!(explain("far.test").ends_with("  gate    proxy\n"), "{}", explain("far.test"));
+    assert!(
+        explain("far.test").contains("  risk    external\n")
+            && explain("far.test").ends_with("  gate    proxy\n"),
+        "{}",
+        explain("far.test")
+    );
 }
 
 #[test]

@@ -289,6 +289,7 @@ pub fn policy() -> Policy {
         term: Default::default(),
         budget: Default::default(),
         mode: Default::default(),
+        risk: None,
     };
     Policy::new(vec![rule], Vec::new())
 }

@@ -161,6 +161,7 @@ pub fn rule(pattern: &str) -> Rule {
         term: Default::default(),
         budget: Default::default(),
         mode: Default::default(),
+        risk: None,
     }
 }
 

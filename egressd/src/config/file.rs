@@ -162,6 +162,9 @@ pub(super) struct AllowRule {
     pub(super) protocol: Option<Spanned<String>>,
     /// For whoever reads the rule, and the denial.
     pub(super) reason: Option<String>,
+    /// What an agent can do there, as somebody judged it.
+    #[schemars(with = "Option<words::Risk>")]
+    pub(super) risk: Option<Spanned<String>>,
     /// A day, or a moment.
     #[schemars(with = "Option<words::Expires>")]
     pub(super) expires: Option<Spanned<String>>,

@@ -11,7 +11,8 @@ use super::{
     ports, term, tls,
 };
 use crate::policy::{
-    Budget, Destination, HostName, Mode, NameTerms, Pattern, Protocol, Rule, Source, Subject, Term, TlsTerms,
+    Budget, Destination, HostName, Mode, NameTerms, Pattern, Protocol, Risk, Rule, Source, Subject, Term,
+    TlsTerms,
 };
 use ipnet::{IpNet, Ipv4Net};
 use serde_saphyr::{Location, Spanned};
@@ -38,7 +39,7 @@ fn allow_one(
     ids: &mut RuleIds,
 ) -> Result<Rule, Diagnostic> {
     let AllowRule { ports, protocol, reason, private, .. } = &rule.value;
-    let AllowRule { danger_public_suffix, leak_budget, types, expires, lasts, .. } = &rule.value;
+    let AllowRule { danger_public_suffix, leak_budget, types, expires, lasts, risk, .. } = &rule.value;
     let dangerous = danger_public_suffix.as_ref().is_some_and(|danger| danger.value);
     check_breadth(document, &subject, at, dangerous)?;
     let protocol = allowed_protocol(document, rule.referenced, &subject, protocol.as_ref())?;
@@ -54,6 +55,7 @@ fn allow_one(
     let names = names::terms(document, &subject, leak_budget.as_ref(), types.as_ref())?;
     let tls = tls::terms(document, &rule.value, &subject, protocol, known)?;
     let term = term::term(document, expires.as_ref(), lasts.as_ref())?;
+    let risk = risk.as_ref().map(|word| parse_risk(document, word)).transpose()?;
     Ok(Rule {
         id: ids.id("allow", &subject, &ports, Some(protocol), private, (&tls, term)),
         source: document.source(place),
@@ -67,6 +69,7 @@ fn allow_one(
         term,
         budget: Budget::default(),
         mode: Mode::default(),
+        risk,
     })
 }
 
@@ -93,6 +96,7 @@ pub(super) fn deny(
         term: Term::default(),
         budget: Budget::default(),
         mode: Mode::default(),
+        risk: None,
     };
     Ok(subjects.into_iter().map(one).collect())
 }
@@ -128,6 +132,7 @@ pub(super) fn registry(site: &Site, word: &str, source: &Source, ids: &mut RuleI
         term: Term::default(),
         budget: Budget::default(),
         mode: Mode::default(),
+        risk: None,
     })
 }
 
@@ -302,6 +307,14 @@ fn parse_protocol(document: &Document, protocol: &Spanned<String>) -> Result<Pro
         document
             .error(protocol.referenced, format!("unknown protocol `{}`", protocol.value))
             .help("known protocols: tls, http, tcp, udp, quic")
+    })
+}
+
+fn parse_risk(document: &Document, word: &Spanned<String>) -> Result<Risk, Diagnostic> {
+    Risk::ALL.into_iter().find(|risk| risk.as_str() == word.value).ok_or_else(|| {
+        document
+            .error(word.referenced, format!("unknown risk `{}`", word.value))
+            .help(format!("known risks: {}", Risk::ALL.map(Risk::as_str).join(", ")))
     })
 }
 

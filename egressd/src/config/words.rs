@@ -49,6 +49,9 @@ words! {
     LeakAction = one_of(policy::LeakAction::ALL.map(policy::LeakAction::as_str));
     /// Whether the signatures of answers are looked at.
     Dnssec = one_of(["off", "validate"]);
+    /// What an agent can do there: read what is there, change what belongs to whom it works for, or write where
+    /// strangers can read.
+    Risk = one_of(policy::Risk::ALL.map(policy::Risk::as_str));
     /// Octets, as a number or with a unit.
     Size = json_schema!({ "type": ["string", "integer"], "examples": ["64kB", "10MB"] });
     /// To the end of a day (UTC), or to a moment.

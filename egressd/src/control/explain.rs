@@ -51,9 +51,11 @@ fn explain_in_force(policy: &Policy, agent: &str, earned: &Earned, asked: &Asked
     let grants = earned.told(&asked.destination);
     let open = open.iter().map(|(port, protocol)| format!("{port}/{protocol}")).collect();
     let tls = judged.as_ref().ok().and_then(|permit| tls(policy, permit));
-    let term = judged.as_ref().ok().and_then(|permit| rule_of(policy, permit)).map(|rule| rule.term);
+    let rule = judged.as_ref().ok().and_then(|permit| rule_of(policy, permit));
+    let term = rule.and_then(|rule| told(rule.term));
+    let risk = rule.and_then(|rule| rule.risk).map(|risk| risk.as_str().to_owned());
     let answer = answer(agent, &flow, judged, open);
-    let answer = Explanation { tls, term: term.and_then(told), networks, denied_networks, grants, ..answer };
+    let answer = Explanation { tls, term, risk, networks, denied_networks, grants, ..answer };
     match &leave {
         Some(leave) => Explanation { types: types(leave), leak: leak(policy, leave), ..answer },
         None => answer,
@@ -152,6 +154,7 @@ fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<St
         leak: None,
         tls: None,
         term: None,
+        risk: None,
         networks: Vec::new(),
         denied_networks: Vec::new(),
         grants: Vec::new(),
@@ -348,6 +351,7 @@ mod tests {
             term: Default::default(),
             budget: Default::default(),
             mode: Default::default(),
+            risk: None,
         };
         let inspection = Inspection {
             allow: Some(vec![RequestPattern::parse("GET /repos/**").unwrap()]),

@@ -361,6 +361,9 @@ pub struct Explanation {
     /// How long the rule counts that allows it, as in `expires: 2026-12-31T00:00:00Z`. None: for ever.
     #[serde(default)]
     pub term: Option<String>,
+    /// What the rule that allows it says an agent can do there, as in `external`.
+    #[serde(default)]
+    pub risk: Option<String>,
     /// Rules for networks that open this port, as in `192.0.2.0/24 (FILE:LINE)`: where a name's own rules do not,
     /// its addresses may lie in them.
     #[serde(default)]

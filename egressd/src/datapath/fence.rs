@@ -631,6 +631,7 @@ mod tests {
             term: Default::default(),
             budget: Default::default(),
             mode: Default::default(),
+            risk: None,
         }
     }
 

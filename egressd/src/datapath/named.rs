@@ -172,6 +172,7 @@ mod tests {
             term: Default::default(),
             budget: Default::default(),
             mode: Default::default(),
+            risk: None,
         }
     }
 }

@@ -250,6 +250,7 @@ mod tests {
             term: Default::default(),
             budget: Default::default(),
             mode: Default::default(),
+            risk: None,
         }
     }
 

@@ -126,6 +126,7 @@ mod tests {
             term: Default::default(),
             budget: Default::default(),
             mode: Default::default(),
+            risk: None,
         };
         Policy::new(hosts.iter().zip(1..).map(rule).collect(), Vec::new())
     }

@@ -96,6 +96,7 @@ fn rule((pattern, id): (&Pattern, u32)) -> Rule {
         term: Default::default(),
         budget: Default::default(),
         mode: Default::default(),
+        risk: None,
     }
 }
 

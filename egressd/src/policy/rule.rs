@@ -1,8 +1,8 @@
 //! One line of a policy.
 
 use super::{
-    budget::Budget, leaks::LeakBudget, mode::Mode, pattern::Pattern, special::special_within, term::Term,
-    tls::TlsTerms,
+    budget::Budget, leaks::LeakBudget, mode::Mode, pattern::Pattern, risk::Risk, special::special_within,
+    term::Term, tls::TlsTerms,
 };
 use ipnet::IpNet;
 use std::{fmt, net::IpAddr, sync::Arc};
@@ -27,6 +27,8 @@ pub struct Rule {
     /// Of all flows by this rule, beside that of the policy.
     pub budget: Budget,
     pub mode: Mode,
+    /// None where nobody judged it.
+    pub risk: Option<Risk>,
 }
 
 /// What a rule says of looking its names up.

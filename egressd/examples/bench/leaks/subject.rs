@@ -76,6 +76,7 @@ impl Scene {
             term: Default::default(),
             budget: Default::default(),
             mode: Default::default(),
+            risk: None,
         });
         Policy::new(rules.collect(), Vec::new()).with_leaks(self.terms.clone())
     }

@@ -85,6 +85,7 @@ pub(super) fn left_out(rule: &Rule) -> Option<&'static str> {
         budget,
         // Of a rule that allows, flows pass in both.
         mode: _,
+        risk: _,
     } = rule;
     if tls.inspection.is_some() {
         return Some("requests are not judged there, so that more of them would pass");

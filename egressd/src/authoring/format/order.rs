@@ -59,7 +59,7 @@ const SECTION: [&str; 12] = [
     "honeytokens",
 ];
 
-const RULE: [&str; 19] = [
+const RULE: [&str; 20] = [
     "host",
     "hosts",
     "cidr",
@@ -78,6 +78,7 @@ const RULE: [&str; 19] = [
     "leak_budget",
     "expires",
     "for",
+    "risk",
     "reason",
 ];
 

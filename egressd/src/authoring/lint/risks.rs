@@ -1,24 +1,31 @@
 //! Names that many tenants share.
 
 use super::{Finding, Lint, Severity};
-use crate::policy::{HostName, Pattern, Rule, Subject};
+use crate::policy::{self, HostName, Pattern, Rule, Subject};
 
 /// What an agent could do behind the names of `rule`. Nothing is said where the rule bounds the requests, or
-/// its reason says `risk:`.
+/// says itself what is at stake: by its `risk`, if it is no less, or by `risk:` in its reason.
 pub(super) fn find(rule: &Rule) -> Option<Finding> {
     let Subject::Host(pattern) = &rule.subject else { return None };
     let is_bounded = rule.tls.inspection.as_ref().is_some_and(|inspection| inspection.allow.is_some());
     let is_known = rule.reason.as_deref().is_some_and(|reason| reason.contains("risk:"));
-    if is_bounded || is_known {
+    let risk = RISKS.iter().find(|risk| risk.is_about(pattern))?;
+    let is_judged = risk.kind.risk().zip(rule.risk).is_some_and(|(known, judged)| judged >= known);
+    if is_bounded || is_judged || (is_known && rule.risk.is_none()) {
         return None;
     }
-    let risk = RISKS.iter().find(|risk| risk.is_about(pattern))?;
     let severity = match risk.kind {
         Kind::Takes | Kind::Gone => Severity::Warning,
         Kind::Serves => Severity::Note,
     };
     let text = format!("`{pattern}` is shared by strangers: {}", risk.why);
-    let finding = Finding::of(Lint::RiskyName, rule, text, risk.kind.help());
+    let help = match risk.kind.risk().zip(rule.risk) {
+        Some((known, judged)) => {
+            format!("it is more than `risk: {}`: write `risk: {}`", judged.as_str(), known.as_str())
+        }
+        None => risk.kind.help().to_owned(),
+    };
+    let finding = Finding::of(Lint::RiskyName, rule, text, help);
     Some(Finding { severity, ..finding })
 }
 
@@ -40,10 +47,19 @@ enum Kind {
 }
 
 impl Kind {
+    /// What a rule has to admit at least; None where that would not do.
+    fn risk(self) -> Option<policy::Risk> {
+        match self {
+            Self::Takes => Some(policy::Risk::External),
+            Self::Serves => Some(policy::Risk::Read),
+            Self::Gone => None,
+        }
+    }
+
     fn help(self) -> &'static str {
         match self {
-            Self::Takes => "bound the requests (`inspect` with `allow`), or say `risk:` in its reason",
-            Self::Serves => "name single hosts or paths, or say `risk:` in its reason",
+            Self::Takes => "bound the requests (`inspect` with `allow`), or say `risk: external`",
+            Self::Serves => "name single hosts or paths, or say `risk: read`",
             Self::Gone => "leave the rule out",
         }
     }

@@ -91,6 +91,9 @@ fn print(out: &mut impl Write, colour: Colour, explanation: &Explanation) -> io:
     if let Some(term) = &explanation.term {
         writeln!(out, "  term    {}", sanitise(term))?;
     }
+    if let Some(risk) = &explanation.risk {
+        writeln!(out, "  risk    {}", sanitise(risk))?;
+    }
     if let Some(remedy) = &explanation.remedy {
         writeln!(out, "  remedy  {}", colour.hint(&sanitise(remedy)))?;
     }

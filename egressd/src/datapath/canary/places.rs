@@ -198,5 +198,6 @@ fn rule(subject: Subject, protocol: Option<Protocol>, ports: &[u16]) -> Rule {
         term: Default::default(),
         budget: Default::default(),
         mode: Default::default(),
+        risk: None,
     }
 }

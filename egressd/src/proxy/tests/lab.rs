@@ -209,6 +209,7 @@ fn rule(subject: Subject, port: u16, protocol: Protocol) -> Rule {
         term: Default::default(),
         budget: Default::default(),
         mode: Default::default(),
+        risk: None,
     }
 }
 
