@@ -26,7 +26,7 @@ pub struct AgentConfig {
     pub zero: [u8; 3],
     /// Changes with the policy: then open flows are judged again. Never 0.
     pub generation: u32,
-    /// [`Self::RAW_FRAMES`], [`Self::SEALED`], [`Self::HOST_SOCKETS`], [`Self::ELSEWHERE`].
+    /// [`Self::RAW_FRAMES`], [`Self::SEALED`], [`Self::HOST_SOCKETS`], [`Self::ELSEWHERE`], [`Self::OBSERVES`].
     pub flags: u32,
 }
 
@@ -41,6 +41,9 @@ impl AgentConfig {
     /// The agent was adopted in a network namespace that is not the host's: where its own sockets reach is
     /// that namespace's matter, and no table denies there. For the daemon alone.
     pub const ELSEWHERE: u32 = 8;
+    /// The agent, or a rule of its policy, is in observe mode: flows that would be denied may be let out, and
+    /// are reported.
+    pub const OBSERVES: u32 = 16;
     /// Of agents that have a network namespace of their own, whoever made it.
     pub const OWN_NETWORK: u32 = Self::SEALED | Self::ELSEWHERE;
 }

@@ -2,7 +2,7 @@
 
 use crate::flow::Address;
 
-/// One denial, as the kernel saw it.
+/// One denial, or what would have been one, as the kernel saw it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Event {
@@ -23,7 +23,8 @@ pub struct Event {
     pub hook: u8,
     /// The `AF_` number of the socket.
     pub family: u16,
-    pub zero: u16,
+    /// 1 if the flow was let out all the same, to be observed.
+    pub observed: u16,
     /// On the wire; for a device, a [`crate::Device`]; for an abstract Unix socket, the first octets
     /// of its name.
     pub address: Address,

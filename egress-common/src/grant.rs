@@ -121,9 +121,9 @@ impl NameValue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NetworkKey {
     pub agent: [u8; 4],
-    /// 0 in a deny that covers every port.
+    /// 0 in a deny that covers every port, and in what an agent in observe mode is let out to.
     pub port: [u8; 2],
-    /// 0 in a deny that covers every transport.
+    /// The same of transports.
     pub transport: u8,
     pub zero: u8,
     pub address: Address,
@@ -155,13 +155,22 @@ impl NetworkValue {
     pub const HOLE: u32 = 0;
 }
 
-/// A rule that is in force for an agent. Direct flows live as long as theirs is.
+/// A rule that is in force for an agent, with [`RULE_ENFORCED`] or [`RULE_OBSERVED`]. Direct flows live as
+/// long as theirs is.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RuleKey {
     pub agent: u32,
     pub rule: u32,
 }
+
+/// What a rule allows is allowed.
+pub const RULE_ENFORCED: u8 = 1;
+/// The same, and each flow by it is reported as one that would be denied without.
+pub const RULE_OBSERVED: u8 = 2;
+
+/// The rule of flows that no rule allows, of an agent in observe mode.
+pub const OBSERVED: u32 = u32::MAX;
 
 const _: () = assert!(size_of::<GrantKey>() == 24);
 const _: () = assert!(size_of::<GrantValue>() == 16);

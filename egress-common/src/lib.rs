@@ -25,7 +25,7 @@ pub use flow::{Address, OriginKey, OriginValue, TCP, UDP, fnv1a, loopback_v4, lo
 pub use gate::{GateState, MAX_SILENT_PER_AGENT, NameEvent, NamedFlow, NamedFlowKey};
 pub use grant::{
     Gate, GrantKey, GrantValue, MAX_GRANTS_PER_AGENT, MAX_NETWORKS_PER_AGENT, NameKey, NameValue, NetworkKey,
-    NetworkValue, RuleKey, SPEAKS_TLS, second,
+    NetworkValue, OBSERVED, RULE_ENFORCED, RULE_OBSERVED, RuleKey, SPEAKS_TLS, second,
 };
 pub use link::{
     AGENT_MAC, FLOWS_PER_LINK, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, KnownFlow, LinkConfig, MAX_FLOWS,

@@ -136,7 +136,12 @@ fn choose(
         socket.flow_port = to.port;
         socket.flow_transport = u32::from(to.transport);
         socket.flow_rule = pass.rule;
-        socket.flow_generation = config.generation;
+        // What is only observed is judged again, and reported, when its first packet leaves: a connect(2) of UDP
+        // may only ask for a route.
+        socket.flow_generation = match verdict::observed(config, agent, &pass) {
+            Some(_) => 0,
+            None => config.generation,
+        };
     }
     Ok(())
 }

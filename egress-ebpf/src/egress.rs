@@ -8,7 +8,7 @@ use crate::{
     packet::{self, AT_START, Packet, is_loopback_address, words},
     report,
     service::{self, Service},
-    verdict,
+    verdict::{self, Pass},
 };
 use aya_ebpf::{helpers::generated::bpf_sk_fullsock, programs::SkBuffContext};
 use egress_common::{AgentConfig, DropReason, Hook, TCP, UDP};
@@ -62,11 +62,11 @@ pub fn is_loopback(packet: &Packet) -> bool {
 fn may_leave(
     ctx: &SkBuffContext,
     agent: u32,
-    socket: Option<&mut Socket>,
+    mut socket: Option<&mut Socket>,
     packet: &Packet,
 ) -> Result<bool, Denied> {
     let (to, port) = (&packet.destination(), packet.destination_port);
-    if let Some(socket) = socket {
+    if let Some(socket) = socket.as_deref_mut() {
         let config = service::config(agent)?;
         if let Some(service) = service::at(config, packet.to, port) {
             return to_service(socket, service, packet).map(|()| true);
@@ -76,18 +76,62 @@ fn may_leave(
             let generation = config.generation;
             if socket.flow_generation != generation {
                 gate::segment::judge_again(ctx, socket)?;
-                verdict::judge_again(agent, packet.transport, to, port, socket.flow_rule)?;
+                let pass = verdict::judge_again(agent, packet.transport, to, port, socket.flow_rule)?;
+                if let Some(denied) = pass.observed
+                    && (socket.flow_generation == 0 || socket.flow_rule != pass.rule)
+                {
+                    tell(ctx, config, Some(socket), agent, &denied);
+                }
+                socket.flow_rule = pass.rule;
                 socket.flow_generation = generation;
             }
             return Ok(!gate::is_under(socket) || gate::segment::may_leave(ctx, socket, packet));
         }
     }
     match verdict::judge(agent, packet.transport, to, port) {
-        Ok(pass) if pass.is_direct() => Ok(true),
+        Ok(pass) if pass.is_direct() => {
+            note(ctx, agent, socket, packet, &pass)?;
+            Ok(true)
+        }
         // A socket that was not redirected, nor put under the gate, may not speak to an address whose flows
         // must name their server.
         Ok(_) => answers_allowed(agent, packet, Denied::because(DropReason::AddressNotGranted)),
         Err(denied) => answers_allowed(agent, packet, denied),
+    }
+}
+
+/// Reports a packet that is only observed, and has its socket remember the flow, so that this is told once.
+#[inline(always)]
+fn note(
+    ctx: &SkBuffContext,
+    agent: u32,
+    socket: Option<&mut Socket>,
+    packet: &Packet,
+    pass: &Pass,
+) -> Result<(), Denied> {
+    let config = service::config(agent)?;
+    let Some(denied) = verdict::observed(config, agent, pass) else { return Ok(()) };
+    match socket {
+        Some(socket) => {
+            tell(ctx, config, Some(socket), agent, &denied);
+            socket.flow_address = packet.destination();
+            socket.flow_port = packet.destination_port;
+            socket.flow_transport = u32::from(packet.transport);
+            socket.flow_rule = pass.rule;
+            socket.flow_generation = config.generation;
+        }
+        // What the kernel sends after a socket is gone belongs to a flow that was told.
+        None if packet.transport == TCP && !packet.opens => {}
+        None => tell(ctx, config, None, agent, &denied),
+    }
+    Ok(())
+}
+
+/// Frames of an agent that makes its own are reported where all of them are met.
+#[inline(always)]
+fn tell(ctx: &SkBuffContext, config: &AgentConfig, socket: Option<&Socket>, agent: u32, denied: &Denied) {
+    if config.flags & AgentConfig::RAW_FRAMES == 0 {
+        report::observed::<AT_START>(ctx.skb.skb, agent, socket, Hook::Egress, denied);
     }
 }
 

@@ -9,8 +9,8 @@ use crate::{
 };
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_pull_data, programs::TcContext};
 use egress_common::{
-    AGENT_MAC, Address, DropReason, FLOWS_PER_LINK, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, Gate, Hook,
-    KnownFlow, LinkConfig, NamedFlowKey, PLACES_PER_FLOW, TCP, UDP, v4_mapped,
+    AGENT_MAC, Address, AgentConfig, DropReason, FLOWS_PER_LINK, GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, Gate,
+    Hook, KnownFlow, LinkConfig, NamedFlowKey, OBSERVED, PLACES_PER_FLOW, TCP, UDP, v4_mapped,
 };
 
 /// Whether one frame may go on.
@@ -79,15 +79,27 @@ fn may_leave(skb: *const __sk_buff, link: &LinkConfig) -> Result<(), Denied> {
 #[inline(always)]
 fn flow(skb: *const __sk_buff, link: &LinkConfig, packet: &Packet) -> Result<(), Denied> {
     let (agent, to, port) = (link.agent, &packet.destination(), packet.destination_port);
-    let generation = service::config(agent)?.generation;
+    let config = service::config(agent)?;
+    let generation = config.generation;
     let starts = packet.opens || packet.transport == UDP;
     match verdict::judge_start(agent, packet.transport, to, port, starts) {
         // Frames that went around the redirect of their socket were judged by no proxy, those that no socket
         // of the gate sends by no program; but a flow that named its server goes on.
         Ok(pass) if !pass.is_direct() && !has_named(skb, link, packet, pass.gate) => {
-            Err(Denied::because(DropReason::AddressNotGranted))
+            let denied = Denied::because(DropReason::AddressNotGranted);
+            // A flow that was let out before a name earned its address goes on.
+            let known = find(link, packet).filter(|known| known.rule == OBSERVED).ok_or(denied)?;
+            verdict::judge_again(agent, packet.transport, to, port, known.rule)?;
+            known.generation = generation;
+            Ok(())
         }
         Ok(pass) => {
+            if config.flags & AgentConfig::RAW_FRAMES != 0
+                && let Some(observed) = verdict::observed(config, agent, &pass)
+                && find(link, packet).is_none_or(|known| known.rule != pass.rule)
+            {
+                report::observed::<BEHIND_ETHERNET>(skb, agent, None, Hook::Frame, &observed);
+            }
             remember(link, packet, pass.rule, generation);
             Ok(())
         }
@@ -98,7 +110,7 @@ fn flow(skb: *const __sk_buff, link: &LinkConfig, packet: &Packet) -> Result<(),
             }
             let known = find(link, packet).ok_or(denied)?;
             if known.generation != generation {
-                verdict::judge_again(agent, packet.transport, to, port, known.rule)?;
+                known.rule = verdict::judge_again(agent, packet.transport, to, port, known.rule)?.rule;
                 known.generation = generation;
             }
             Ok(())

@@ -59,7 +59,8 @@ fn may_come(ctx: &SkBuffContext, agent: u32, socket: Option<&Socket>, packet: &P
     {
         return Ok(());
     }
-    match verdict::judge(agent, packet.transport, from, port) {
+    // An agent that is let out to be observed hears those that it speaks to, and nobody else.
+    match verdict::enforced(agent, packet.transport, from, port, false) {
         Ok(_) => Ok(()),
         Err(_) => is_own_loopback(agent, packet),
     }

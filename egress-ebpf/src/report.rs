@@ -1,4 +1,5 @@
-//! What the daemon is told of a denial: an exact counter, and an event while there is room.
+//! What the daemon is told of a denial: an exact counter, and an event while there is room. Of a flow that is
+//! only observed there is no counter, but one for events that found no room.
 
 use crate::{
     DENY, agent,
@@ -54,12 +55,38 @@ pub fn packet<const AT: usize>(
     hook: Hook,
     denied: &Denied,
 ) -> i32 {
-    let (pid, command) = match socket {
+    let (pid, command) = owner(socket);
+    let what = what_of::<AT>(skb, hook);
+    submit(agent, pid, command, hook, what, denied);
+    DENY
+}
+
+/// A flow whose packet is let out although it is `denied`.
+#[inline(always)]
+pub fn observed<const AT: usize>(
+    skb: *const __sk_buff,
+    agent: u32,
+    socket: Option<&Socket>,
+    hook: Hook,
+    denied: &Denied,
+) {
+    let (pid, command) = owner(socket);
+    send(agent, pid, command, hook, what_of::<AT>(skb, hook), denied, 1);
+}
+
+#[inline(always)]
+fn owner(socket: Option<&Socket>) -> (u32, [u8; 16]) {
+    match socket {
         Some(socket) => (socket.pid, socket.command),
         None => (0, [0; 16]),
-    };
+    }
+}
+
+/// What a packet says of its flow.
+#[inline(always)]
+fn what_of<const AT: usize>(skb: *const __sk_buff, hook: Hook) -> What {
     let family = packet::family(skb);
-    let what = match packet::read::<AT>(skb) {
+    match packet::read::<AT>(skb) {
         Ok(packet) if hook == Hook::Ingress => {
             What { protocol: packet.transport, family, port: packet.source_port, address: packet.source() }
         }
@@ -79,9 +106,7 @@ pub fn packet<const AT: usize>(
             port: 0,
             address: packet::destination::<AT>(skb),
         },
-    };
-    submit(agent, pid, command, hook, what, denied);
-    DENY
+    }
 }
 
 /// A socket of another family that may not be made.
@@ -141,6 +166,11 @@ fn current() -> (u32, [u8; 16]) {
 #[inline(always)]
 fn submit(agent: u32, pid: u32, command: [u8; 16], hook: Hook, what: What, denied: &Denied) {
     count(agent, denied.reason as u32);
+    send(agent, pid, command, hook, what, denied, 0);
+}
+
+#[inline(always)]
+fn send(agent: u32, pid: u32, command: [u8; 16], hook: Hook, what: What, denied: &Denied, observed: u16) {
     let Some(mut slot) = EVENTS.reserve::<Event>(0) else { return count(agent, LOST_EVENTS) };
     slot.write(Event {
         time: unsafe { bpf_ktime_get_boot_ns() },
@@ -152,7 +182,7 @@ fn submit(agent: u32, pid: u32, command: [u8; 16], hook: Hook, what: What, denie
         protocol: what.protocol,
         hook: hook as u8,
         family: what.family,
-        zero: 0,
+        observed,
         address: what.address,
         command,
     });

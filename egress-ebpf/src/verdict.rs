@@ -1,18 +1,22 @@
 //! The verdict on one address: the same function for every program.
 
 use crate::{
+    agent,
     error::Denied,
     maps::{AGENTS, DENIED_NETWORKS, GRANTS, NETWORKS, RULES},
 };
 use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, maps::lpm_trie::Key};
 use egress_common::{
-    Address, DropReason, Gate, GrantKey, GrantValue, NetworkKey, NetworkValue, RuleKey, second,
+    Address, AgentConfig, DropReason, Gate, GrantKey, GrantValue, NetworkKey, NetworkValue, OBSERVED,
+    RULE_OBSERVED, RuleKey, second,
 };
 
 /// Leave, and the way it takes.
 pub struct Pass {
     pub rule: u32,
     pub gate: Gate,
+    /// The denial, of what is let out only to be observed.
+    pub observed: Option<Denied>,
 }
 
 impl Pass {
@@ -39,13 +43,37 @@ pub fn judge_start(
     port: u16,
     starts: bool,
 ) -> Result<Pass, Denied> {
+    match enforced(agent, transport, address, port, starts) {
+        Ok(pass) => Ok(pass),
+        Err(denied) => observe(agent, address, port, denied),
+    }
+}
+
+/// What `pass` would have been denied for, had its rule, or its agent, not been in observe mode.
+#[inline(always)]
+pub fn observed(config: &AgentConfig, agent: u32, pass: &Pass) -> Option<Denied> {
+    if pass.observed.is_some() || config.flags & AgentConfig::OBSERVES == 0 || !pass.is_direct() {
+        return pass.observed;
+    }
+    on_trial(agent, pass.rule)
+}
+
+/// As [`judge`], without what is let out to be observed.
+#[inline(always)]
+pub fn enforced(
+    agent: u32,
+    transport: u8,
+    address: &Address,
+    port: u16,
+    starts: bool,
+) -> Result<Pass, Denied> {
     let key = GrantKey { agent, port, transport, zero: 0, address: *address };
     let mut denied = Denied::because(DropReason::AddressNotGranted);
     if let Some(grant) = GRANTS.get_ptr_mut(&key) {
         let grant = unsafe { &mut *grant };
         let now = unsafe { bpf_ktime_get_boot_ns() };
         if grant.expires > now {
-            let pass = Pass { rule: grant.rule, gate: way(grant.gate) };
+            let pass = Pass { rule: grant.rule, gate: way(grant.gate), observed: None };
             if starts && pass.is_direct() {
                 note_use(grant, now);
             }
@@ -59,8 +87,38 @@ pub fn judge_start(
         return Err(Denied::because(DropReason::AddressSpecial));
     }
     denied_network(agent, transport, port, address)?;
-    Ok(Pass { rule: allowed.rule, gate: Gate::Direct })
+    Ok(Pass { rule: allowed.rule, gate: Gate::Direct, observed: None })
 }
+
+/// Lets out what is `denied`, of an agent in observe mode: straight to any address that is not special, but
+/// not around our resolver.
+#[inline(always)]
+fn observe(agent: u32, address: &Address, port: u16, denied: Denied) -> Result<Pass, Denied> {
+    if port == DNS_PORT || !agent::has(agent, AgentConfig::OBSERVES) {
+        return Err(denied);
+    }
+    let key = Key::new(NetworkKey::BITS, NetworkKey::new(agent, 0, 0, *address));
+    match NETWORKS.get(&key) {
+        None => Err(denied),
+        Some(network) if network.rule == NetworkValue::HOLE => {
+            Err(Denied::because(DropReason::AddressSpecial))
+        }
+        Some(network) => Ok(Pass { rule: network.rule, gate: Gate::Direct, observed: Some(denied) }),
+    }
+}
+
+/// The denial without a rule that only observes; None of one that is enforced.
+#[inline(always)]
+fn on_trial(agent: u32, rule: u32) -> Option<Denied> {
+    match unsafe { RULES.get(&RuleKey { agent, rule }) } {
+        Some(standing) if *standing == RULE_OBSERVED => {
+            Some(Denied { reason: DropReason::AddressNotGranted, rule })
+        }
+        Some(_) | None => None,
+    }
+}
+
+const DNS_PORT: u16 = 53;
 
 /// The way of the grant for an address, whether it has expired or not; direct where there is none.
 #[inline(always)]
@@ -101,10 +159,33 @@ fn note_use(grant: &mut GrantValue, now: u64) {
     }
 }
 
-/// Whether an open flow may go on after the policy was replaced. The end of its grant does not
-/// matter; that its rule is in force, and that no deny rule took its grant away, does.
+/// Whether an open flow may go on after the policy was replaced, and by which rule. The end of its grant does
+/// not matter; that its rule is in force, and that no deny rule took its grant away, does.
 #[inline(always)]
-pub fn judge_again(agent: u32, transport: u8, address: &Address, port: u16, rule: u32) -> Result<(), Denied> {
+pub fn judge_again(
+    agent: u32,
+    transport: u8,
+    address: &Address,
+    port: u16,
+    rule: u32,
+) -> Result<Pass, Denied> {
+    let denied = if rule == OBSERVED {
+        match enforced(agent, transport, address, port, false) {
+            // A name has earned it since, and flows by that name may go another way.
+            Ok(_) => Denied::because(DropReason::AddressNotGranted),
+            Err(denied) => denied,
+        }
+    } else {
+        match is_in_force(agent, transport, address, port, rule) {
+            Ok(()) => return Ok(Pass { rule, gate: Gate::Direct, observed: on_trial(agent, rule) }),
+            Err(denied) => denied,
+        }
+    };
+    observe(agent, address, port, denied)
+}
+
+#[inline(always)]
+fn is_in_force(agent: u32, transport: u8, address: &Address, port: u16, rule: u32) -> Result<(), Denied> {
     let removed = Denied { reason: DropReason::RuleRemoved, rule };
     if unsafe { RULES.get(&RuleKey { agent, rule }) }.is_none() {
         return Err(removed);

@@ -75,7 +75,7 @@ fn submit(socket: &Socket, spoken: &Spoken, who: Who, reason: u32, rule: u32, fl
                 protocol: TCP,
                 hook: Hook::ServerName as u8,
                 family: 0,
-                zero: 0,
+                observed: 0,
                 address: socket.flow_address,
                 command: who.command,
             },

@@ -21,7 +21,9 @@ pub struct Event {
     pub protocol: Spoken,
     /// None where the verdict is allow.
     pub reason: Option<Reason>,
-    /// The rule that allowed, denied or came nearest.
+    /// Of a flow that is allowed only to be observed: why it would be denied.
+    pub observed: Option<Reason>,
+    /// The rule that allowed, denied or came nearest, also of a denial that is only observed.
     pub rule: Option<Source>,
     /// What the reason cannot say: a query type, a server name that was not granted, ...
     pub detail: Option<String>,
@@ -41,14 +43,15 @@ impl Event {
         }
     }
 
-    /// The event of a flow that a rule allowed.
+    /// The event of a flow that a rule allowed, or that is only observed.
     #[must_use]
     pub fn allowed(agent: &AgentName, gate: Gate, protocol: Spoken, permit: &Permit) -> Self {
         Self {
             destination: Some(permit.destination().clone()),
             address: permit.address(),
             port: Some(permit.port()),
-            rule: Some(permit.source().clone()),
+            observed: permit.observed().map(|denial| denial.reason),
+            rule: permit.observed().map_or_else(|| permit.source().cloned(), |denial| denial.rule.clone()),
             ..Self::empty(agent, gate, protocol)
         }
     }
@@ -65,6 +68,7 @@ impl Event {
             port: None,
             protocol,
             reason: None,
+            observed: None,
             rule: None,
             detail: None,
             count: 1,

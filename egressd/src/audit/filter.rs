@@ -20,7 +20,7 @@ pub struct Filter {
     pub since: Option<Time>,
 }
 
-/// Which verdicts to show.
+/// Which verdicts to show. What is denied, or would be if it were not only observed, is of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Verdicts {
     #[default]
@@ -52,14 +52,19 @@ impl Filter {
     fn passes_record(&self, record: &Record) -> bool {
         let is_asked_for = match self.verdicts {
             Verdicts::All => true,
-            Verdicts::Denied => record.verdict == Verdict::Deny,
+            Verdicts::Denied => record.verdict == Verdict::Deny || record.observed.is_some(),
         };
         is_asked_for
             && self.since.is_none_or(|since| record.time >= since)
             && self.agent.as_ref().is_none_or(|agent| *agent == record.agent)
-            && self.reason.as_deref().is_none_or(|reason| record.reason.as_deref() == Some(reason))
+            && self.reason.as_deref().is_none_or(|reason| is_reason(record, reason))
             && self.process.as_ref().is_none_or(|process| is_process(record, process))
     }
+}
+
+fn is_reason(record: &Record, wanted: &str) -> bool {
+    let reason = record.reason.as_deref().or(record.observed.as_deref());
+    reason == Some(wanted)
 }
 
 fn is_process(record: &Record, wanted: &str) -> bool {

@@ -99,7 +99,7 @@ struct Bucket {
 }
 
 /// What two events must have in common to be one that counts both.
-type Look = (Gate, Option<Destination>, Option<IpAddr>, Option<u16>, Spoken, Option<Reason>);
+type Look = (Gate, Option<Destination>, Option<IpAddr>, Option<u16>, Spoken, [Option<Reason>; 2]);
 
 impl Share {
     fn full(now: Instant) -> Self {
@@ -107,9 +107,16 @@ impl Share {
     }
 
     fn fold(&mut self, event: Event) {
-        let Event { gate, address, port, protocol, reason, count, .. } = event;
+        let Event { gate, address, port, protocol, reason, observed, count, .. } = event;
         let is_full = self.folded.len() >= MAX_FOLDED;
-        match self.folded.entry((gate, event.destination.clone(), address, port, protocol, reason)) {
+        match self.folded.entry((
+            gate,
+            event.destination.clone(),
+            address,
+            port,
+            protocol,
+            [reason, observed],
+        )) {
             Entry::Occupied(mut held) => {
                 let held = held.get_mut();
                 held.count = held.count.saturating_add(count);

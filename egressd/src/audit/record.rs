@@ -50,6 +50,9 @@ pub struct Record {
     pub destination: RecordedDestination,
     pub protocol: String,
     pub reason: Option<Cow<'static, str>>,
+    /// Of a flow that was allowed only to be observed: the reason for which it would be denied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Cow<'static, str>>,
     pub explanation: Option<Cow<'static, str>>,
     /// `file:line`.
     pub rule: Option<String>,
@@ -75,6 +78,7 @@ impl Record {
             destination: RecordedDestination::of(event),
             protocol: event.protocol.to_string(),
             reason: event.reason.map(|reason| Cow::Borrowed(reason.as_str())),
+            observed: event.observed.map(|reason| Cow::Borrowed(reason.as_str())),
             explanation: event.reason.map(|reason| Cow::Borrowed(reason.explanation())),
             rule: event.rule.as_ref().map(|rule| cut(&rule.to_string(), MAX_PATH)),
             remedy: remedy_of(event),
@@ -175,7 +179,7 @@ pub(super) fn cut(text: &str, bound: usize) -> String {
 fn remedy_of(event: &Event) -> Option<String> {
     let by_address = || event.address.map(Destination::Address);
     let destination = event.destination.clone().or_else(by_address)?;
-    policy::remedy(&destination, event.port, protocol_of(event.protocol), event.reason?)
+    policy::remedy(&destination, event.port, protocol_of(event.protocol), event.reason.or(event.observed)?)
 }
 
 /// What a rule would call the protocol; None where no rule speaks of it, or any does.

@@ -129,8 +129,14 @@ impl Case {
         let policy = given.at(Some(occasion));
         let flow = self.asked.flow(&policy);
         let ended = |reason| given.ended_rule(flow.destination.name()?, reason, Some(occasion));
-        let (decided, by) = match policy.decide(&flow, &Grants::default(), Moment::default()) {
-            Ok(permit) => (Expected::Allow, Some(permit.source().clone())),
+        // A case says what is to be once the policy is enforced.
+        let decided = policy.decide(&flow, &Grants::default(), Moment::default());
+        let decided = decided.and_then(|permit| match permit.observed() {
+            Some(denial) => Err(denial.clone()),
+            None => Ok(permit),
+        });
+        let (decided, by) = match decided {
+            Ok(permit) => (Expected::Allow, permit.source().cloned()),
             Err(denial) => match ended(denial.reason) {
                 Some(rule) => (Expected::Deny(Some(Reason::RuleExpired)), Some(rule.source.clone())),
                 None => (Expected::Deny(Some(denial.reason)), denial.rule),

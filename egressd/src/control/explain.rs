@@ -132,11 +132,15 @@ fn leak(policy: &Policy, leave: &Leave) -> Option<LeakBounds> {
 }
 
 fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<String>) -> Explanation {
-    let (verdict, reason, rule) = match judged {
-        Ok(permit) => (Verdict::Allow, None, Some(permit.source().clone())),
-        Err(denial) => (Verdict::Deny, Some(denial.reason), denial.rule),
+    let (verdict, reason, rule, observed) = match judged {
+        Ok(permit) => match permit.observed() {
+            Some(Denial { reason, rule }) => (Verdict::Allow, None, rule.clone(), Some(*reason)),
+            None => (Verdict::Allow, None, permit.source().cloned(), None),
+        },
+        Err(denial) => (Verdict::Deny, Some(denial.reason), denial.rule, None),
     };
-    let remedy = reason.and_then(|reason| {
+    let would = reason.or(observed);
+    let remedy = would.and_then(|reason| {
         crate::policy::remedy(&flow.destination, Some(flow.port), Some(flow.protocol), reason)
     });
     Explanation {
@@ -146,7 +150,8 @@ fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<St
         port: flow.port,
         protocol: flow.protocol.to_string(),
         reason: reason.map(|reason| reason.as_str().to_owned()),
-        explanation: reason.map(|reason: Reason| reason.explanation().to_owned()),
+        observed: observed.map(|reason| reason.as_str().to_owned()),
+        explanation: would.map(|reason: Reason| reason.explanation().to_owned()),
         rule: rule.map(|rule| rule.to_string()),
         remedy,
         open,

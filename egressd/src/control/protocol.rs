@@ -341,7 +341,10 @@ pub struct Explanation {
     pub protocol: String,
     /// The word of the reason, where it is denied.
     pub reason: Option<String>,
-    /// The same as a sentence.
+    /// The word of the reason for which it would be denied, where it is allowed only to be observed.
+    #[serde(default)]
+    pub observed: Option<String>,
+    /// The reason as a sentence.
     pub explanation: Option<String>,
     /// `file:line` of the rule that allowed, denied or came nearest.
     pub rule: Option<String>,

@@ -149,7 +149,7 @@ mod tests {
             protocol: 0,
             hook: hook as u8,
             family: 0,
-            zero: 0,
+            observed: 0,
             address: [0; 16],
             command: [0; 16],
         }

@@ -126,7 +126,8 @@ pub(super) fn read<T: aya::Pod>(item: &[u8]) -> Option<T> {
 
 /// `agent` is None for a cgroup below ours that no agent has: its daemon forgot it, or never knew.
 pub(super) fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event {
-    let denied = DropReason::from_code(raw.reason);
+    let denied = DropReason::from_code(raw.reason).map_or(Reason::PacketNotAllowed, reason);
+    let is_observed = raw.observed != 0;
     let place = place(raw);
     let policy = agent.map(Agent::policy).unwrap_or_default();
     let rule = policy.deny().iter().chain(policy.allow()).find(|rule| rule.id.0 == raw.rule && raw.rule != 0);
@@ -134,7 +135,7 @@ pub(super) fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event 
     let name = wire.zip(agent).and_then(|(wire, agent)| agent.name_granted_at(wire));
     Event {
         agent: agent.map_or_else(AgentName::unknown, |agent| agent.name().clone()),
-        verdict: Verdict::Deny,
+        verdict: if is_observed { Verdict::Allow } else { Verdict::Deny },
         gate: Gate::Address,
         path: None,
         process: (raw.pid != 0).then(|| process(raw.pid, command(raw.command))),
@@ -142,7 +143,8 @@ pub(super) fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event 
         address: wire,
         port: place.and_then(|(_, port)| port),
         protocol: spoken(raw),
-        reason: Some(denied.map_or(Reason::PacketNotAllowed, reason)),
+        reason: (!is_observed).then_some(denied),
+        observed: is_observed.then_some(denied),
         rule: rule.map(|rule| rule.source.clone()),
         detail: detail::of(raw),
         count: 1,

@@ -202,7 +202,7 @@ impl Fence {
             agent: agent.id().0,
             place,
             listeners: site.listeners,
-            networks: leave::networks(policy.allow()),
+            networks: leave::networks(&policy),
             direct: self.direct_of(agent.id(), &self.ways(agent.id(), &policy, is_sealed(site))),
         };
         let mut nft = self.nft();
@@ -303,7 +303,7 @@ impl Fence {
         let mut nft = self.nft();
         let direct = self.direct_of(agent.id(), &ways);
         if let Some(share) = nft.share(agent.id().0) {
-            share.networks = leave::networks(policy.allow());
+            share.networks = leave::networks(&policy);
             share.direct = direct;
         }
         nft.apply_share(agent.id().0)?;
@@ -554,7 +554,7 @@ fn write_policy(tables: &mut Tables, agent: AgentId, ways: &Ways<'_>) -> Result<
     };
     tables.retain_grants(agent, ways, moment, keep)?;
     tables.set_networks(NetworkList::Denied, agent, &leave::denied_networks(policy.deny()))?;
-    tables.set_networks(NetworkList::Allowed, agent, &leave::networks(policy.allow()))?;
+    tables.set_networks(NetworkList::Allowed, agent, &leave::networks(policy))?;
     Ok(tables.set_rules(agent, &leave::rules(policy))?)
 }
 

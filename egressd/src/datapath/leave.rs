@@ -4,8 +4,9 @@ use super::{
     ruleset::Listeners,
     tables::{NetworkEntry, transport_of},
 };
-use crate::policy::{Policy, Rule, RuleId, Subject};
-use egress_common::{MAX_NETWORKS_PER_AGENT, TCP};
+use crate::policy::{Mode, Policy, Rule, RuleId, Subject};
+use egress_common::{MAX_NETWORKS_PER_AGENT, RULE_ENFORCED, RULE_OBSERVED, TCP};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::IpAddr;
 
 /// An address that a name earned for direct flows: IANA protocol number, address, port.
@@ -13,15 +14,20 @@ pub type Direct = (u8, IpAddr, u16);
 
 /// Whether the kernel's share of one agent holds `policy`; else how many networks it lists.
 pub fn fits(policy: &Policy) -> Result<(), usize> {
-    let count = networks(policy.allow()).len().max(denied_networks(policy.deny()).len());
+    let count = networks(policy).len().max(denied_networks(policy.deny()).len());
     let bound = usize::try_from(MAX_NETWORKS_PER_AGENT).unwrap_or(usize::MAX);
     if count <= bound { Ok(()) } else { Err(count) }
 }
 
-/// The networks that `rules` allow, by port, and the holes in them. The longest network that holds an
-/// address decides, so a rule that names what is a hole in another one opens it.
-pub fn networks(rules: &[Rule]) -> Vec<NetworkEntry> {
-    let mut entries: Vec<NetworkEntry> = rules.iter().flat_map(allowed_entries).collect();
+/// The networks that the rules of `policy` allow, by port, and the holes in them. The longest network that
+/// holds an address decides, so a rule that names what is a hole in another one opens it.
+///
+/// Where all is observed, any address at any port but for the holes: see [`EVERYWHERE`].
+pub fn networks(policy: &Policy) -> Vec<NetworkEntry> {
+    let mut entries: Vec<NetworkEntry> = policy.allow().iter().flat_map(allowed_entries).collect();
+    if policy.mode() == Mode::Observe {
+        entries.extend(EVERYWHERE);
+    }
     let holes: Vec<_> = entries.iter().flat_map(NetworkEntry::holes).collect();
     let is_named =
         |hole: &NetworkEntry, entries: &[NetworkEntry]| entries.iter().any(|held| held.is_as_wide_as(hole));
@@ -31,6 +37,17 @@ pub fn networks(rules: &[Rule]) -> Vec<NetworkEntry> {
         }
     }
     entries
+}
+
+/// Where an agent in observe mode is let out to: port and transport 0 are no rule's, so that the programs look
+/// here last.
+const EVERYWHERE: [NetworkEntry; 2] = [everywhere(IpNet::V4(V4)), everywhere(IpNet::V6(V6))];
+
+const V4: Ipv4Net = Ipv4Net::new_assert(std::net::Ipv4Addr::UNSPECIFIED, 0);
+const V6: Ipv6Net = Ipv6Net::new_assert(std::net::Ipv6Addr::UNSPECIFIED, 0);
+
+const fn everywhere(network: IpNet) -> NetworkEntry {
+    NetworkEntry { network, port: 0, transport: 0, rule: RuleId::OBSERVED }
 }
 
 fn allowed_entries(rule: &Rule) -> Vec<NetworkEntry> {
@@ -57,19 +74,28 @@ pub fn with_policy(listeners: Listeners, policy: &Policy) -> Listeners {
     let is_sealed = listeners.flags & Listeners::SEALED != 0;
     let raw_frames = if is_sealed && !policy.capabilities().is_empty() { Listeners::RAW_FRAMES } else { 0 };
     let host_sockets = if policy.host_sockets() { Listeners::HOST_SOCKETS } else { 0 };
-    let flags = (listeners.flags & Listeners::OWN_NETWORK) | raw_frames | host_sockets;
+    let observes = if policy.observes() { Listeners::OBSERVES } else { 0 };
+    let flags = (listeners.flags & Listeners::OWN_NETWORK) | raw_frames | host_sockets | observes;
     Listeners { denies_networks, generation: generation(policy), flags, ..listeners }
 }
 
-/// Ids of the rules that are in force.
-pub fn rules(policy: &Policy) -> Vec<RuleId> {
-    policy.allow().iter().map(|rule| rule.id).collect()
+/// Ids of the rules that are in force, and how the programs know them.
+pub fn rules(policy: &Policy) -> Vec<(RuleId, u8)> {
+    let standing = |rule: &Rule| match rule.mode {
+        Mode::Enforce => RULE_ENFORCED,
+        Mode::Observe => RULE_OBSERVED,
+    };
+    policy.allow().iter().map(|rule| (rule.id, standing(rule))).collect()
 }
 
 /// The same for the same rules, over reloads and restarts: flows are judged again when it changes.
 fn generation(policy: &Policy) -> u32 {
     let ids = policy.allow().iter().chain(policy.deny()).flat_map(|rule| rule.id.0.to_be_bytes());
-    let hash = egress_common::fnv1a(ids);
+    let mode = match policy.mode() {
+        Mode::Enforce => None,
+        Mode::Observe => Some(RULE_OBSERVED),
+    };
+    let hash = egress_common::fnv1a(ids.chain(mode));
     // Both halves count; 0 is what a socket without a flow has.
     ((hash ^ (hash >> 32)) as u32).max(1)
 }

@@ -248,8 +248,8 @@ pub fn frames_of(table: &str, link: &Link, share: &Share) -> String {
             IpAddr::V4(_) => (IpAddr::V4(*v4), "ip"),
             IpAddr::V6(_) => (IpAddr::V6(*v6), "ip6"),
         };
-        let (net, port, transport) = (destination(network), network.port, transport(network.transport));
-        let rule = format!("{word} saddr {source} {net} {transport} dport {port} accept");
+        let rule =
+            format!("{word} saddr {source} {} {} accept", destination(network), at_ports(network, 'd'));
         line(&mut text, format_args!("add rule netdev {table} frames_{number} {rule}"));
     }
     text
@@ -308,6 +308,15 @@ fn destination(entry: &NetworkEntry) -> String {
     }
 }
 
+/// Which ports are meant, of the destination (`d`) or of the source (`s`). An agent that is observed is let out
+/// to all of them, but not around our resolver.
+fn at_ports(network: &NetworkEntry, side: char) -> String {
+    match network.port {
+        0 => format!("meta l4proto {{ tcp, udp }} th {side}port != 53"),
+        port => format!("{} {side}port {port}", transport(network.transport)),
+    }
+}
+
 fn elements(share: &Share, family: u8) -> Vec<String> {
     let direct = share.direct.iter().filter(|(_, address, _)| self::family(*address) == family);
     direct.map(|(transport, address, port)| format!("{address} . {transport} . {port}")).collect()
@@ -325,16 +334,15 @@ fn chain(text: &mut String, share: &Share) {
     line(text, format_args!("\t\tip daddr . meta l4proto . th dport @direct4_{agent} accept"));
     line(text, format_args!("\t\tip6 daddr . meta l4proto . th dport @direct6_{agent} accept"));
     for network in share.networks.iter().filter(|network| !network.is_hole()) {
-        let (word, transport) = (word(network.network.addr()), transport(network.transport));
-        let (net, port) = (network.network, network.port);
+        let (word, net) = (word(network.network.addr()), network.network);
         let is_loopback = network.network.addr().is_loopback();
         // A socket chooses its device: what is for this host must not be put on a wire.
         let device = if is_loopback { "oif lo " } else { "" };
         let to = destination(network);
-        line(text, format_args!("\t\t{device}{to} {transport} dport {port} accept"));
+        line(text, format_args!("\t\t{device}{to} {} accept", at_ports(network, 'd')));
         if is_loopback {
             // A listener of the agent's own answers from there.
-            line(text, format_args!("\t\toif lo {word} saddr {net} {transport} sport {port} accept"));
+            line(text, format_args!("\t\toif lo {word} saddr {net} {} accept", at_ports(network, 's')));
         }
     }
     text.push_str(DENY);

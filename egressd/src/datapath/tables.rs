@@ -38,7 +38,8 @@ pub enum NetworkList {
     Denied,
 }
 
-/// One network of a rule, as a trie holds it. A port or transport of 0 stands for all, in a deny.
+/// One network of a rule, as a trie holds it. A port or transport of 0 stands for all, in a deny and in what is
+/// let out to be observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NetworkEntry {
     pub network: IpNet,
@@ -166,11 +167,15 @@ impl Tables {
     }
 
     /// Puts `rules` in force for `agent`, and no other.
-    pub fn set_rules(&mut self, agent: AgentId, rules: &[RuleId]) -> Outcome {
-        for old in self.rules_of(agent).into_iter().filter(|old| !rules.contains(old)) {
+    pub fn set_rules(&mut self, agent: AgentId, rules: &[(RuleId, u8)]) -> Outcome {
+        let is_gone = |old: &RuleId| !rules.iter().any(|(rule, _)| rule == old);
+        for old in self.rules_of(agent).into_iter().filter(is_gone) {
             self.rules.remove(&RuleKey { agent: agent.0, rule: old.0 })?;
         }
-        rules.iter().try_for_each(|rule| self.rules.insert(RuleKey { agent: agent.0, rule: rule.0 }, 1, 0))
+        let write = |(rule, standing): &(RuleId, u8)| {
+            self.rules.insert(RuleKey { agent: agent.0, rule: rule.0 }, *standing, 0)
+        };
+        rules.iter().try_for_each(write)
     }
 
     /// Makes `entries` the whole list of `agent`.

@@ -2,7 +2,7 @@
 //! or through the proxy. Pure.
 
 use super::leave::Direct;
-use crate::policy::{GateChoice, Grant, Policy, Protocol, Rule, Subject};
+use crate::policy::{GateChoice, Grant, Mode, Policy, Protocol, Rule, Subject};
 use egress_common::{Gate, NameValue, TCP, UDP};
 
 /// What decides which way the flows of one agent take.
@@ -72,7 +72,7 @@ impl Ways<'_> {
             (Subject::Host(_), Some(Protocol::Tls)) => self.of_tls(rule) == Gate::Kernel,
             (Subject::Host(_), Some(Protocol::Http | Protocol::Quic) | None) => false,
         };
-        self.policy.allow().iter().any(is_direct)
+        self.policy.mode() == Mode::Observe || self.policy.allow().iter().any(is_direct)
     }
 
     /// The way of TLS by `rule`, where the programs are proven.
@@ -80,6 +80,8 @@ impl Ways<'_> {
         // Who makes raw frames has no need of a socket whose bytes the programs read.
         let makes_frames = self.is_sealed && !self.policy.capabilities().is_empty();
         match rule.tls.gate {
+            // The programs read a name to pass or deny its flow, and know nothing in between.
+            _ if self.policy.observes() => Gate::Proxy,
             _ if self.kernel == KernelReader::Missing || makes_frames => Gate::Proxy,
             _ if rule.tls.needs_proxy() => Gate::Proxy,
             GateChoice::Proxy => Gate::Proxy,

@@ -10,7 +10,7 @@ use super::{
     lookups::{Lookups, Refused},
     pinned::{MAX_AT_ONCE, Pinned},
     query::{Family, Kind, QueryError, Question, parse},
-    report::{Asker, Refusal, unreadable},
+    report::{Allowed, Asker, Refusal, unreadable},
     roster::Roster,
     screen::{MAX_ADDRESSES, grants, screen},
     upstream::Ask,
@@ -21,7 +21,7 @@ use crate::{
     audit::Recorder,
     policy::{
         Agent, AgentId, AgentName, Denial, Grant, GrantError, GrantSink, HostName, Leave, Moment, Policy,
-        Reason, RecordType, Resolve, Source, Wildcard,
+        Reason, RecordType, Resolve, Wildcard,
     },
 };
 use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
@@ -128,13 +128,13 @@ impl Gate {
         let (agent, name) = (&asker.agent, &question.name);
         let outcome = match wanted {
             Wanted::Addresses(family) => self.look_up(agent, name, family).await.map(|granted| {
-                let event = asker.allowed(name, first_address(&granted.found), granted.rule);
+                let event = asker.allowed(name, first_address(&granted.found), granted.by);
                 (Answer::from(granted.found), event)
             }),
             Wanted::Records(kind) => self
                 .look_up_records(agent, name, kind)
                 .await
-                .map(|(found, rule)| (Answer::from(found), asker.allowed(name, None, rule))),
+                .map(|(found, by)| (Answer::from(found), asker.allowed(name, None, by))),
         };
         drop(ticket);
         match outcome {
@@ -175,6 +175,9 @@ impl Gate {
             return Ok(Ruling::Answer(answer));
         }
         let leave = asker.agent.lookup(name);
+        if leave.as_ref().is_ok_and(|leave| !leave.has_rule()) {
+            self.note_denied(&asker.agent, name.as_str(), question.kind.number());
+        }
         let wanted = match (question.kind, &leave) {
             (Kind::Address(family), Ok(_)) => Wanted::Addresses(family),
             (Kind::Service, Ok(_)) => return Ok(Ruling::Answer(Answer::NoData { ttl: NEGATIVE_TTL })),
@@ -229,18 +232,18 @@ impl Gate {
         let found = self.warm(agent, name)?.find(family).await?;
         // The policy may have been replaced while upstream took its time.
         let (policy, leave) = agent.leave(name)?;
-        let rule = source(&policy, &leave);
+        let by = allowed_by(&policy, &leave);
         if let (Found::NoName { .. }, Some(wildcard)) = (&found, leave.wildcard()) {
             self.raise(agent, self.lookups(agent).absent(policy.leaks(), wildcard, name));
         }
-        let Found::Addresses { mut addresses, ttl } = found else { return Ok(Granted { found, rule }) };
+        let Found::Addresses { mut addresses, ttl } = found else { return Ok(Granted { found, by }) };
         screen(&policy, &leave, &addresses)?;
         addresses.truncate(MAX_ADDRESSES);
         self.grant(agent, &grants(&policy, &leave, &addresses, (self.hearth.clock)().after(ttl + GRACE)))
             .await?;
         // It may have been replaced while the kernel took its time, too.
         agent.lookup(name)?;
-        Ok(Granted { found: Found::Addresses { addresses, ttl }, rule })
+        Ok(Granted { found: Found::Addresses { addresses, ttl }, by })
     }
 
     /// Looks up records of another type, which open nothing.
@@ -249,18 +252,22 @@ impl Gate {
         agent: &Agent,
         name: &HostName,
         kind: RecordType,
-    ) -> Result<(FoundRecords, Option<Source>), Refusal> {
+    ) -> Result<(FoundRecords, Allowed), Refusal> {
         let found = self.warm(agent, name)?.find_records(kind).await?;
         let (policy, leave) = agent.leave(name)?;
         if !leave.has_type(kind.number()) {
             return Err(unusual(kind.number()));
         }
-        Ok((found, source(&policy, &leave)))
+        Ok((found, allowed_by(&policy, &leave)))
     }
 
-    /// The name, kept warm: one that a rule spells out always is, others from their first use on.
+    /// The name, kept warm: one that a rule spells out always is, others from their first use on. One that is
+    /// only observed is not: there is no bound to what it lets out, and so nothing to be kept to.
     fn warm(&self, agent: &Agent, name: &HostName) -> Result<Arc<Warm>, Refusal> {
         let (policy, leave) = agent.leave(name)?;
+        if !leave.has_rule() {
+            return Ok(self.lookups(agent).find_once(name));
+        }
         let types = record_types(&leave);
         let Some(wildcard) = leave.wildcard() else {
             return Ok(self.pinned.find(agent.id(), name, types));
@@ -374,7 +381,7 @@ enum Wanted {
 /// What was found, with every address granted.
 struct Granted {
     found: Found,
-    rule: Option<Source>,
+    by: Allowed,
 }
 
 impl Granted {
@@ -415,9 +422,13 @@ fn refused_by_ledger(reason: Reason, detail: Option<&str>, wildcard: &Wildcard, 
     Refusal { detail, ..Denial::by(reason, &wildcard.source).into() }
 }
 
-fn source(policy: &Policy, leave: &Leave) -> Option<Source> {
-    let rule = leave.openings().first()?.rule;
-    policy.allow().iter().find(|held| held.id == rule).map(|held| held.source.clone())
+fn allowed_by(policy: &Policy, leave: &Leave) -> Allowed {
+    if let Some(Denial { reason, rule }) = leave.observed() {
+        return Allowed { rule: rule.clone(), observed: Some(*reason) };
+    }
+    let opening = leave.openings().first().map(|opening| opening.rule);
+    let rule = policy.allow().iter().find(|held| Some(held.id) == opening);
+    Allowed { rule: rule.map(|held| held.source.clone()), observed: None }
 }
 
 fn first_address(found: &Found) -> Option<IpAddr> {

@@ -15,6 +15,7 @@ use crate::policy::{
 };
 use std::{
     collections::HashMap,
+    future::ready,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -147,6 +148,12 @@ impl Lookups {
         let warm = Arc::new(Warm::new(self.hearth.clone(), name.clone(), types.clone(), leave, is_wanted));
         slots.insert(name.clone(), Slot { warm: Arc::clone(&warm), types, usage, is_absent: false });
         Ok((warm, alerts))
+    }
+
+    /// The name, asked for this once, and not charged.
+    #[must_use]
+    pub fn find_once(&self, name: &HostName) -> Arc<Warm> {
+        Arc::new(Warm::new(self.hearth.clone(), name.clone(), Vec::new(), ready(()), |_| false))
     }
 
     /// Notes that `name` turned out not to exist.

@@ -112,7 +112,7 @@ impl Asker {
 
     /// The event of a lookup that was answered.
     #[must_use]
-    pub fn allowed(&self, name: &HostName, address: Option<IpAddr>, rule: Option<Source>) -> Event {
+    pub fn allowed(&self, name: &HostName, address: Option<IpAddr>, by: Allowed) -> Event {
         Event {
             agent: self.agent.name().clone(),
             verdict: Verdict::Allow,
@@ -124,7 +124,8 @@ impl Asker {
             port: None,
             protocol: Spoken::Dns,
             reason: None,
-            rule,
+            observed: by.observed,
+            rule: by.rule,
             detail: None,
             count: 1,
         }
@@ -133,6 +134,15 @@ impl Asker {
     fn process(&self) -> Option<Process> {
         self.origins.origin(self.agent.id(), self.transport, self.peer)?.process
     }
+}
+
+/// By what a lookup is answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// The rule that allows the name; or, where it is only observed, that denies it or came nearest.
+    pub rule: Option<Source>,
+    /// Why it would be denied.
+    pub observed: Option<Reason>,
 }
 
 /// How each reason is told in DNS. What another try could cure is a failure, the rest a refusal.

@@ -136,11 +136,12 @@ impl Agent {
     /// Whether `flow` may leave. See [`Policy::decide`].
     pub fn decide(&self, flow: &Flow, now: Moment) -> Result<Permit, Denial> {
         let grants = self.grants();
-        let judged = self.policy.load().decide(flow, &grants, now);
-        judged.map_err(|denial| match (&flow.destination, denial.reason) {
+        let why = |denial: Denial| match (&flow.destination, denial.reason) {
             (Destination::Name(name), Reason::HostNotAllowed) => self.why(name, denial),
             (Destination::Name(_) | Destination::Address(_), _) => denial,
-        })
+        };
+        let permit = self.policy.load().decide(flow, &grants, now).map_err(why)?;
+        Ok(Permit { observed: permit.observed.map(why), ..permit })
     }
 
     /// Whether the policy still allows `flow`, which `rule` once permitted.
@@ -183,8 +184,9 @@ impl Agent {
     /// The same, with the policy that says so.
     pub fn leave(&self, name: &HostName) -> Result<(Arc<Policy>, Leave), Denial> {
         let policy = self.policy();
-        let leave = policy.lookup(name).map_err(|denial| self.why(name, denial))?;
-        Ok((policy, leave))
+        let why = |denial| self.why(name, denial);
+        let leave = policy.lookup(name).map_err(why)?;
+        Ok((policy, Leave { observed: leave.observed.map(why), ..leave }))
     }
 
     /// The denial of `name`, which is not the policy's where a rule would allow it whose term is over, or

@@ -7,12 +7,13 @@ use super::{
     flow::{Destination, Flow},
     grant::{Grant, Grants},
     host::HostName,
-    leaks::{LeakBudget, LeakTerms, Wildcard},
+    judge::{Reading, Rules, covers_name, on_wire, opens_name},
+    leaks::LeakTerms,
     mode::Mode,
     moment::Moment,
     pattern::Pattern,
-    resolvers::is_resolver,
     rule::{Protocol, Rule, RuleId, Source, Subject},
+    special::special_purpose,
     term::Occasion,
 };
 use std::{collections::BTreeSet, net::IpAddr};
@@ -95,7 +96,8 @@ impl Policy {
             Subject::Host(_) | Subject::Network(_) => None,
         };
         let names: BTreeSet<HostName> = self.allow.iter().filter_map(exact).collect();
-        names.into_iter().filter_map(|name| self.lookup(&name).ok())
+        // What no rule opens, and is observed all the same, is looked up when it is asked for.
+        names.into_iter().filter_map(|name| self.lookup(&name).ok()).filter(Leave::has_rule)
     }
 
     /// Where the first rule is written whose wildcard stands above `zone`.
@@ -108,11 +110,11 @@ impl Policy {
         self.allow.iter().find(stands_above).map(|rule| &rule.source)
     }
 
-    /// The same without its wildcards, for an agent in quarantine.
+    /// The same without its wildcards, for an agent in quarantine, which is not let out to be observed either.
     #[must_use]
     pub fn exact_only(&self) -> Self {
         let allow = self.allow.iter().filter(|rule| !rule.subject.is_wildcard()).cloned().collect();
-        Self { allow, ..self.clone() }
+        Self { allow, mode: Mode::Enforce, ..self.clone() }
     }
 
     /// The same without the rules whose term is over at `occasion`; where there is none yet, without those
@@ -183,59 +185,76 @@ impl Policy {
     /// hold a live grant that this very name earned. A flow to a bare address is judged by
     /// network rules, and by the grants for which no server name has to be checked.
     ///
+    /// What is allowed by a rule that only observes, or by the mode of the policy, is permitted with the denial
+    /// that it would have met.
+    ///
     /// # Errors
     /// The [`Denial`] says why, and which rule denied or came nearest.
     pub fn decide(&self, flow: &Flow, grants: &Grants, now: Moment) -> Result<Permit, Denial> {
-        match &flow.destination {
-            Destination::Name(name) => self.decide_name(name, flow, grants, now),
-            Destination::Address(address) => self.decide_address(on_wire(*address), flow, grants, now),
-        }
+        let denial = match self.rules(Reading::Strict).decide(flow, grants, now) {
+            Err(denial) if self.observes() => denial,
+            settled => return settled,
+        };
+        let permit = self.rules(Reading::InForce).decide(flow, grants, now);
+        let permit = permit.or_else(|in_force| self.let_out(flow, in_force))?;
+        Ok(Permit { observed: Some(denial), ..permit })
     }
 
-    /// Whether `name` may be looked up, and what its addresses are granted for.
+    /// Whether `name` may be looked up, and what its addresses are granted for. As with [`Self::decide`], what
+    /// is only observed has the denial with it.
     ///
     /// # Errors
     /// The name is denied by a rule at every port that is open, or no rule allows it; or it is a
     /// resolver's, which only a rule with this very name allows.
     pub fn lookup(&self, name: &HostName) -> Result<Leave, Denial> {
-        let mut denied = None;
-        let mut openings: Vec<Opening> = Vec::new();
-        let mut private = false;
-        let mut types: Vec<u16> = Vec::new();
-        let mut wildcard = None;
-        let mut is_exact = false;
-        for rule in self.allow.iter().filter(|rule| opens_name(rule, name)) {
-            for (port, protocol) in rule.ports.iter().filter_map(|port| Some((*port, rule.protocol?))) {
-                if let Some(deny) = self.denying(|deny| covers_name(deny, name), port, protocol) {
-                    denied = Some(Denial::by(Reason::DeniedByRule, &deny.source));
-                    continue;
-                }
-                // What addresses a name may have is said of the name, whichever rule says it.
-                private |= rule.private;
-                types.extend(&rule.names.types);
-                match wildcard_of(rule) {
-                    Some(held) => wildcard = wildcard.or(Some(held)),
-                    None => is_exact = true,
-                }
-                if !openings.iter().any(|held| (held.port, held.protocol) == (port, protocol)) {
-                    openings.push(Opening { port, protocol, rule: rule.id });
-                }
-            }
+        let strict = self.rules(Reading::Strict).lookup(name);
+        if !self.observes() {
+            return strict;
         }
-        if !openings.is_empty() {
-            let wildcard = wildcard.filter(|_| !is_exact);
-            return Ok(Leave { name: name.clone(), openings, private, types, wildcard });
+        // Also of a name that is allowed: at other ports it may be on trial.
+        let leave = self.rules(Reading::InForce).lookup(name);
+        let leave = leave.or_else(|denial| match self.mode {
+            Mode::Observe if Mode::lifts(denial.reason) => Ok(Leave::observed_name(name)),
+            Mode::Observe | Mode::Enforce => Err(denial),
+        })?;
+        Ok(Leave { observed: strict.err(), ..leave })
+    }
+
+    /// Whether any of it only observes.
+    #[must_use]
+    pub fn observes(&self) -> bool {
+        let is_on_trial = |rule: &Rule| rule.mode == Mode::Observe;
+        self.mode == Mode::Observe || self.allow.iter().chain(&self.deny).any(is_on_trial)
+    }
+
+    /// What a policy in observe mode permits although it denies it.
+    fn let_out(&self, flow: &Flow, denial: Denial) -> Result<Permit, Denial> {
+        let address = match &flow.destination {
+            Destination::Address(address) => Some(*address),
+            Destination::Name(_) => flow.address,
+        };
+        let address = address.map(on_wire);
+        // Names have to be asked of our resolver, whatever else is open.
+        if self.mode != Mode::Observe || !Mode::lifts(denial.reason) || flow.port == DNS_PORT {
+            return Err(denial);
         }
-        let by_name = || self.deny.iter().find(|deny| covers_name(deny, name));
-        Err(denied
-            .or_else(|| by_name().map(|deny| Denial::by(Reason::DeniedByRule, &deny.source)))
-            .unwrap_or_else(|| self.unnamed(name)))
+        match address.and_then(special_purpose) {
+            Some(_) => Err(Denial::because(Reason::AddressSpecialPurpose)),
+            None => Ok(Permit::observed_at(flow, address)),
+        }
+    }
+
+    fn rules(&self, reading: Reading) -> Rules<'_> {
+        Rules { allow: &self.allow, deny: &self.deny, reading }
     }
 
     /// Whether a deny rule covers `address` at every port and protocol that `leave` opens, as
-    /// networks in a deny list do; an answer with such an address is not handed on.
+    /// networks in a deny list do; an answer with such an address is not handed on, unless all is observed.
     #[must_use]
     pub fn denies_address(&self, address: IpAddr, leave: &Leave) -> Option<Denial> {
+        if self.mode == Mode::Observe {
+            return None;
+        }
         let mut denial = None;
         for opening in &leave.openings {
             denial = Some(Denial::by(Reason::DeniedByRule, &self.denying_at(address, opening)?.source));
@@ -263,8 +282,19 @@ impl Policy {
                 && rule.covers_protocol(grant.protocol)
         };
         let address = on_wire(grant.address);
-        let is_denied = |deny: &Rule| covers_name(deny, &grant.name) || deny.subject.holds(address);
-        self.allow.iter().any(earns) && self.denying(is_denied, grant.port, grant.protocol).is_none()
+        let is_observed = grant.rule == RuleId::OBSERVED;
+        let is_denied =
+            |deny: &Rule| (covers_name(deny, &grant.name) && !is_observed) || deny.subject.holds(address);
+        let is_earned = if is_observed { self.observes_at(grant) } else { self.allow.iter().any(earns) };
+        is_earned && self.denying(is_denied, grant.port, grant.protocol).is_none()
+    }
+
+    /// Whether it is the mode of the policy that earns `grant`.
+    fn observes_at(&self, grant: &Grant) -> bool {
+        let is_it = |opening: &Opening| {
+            (opening.port, opening.protocol, opening.rule) == (grant.port, grant.protocol, grant.rule)
+        };
+        self.lookup(&grant.name).is_ok_and(|leave| leave.openings().iter().any(is_it))
     }
 
     /// The rule that flows to `name` go by: `rule`, if it still opens it, else the first that does.
@@ -277,141 +307,15 @@ impl Policy {
         ids.find(|id| *id == rule).or(first)
     }
 
-    fn decide_name(
-        &self,
-        name: &HostName,
-        flow: &Flow,
-        grants: &Grants,
-        now: Moment,
-    ) -> Result<Permit, Denial> {
-        let address = flow.address.map(on_wire);
-        let is_denied = |deny: &Rule| {
-            covers_name(deny, name) || address.is_some_and(|address| deny.subject.holds(address))
-        };
-        if let Some(deny) = self.denying(is_denied, flow.port, flow.protocol) {
-            return Err(Denial::by(Reason::DeniedByRule, &deny.source));
-        }
-        let rule = self.nearest(|rule| opens_name(rule, name), flow, || self.unnamed(name))?;
-        if let Some(address) = address {
-            match grants.expiry(name, address, flow.port, flow.protocol) {
-                Some(expires) if expires > now => {}
-                Some(_) => return Err(Denial::by(Reason::GrantExpired, &rule.source)),
-                None => return Err(Denial::by(Reason::ServerNameNotGranted, &rule.source)),
-            }
-        }
-        Ok(permit(flow, address, rule))
-    }
-
-    fn decide_address(
-        &self,
-        address: IpAddr,
-        flow: &Flow,
-        grants: &Grants,
-        now: Moment,
-    ) -> Result<Permit, Denial> {
-        if let Some(deny) = self.denying(|deny| deny.subject.holds(address), flow.port, flow.protocol) {
-            return Err(Denial::by(Reason::DeniedByRule, &deny.source));
-        }
-        let mut none = Reason::AddressNotGranted;
-        if matches!(flow.protocol, Protocol::Tcp | Protocol::Udp) {
-            match grants.at(address, flow.port, flow.protocol) {
-                Some((id, expires)) if expires > now => {
-                    if let Some(rule) = self.allow.iter().find(|rule| rule.id == id) {
-                        return Ok(permit(flow, Some(address), rule));
-                    }
-                }
-                Some(_) => none = Reason::GrantExpired,
-                None => {}
-            }
-        }
-        if none == Reason::AddressNotGranted && self.allow.iter().any(|rule| rule.subject.holds(address)) {
-            // A rule holds it without naming it.
-            none = Reason::AddressSpecialPurpose;
-        }
-        let rule = self.nearest(|rule| rule.subject.opens(address), flow, || Denial::because(none))?;
-        Ok(permit(flow, Some(address), rule))
-    }
-
-    /// The denial of a name that no rule opens.
-    fn unnamed(&self, name: &HostName) -> Denial {
-        if !is_resolver(name) {
-            return Denial::because(Reason::HostNotAllowed);
-        }
-        let wildcard = self.allow.iter().find(|rule| covers_name(rule, name));
-        Denial { reason: Reason::ResolverNotAllowed, rule: wildcard.map(|rule| rule.source.clone()) }
-    }
-
     fn denying_at(&self, address: IpAddr, opening: &Opening) -> Option<&Rule> {
         let address = on_wire(address);
         self.denying(|deny| deny.subject.holds(address), opening.port, opening.protocol)
     }
 
     fn denying(&self, is_subject: impl Fn(&Rule) -> bool, port: u16, protocol: Protocol) -> Option<&Rule> {
-        self.deny
-            .iter()
-            .find(|deny| is_subject(deny) && deny.covers_port(port) && deny.covers_protocol(protocol))
-    }
-
-    /// The rule that allows `flow`, or the denial by the rule that came nearest; where none is about
-    /// it, the denial is `none`.
-    fn nearest(
-        &self,
-        is_subject: impl Fn(&Rule) -> bool,
-        flow: &Flow,
-        none: impl FnOnce() -> Denial,
-    ) -> Result<&Rule, Denial> {
-        let mut nearest = None;
-        for rule in self.allow.iter().filter(|rule| is_subject(rule)) {
-            match (rule.covers_port(flow.port), rule.covers_protocol(flow.protocol)) {
-                (true, true) => return Ok(rule),
-                (true, false) => nearest = Some(Denial::by(Reason::ProtocolNotAllowed, &rule.source)),
-                (false, _) => {
-                    nearest = nearest.or_else(|| Some(Denial::by(Reason::PortNotAllowed, &rule.source)));
-                }
-            }
-        }
-        Err(nearest.unwrap_or_else(none))
+        self.rules(Reading::InForce).denying(is_subject, port, protocol)
     }
 }
 
-/// The address as a packet carries it: an IPv4-mapped one (RFC 4291, section 2.5.5.2) leaves as
-/// IPv4, so it is judged as IPv4.
-fn on_wire(address: IpAddr) -> IpAddr {
-    address.to_canonical()
-}
-
-fn covers_name(rule: &Rule, name: &HostName) -> bool {
-    match &rule.subject {
-        Subject::Host(pattern) => pattern.matches(name),
-        Subject::Network(_) => false,
-    }
-}
-
-/// Whether a rule that allows is about `name`. A wildcard is not about the resolvers below it: they
-/// would answer what its policy denies.
-fn opens_name(rule: &Rule, name: &HostName) -> bool {
-    covers_name(rule, name) && !(rule.subject.is_wildcard() && is_resolver(name))
-}
-
-/// The wildcard of a rule for names; None of a rule with an exact one.
-fn wildcard_of(rule: &Rule) -> Option<Wildcard> {
-    let Subject::Host(pattern) = &rule.subject else { return None };
-    pattern.is_wildcard().then(|| Wildcard {
-        zone: pattern.name().clone(),
-        rule: rule.id,
-        source: rule.source.clone(),
-        budget: rule.names.leak_budget.unwrap_or(LeakBudget::RULE),
-    })
-}
-
-fn permit(flow: &Flow, address: Option<IpAddr>, rule: &Rule) -> Permit {
-    Permit {
-        destination: flow.destination.clone(),
-        address,
-        port: flow.port,
-        protocol: flow.protocol,
-        rule: rule.id,
-        source: rule.source.clone(),
-        inspection: rule.tls.inspection.clone(),
-    }
-}
+/// Of the DNS.
+const DNS_PORT: u16 = 53;

@@ -1,15 +1,15 @@
 //! What a judgement returns.
 
 use super::{
-    flow::Destination,
+    flow::{Destination, Flow},
     host::HostName,
     inspect::Inspection,
     leaks::Wildcard,
-    rule::{Protocol, RuleId, Source},
+    rule::{Protocol, Rule, RuleId, Source},
 };
 use std::{fmt, net::IpAddr, sync::Arc};
 
-/// Proof that a rule allowed a flow. Only this module's parent can make one.
+/// Proof that a rule allowed a flow, or that it is only observed. Only this module's parent can make one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permit {
     pub(super) destination: Destination,
@@ -17,11 +17,36 @@ pub struct Permit {
     pub(super) port: u16,
     pub(super) protocol: Protocol,
     pub(super) rule: RuleId,
-    pub(super) source: Source,
+    pub(super) source: Option<Source>,
     pub(super) inspection: Option<Arc<Inspection>>,
+    pub(super) observed: Option<Denial>,
 }
 
 impl Permit {
+    /// A permit of `rule`.
+    pub(super) fn by(rule: &Rule, flow: &Flow, address: Option<IpAddr>) -> Self {
+        Self {
+            rule: rule.id,
+            source: Some(rule.source.clone()),
+            inspection: rule.tls.inspection.clone(),
+            ..Self::observed_at(flow, address)
+        }
+    }
+
+    /// A permit that no rule stands behind.
+    pub(super) fn observed_at(flow: &Flow, address: Option<IpAddr>) -> Self {
+        Self {
+            destination: flow.destination.clone(),
+            address,
+            port: flow.port,
+            protocol: flow.protocol,
+            rule: RuleId::OBSERVED,
+            source: None,
+            inspection: None,
+            observed: None,
+        }
+    }
+
     #[must_use]
     pub fn destination(&self) -> &Destination {
         &self.destination
@@ -48,9 +73,16 @@ impl Permit {
         self.rule
     }
 
+    /// Where the rule is written; None where there is none, and the flow is only observed.
     #[must_use]
-    pub fn source(&self) -> &Source {
-        &self.source
+    pub fn source(&self) -> Option<&Source> {
+        self.source.as_ref()
+    }
+
+    /// The denial that the flow would meet if nothing were only observed.
+    #[must_use]
+    pub fn observed(&self) -> Option<&Denial> {
+        self.observed.as_ref()
     }
 
     /// What the rule says of requests; None: the bytes pass as they come.
@@ -68,6 +100,7 @@ pub struct Leave {
     pub(super) private: bool,
     pub(super) types: Vec<u16>,
     pub(super) wildcard: Option<Wildcard>,
+    pub(super) observed: Option<Denial>,
 }
 
 /// One (port, protocol) that a rule opens at the addresses of a name.
@@ -79,6 +112,20 @@ pub struct Opening {
 }
 
 impl Leave {
+    /// Leave that no rule stands behind: what speaks its name goes by the proxy, which records it; the rest is
+    /// the kernel's to observe.
+    pub(super) fn observed_name(name: &HostName) -> Self {
+        let opening = |port, protocol| Opening { port, protocol, rule: RuleId::OBSERVED };
+        Self {
+            name: name.clone(),
+            openings: vec![opening(443, Protocol::Tls), opening(80, Protocol::Http)],
+            private: false,
+            types: Vec::new(),
+            wildcard: None,
+            observed: None,
+        }
+    }
+
     #[must_use]
     pub fn name(&self) -> &HostName {
         &self.name
@@ -103,10 +150,22 @@ impl Leave {
     }
 
     /// The wildcard that allows the name; None where a rule names it exactly, so that the agent chose
-    /// nothing of it.
+    /// nothing of it, and where there is no rule.
     #[must_use]
     pub fn wildcard(&self) -> Option<&Wildcard> {
         self.wildcard.as_ref()
+    }
+
+    /// The denial that the name would meet if nothing were only observed.
+    #[must_use]
+    pub fn observed(&self) -> Option<&Denial> {
+        self.observed.as_ref()
+    }
+
+    /// Whether a rule opens the name. If none does, the agent chose all of it.
+    #[must_use]
+    pub fn has_rule(&self) -> bool {
+        self.openings.iter().any(|opening| opening.rule != RuleId::OBSERVED)
     }
 }
 

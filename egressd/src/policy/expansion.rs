@@ -14,12 +14,12 @@ impl Policy {
     /// Of a name that is denied, every suffix counts: nothing of it leaves whatever the answer is. Of
     /// a name that a wildcard allows, only the usual suffixes of clusters and homes and those of
     /// `search` do, and only if what stands before them has two labels: `www.example.com.edge.example`
-    /// is how real CDNs name things, and `db.prod.svc.cluster.local` is how `db` is found. A name that
-    /// a rule spells out is never an expansion.
+    /// is how real CDNs name things, and `db.prod.svc.cluster.local` is how `db` is found; and so it is with a
+    /// name that is only observed. A name that a rule spells out is never an expansion.
     #[must_use]
     pub fn expansion_of(&self, name: &HostName, search: &[HostName]) -> Option<HostName> {
         let is_denied = match self.lookup(name) {
-            Ok(leave) if leave.wildcard().is_none() => return None,
+            Ok(leave) if leave.has_rule() && leave.wildcard().is_none() => return None,
             Ok(_) => false,
             Err(_) => true,
         };
@@ -31,7 +31,7 @@ impl Policy {
         leading
             .filter(|leading| is_denied || leading.contains('.'))
             .filter_map(|leading| HostName::parse(leading).ok())
-            .find(|leading| self.lookup(leading).is_ok())
+            .find(|leading| self.lookup(leading).is_ok_and(|leave| leave.has_rule()))
     }
 }
 

@@ -17,6 +17,7 @@ mod glob;
 mod grant;
 mod host;
 mod inspect;
+mod judge;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
 mod leaks;

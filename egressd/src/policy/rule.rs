@@ -59,6 +59,11 @@ impl Rule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleId(pub u32);
 
+impl RuleId {
+    /// No rule's: of what the mode of a policy lets out to be observed.
+    pub const OBSERVED: Self = Self(u32::MAX);
+}
+
 /// Where a rule is written, as `file:line`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Source {

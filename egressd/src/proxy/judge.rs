@@ -2,14 +2,15 @@
 
 use super::hello::Hello;
 use crate::policy::{
-    Agent, Denial, Destination, Flow, Moment, Permit, Protocol, Reason, SpecialPurpose, Subject,
-    special_purpose,
+    Agent, Denial, Destination, Flow, Moment, Permit, Protocol, Reason, RuleId, SpecialPurpose, Subject,
+    TlsTerms, special_purpose,
 };
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 
-/// Judges a flow to `destination` in the first of `protocols` that a rule allows. `address` is
-/// None before a name is looked up; the permit then names no address that could be dialled.
+/// Judges a flow to `destination` in the first of `protocols` that a rule allows; where it is only observed,
+/// in the one that is usual at its port. `address` is None before a name is looked up; the permit then names
+/// no address that could be dialled.
 ///
 /// # Errors
 /// The denial in the first of `protocols`.
@@ -22,14 +23,29 @@ pub fn judge(
     now: Moment,
 ) -> Result<Permit, Denial> {
     let mut first = None;
+    let mut observed: Option<Permit> = None;
     for protocol in protocols {
         let flow = Flow { destination: destination.clone(), port, protocol: *protocol, address };
         match agent.decide(&flow, now).and_then(|permit| deputise(agent, permit)) {
-            Ok(permit) => return Ok(permit),
+            Ok(permit) if permit.observed().is_none() => return Ok(permit),
+            Ok(permit) => {
+                if observed.is_none() || *protocol == usual(port) {
+                    observed = Some(permit);
+                }
+            }
             Err(denial) => first = first.or(Some(denial)),
         }
     }
-    Err(first.unwrap_or(Denial::because(Reason::ProtocolNotAllowed)))
+    observed.ok_or_else(|| first.unwrap_or(Denial::because(Reason::ProtocolNotAllowed)))
+}
+
+/// What is spoken at a port, as far as nobody says.
+fn usual(port: u16) -> Protocol {
+    match port {
+        443 => Protocol::Tls,
+        80 => Protocol::Http,
+        _ => Protocol::Tcp,
+    }
 }
 
 /// Judges a redirected flow that named `destination` and was on its way to `original`.
@@ -50,11 +66,19 @@ pub fn judge_redirected(
     if matches!(destination, Destination::Address(named) if *named != address) {
         return Err(Denial::because(Reason::ServerNameNotGranted));
     }
-    let denial = match judge(agent, destination, Some(address), port, &[protocol], now) {
-        Err(denial) if denial.reason != Reason::DeniedByRule => denial,
-        settled => return settled,
+    let by_name = judge(agent, destination, Some(address), port, &[protocol], now);
+    let denial = match &by_name {
+        Ok(permit) => permit.observed(),
+        Err(denial) => Some(denial),
     };
-    judge(agent, &Destination::Address(address), Some(address), port, &[protocol], now).map_err(|_| denial)
+    if denial.is_none_or(|denial| denial.reason == Reason::DeniedByRule) {
+        return by_name;
+    }
+    let by_address = Destination::Address(address);
+    match (judge(agent, &by_address, Some(address), port, &[protocol], now), by_name) {
+        (Ok(permit), by_name) if by_name.is_err() || permit.observed().is_none() => Ok(permit),
+        (_, by_name) => by_name,
+    }
 }
 
 /// Denies a flow whose hello may hide another name than the one that `permit` is for.
@@ -63,11 +87,16 @@ pub fn judge_redirected(
 /// The rule of the permit refuses Encrypted Client Hello to this name.
 pub fn judge_ech(agent: &Agent, permit: &Permit, hello: &Hello) -> Result<(), Denial> {
     let policy = agent.policy();
-    let rule = policy.allow().iter().find(|rule| rule.id == permit.rule());
-    // A rule that has just gone refuses everything; who admits the flow looks again.
-    let is_refused = rule.is_none_or(|rule| rule.tls.refuses_ech(&hello.name));
+    let is_refused = match permit.rule() {
+        RuleId::OBSERVED => TlsTerms::default().refuses_ech(&hello.name),
+        id => {
+            let rule = policy.allow().iter().find(|rule| rule.id == id);
+            // A rule that has just gone refuses everything; who admits the flow looks again.
+            rule.is_none_or(|rule| rule.tls.refuses_ech(&hello.name))
+        }
+    };
     match hello.has_ech && is_refused {
-        true => Err(Denial::by(Reason::EchNotAllowed, permit.source())),
+        true => Err(Denial { reason: Reason::EchNotAllowed, rule: permit.source().cloned() }),
         false => Ok(()),
     }
 }
@@ -87,7 +116,9 @@ fn deputise(agent: &Agent, permit: Permit) -> Result<Permit, Denial> {
     match rule.map(|rule| &rule.subject) {
         Some(Subject::Network(network)) if is_all_special(network) => Ok(permit),
         Some(Subject::Host(_)) => Ok(permit), // A direct grant, again for this one address.
-        Some(Subject::Network(_)) | None => Err(Denial::by(Reason::AddressSpecialPurpose, permit.source())),
+        Some(Subject::Network(_)) | None => {
+            Err(Denial { reason: Reason::AddressSpecialPurpose, rule: permit.source().cloned() })
+        }
     }
 }
 

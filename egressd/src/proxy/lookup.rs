@@ -25,7 +25,7 @@ pub async fn permits(
     };
     let allowed = judge(&caller.agent, destination, None, port, protocols, caller.now())?;
     let protocol = [allowed.protocol()];
-    let mut denial = Denial::by(Reason::UpstreamFailed, allowed.source());
+    let mut denial = Denial { reason: Reason::UpstreamFailed, rule: allowed.source().cloned() };
     let mut permits = Vec::new();
     for address in resolve(caller, name).await? {
         match judge(&caller.agent, destination, Some(address), port, &protocol, caller.now()) {

@@ -100,7 +100,8 @@ impl Caller {
         let now = self.now();
         let is_open = |protocol| {
             self.agent.has_grant(original.ip(), original.port(), protocol, now)
-                || judge_redirected(&self.agent, &flow, original, protocol, now).is_ok()
+                || judge_redirected(&self.agent, &flow, original, protocol, now)
+                    .is_ok_and(|permit| permit.observed().is_none())
         };
         if is_open(Protocol::Http) { Protocol::Http } else { Protocol::Tls }
     }

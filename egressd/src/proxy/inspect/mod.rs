@@ -211,7 +211,7 @@ impl Opening {
     }
 
     fn deny(&self, permit: &Permit, refusal: &Refusal) {
-        let denial = Denial { rule: Some(permit.source().clone()), ..refusal.denial.clone() };
+        let denial = Denial { rule: permit.source().cloned(), ..refusal.denial.clone() };
         let refusal = Refusal { denial, detail: refusal.detail.clone() };
         report::flow_denial(&self.caller, &self.sought, permit, &refusal, refusal.detail.clone());
     }

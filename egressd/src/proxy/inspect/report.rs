@@ -63,7 +63,7 @@ pub fn flow_denial(
         destination: sought.destination.clone().or_else(|| Some(permit.destination().clone())),
         address: permit.address(),
         port: Some(permit.port()),
-        rule: event.rule.clone().or_else(|| Some(permit.source().clone())),
+        rule: event.rule.clone().or_else(|| permit.source().cloned()),
         detail,
         ..event
     });
