@@ -84,6 +84,7 @@ pub(super) struct AgentSection {
     pub(super) capabilities: Vec<Spanned<String>>,
     /// Whether it may speak to Unix sockets of the host.
     pub(super) host_sockets: Option<bool>,
+    pub(super) mode: Option<Spanned<String>>,
     /// Bytes a day, over all rules.
     #[schemars(with = "Option<u64>")]
     pub(super) leak_budget: Option<Spanned<u64>>,
@@ -165,6 +166,7 @@ pub(super) struct AllowRule {
     /// What an agent can do there, as somebody judged it.
     #[schemars(with = "Option<words::Risk>")]
     pub(super) risk: Option<Spanned<String>>,
+    pub(super) mode: Option<Spanned<String>>,
     /// A day, or a moment.
     #[schemars(with = "Option<words::Expires>")]
     pub(super) expires: Option<Spanned<String>>,
@@ -255,6 +257,7 @@ pub(super) struct DenyRule {
     pub(super) protocol: Option<Spanned<String>>,
     /// For whoever reads the rule, and the denial.
     pub(super) reason: Option<String>,
+    pub(super) mode: Option<Spanned<String>>,
 }
 
 /// A mapping whose keys are names, in the order of the file; each key keeps its place.

@@ -41,7 +41,7 @@ impl RuleIds {
     /// Two contents with one hash are told apart by counting on, so an id never means two rules.
     fn claim(&mut self, content: String) -> RuleId {
         let mut id = fnv1a(content.as_bytes()).max(1);
-        while self.held.get(&id).is_some_and(|held| *held != content) {
+        while id == RuleId::OBSERVED.0 || self.held.get(&id).is_some_and(|held| *held != content) {
             id = id.wrapping_add(1).max(1);
         }
         self.held.insert(id, content);

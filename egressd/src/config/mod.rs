@@ -12,6 +12,7 @@ mod inspect;
 pub mod laws;
 mod leaks;
 mod load;
+mod mode;
 mod names;
 mod packages;
 mod ports;

@@ -6,7 +6,7 @@ use super::{
     document::Document,
     file::{AllowRule, DenyRule},
     identity::RuleIds,
-    names,
+    mode, names,
     packages::{Scheme, Site},
     ports, term, tls,
 };
@@ -38,7 +38,7 @@ fn allow_one(
     known: Option<&[Credential]>,
     ids: &mut RuleIds,
 ) -> Result<Rule, Diagnostic> {
-    let AllowRule { ports, protocol, reason, private, .. } = &rule.value;
+    let AllowRule { ports, protocol, reason, private, mode, .. } = &rule.value;
     let AllowRule { danger_public_suffix, leak_budget, types, expires, lasts, risk, .. } = &rule.value;
     let dangerous = danger_public_suffix.as_ref().is_some_and(|danger| danger.value);
     check_breadth(document, &subject, at, dangerous)?;
@@ -56,8 +56,13 @@ fn allow_one(
     let tls = tls::terms(document, &rule.value, &subject, protocol, known)?;
     let term = term::term(document, expires.as_ref(), lasts.as_ref())?;
     let risk = risk.as_ref().map(|word| parse_risk(document, word)).transpose()?;
+    let mode = mode::mode(document, mode.as_ref())?;
+    let effect = match mode {
+        Mode::Enforce => "allow",
+        Mode::Observe => "observe what would not be allowed",
+    };
     Ok(Rule {
-        id: ids.id("allow", &subject, &ports, Some(protocol), private, (&tls, term)),
+        id: ids.id(effect, &subject, &ports, Some(protocol), private, (&tls, term)),
         source: document.source(place),
         subject,
         ports,
@@ -68,7 +73,7 @@ fn allow_one(
         tls,
         term,
         budget: Budget::default(),
-        mode: Mode::default(),
+        mode,
         risk,
     })
 }
@@ -79,12 +84,17 @@ pub(super) fn deny(
     rule: &Spanned<DenyRule>,
     ids: &mut RuleIds,
 ) -> Result<Vec<Rule>, Diagnostic> {
-    let DenyRule { host, hosts, cidr, ports, protocol, reason } = &rule.value;
+    let DenyRule { host, hosts, cidr, ports, protocol, reason, mode } = &rule.value;
+    let mode = denied_mode(document, cidr.as_ref(), mode.as_ref())?;
+    let effect = match mode {
+        Mode::Enforce => "deny",
+        Mode::Observe => "observe what would be denied",
+    };
     let subjects = subjects(document, rule.referenced, host.as_ref(), hosts.as_ref(), cidr.as_ref())?;
     let protocol = protocol.as_ref().map(|protocol| parse_protocol(document, protocol)).transpose()?;
     let ports = ports.as_ref().map(|ports| ports::sorted(document, ports)).transpose()?.unwrap_or_default();
     let one = |About { subject, place, .. }: About| Rule {
-        id: ids.id("deny", &subject, &ports, protocol, false, (&TlsTerms::default(), Term::default())),
+        id: ids.id(effect, &subject, &ports, protocol, false, (&TlsTerms::default(), Term::default())),
         source: document.source(place),
         subject,
         ports: ports.clone(),
@@ -95,10 +105,24 @@ pub(super) fn deny(
         tls: TlsTerms::default(),
         term: Term::default(),
         budget: Budget::default(),
-        mode: Mode::default(),
+        mode,
         risk: None,
     };
     Ok(subjects.into_iter().map(one).collect())
+}
+
+/// The mode of a rule that denies. Which flows straight to an address a network would deny, nobody would tell.
+fn denied_mode(
+    document: &Document,
+    cidr: Option<&Spanned<String>>,
+    mode: Option<&Spanned<String>>,
+) -> Result<Mode, Diagnostic> {
+    match (mode::mode(document, mode)?, cidr, mode) {
+        (Mode::Observe, Some(_), Some(word)) => Err(document
+            .error(word.referenced, "a rule with `cidr` that denies cannot only observe")
+            .help("name hosts, or observe the whole agent: `mode: observe` in its section")),
+        (mode, _, _) => Ok(mode),
+    }
 }
 
 /// The rule that opens a registry; `word` and `source` are those of the `packages` line. None

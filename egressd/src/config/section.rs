@@ -7,9 +7,9 @@ use super::{
     identity::RuleIds,
     leaks::{self, LeakPart, SecretFiles},
     load::Loader,
-    rule,
+    mode, rule,
 };
-use crate::policy::{Capability, Policy, Rule, RuleId, Source};
+use crate::policy::{Capability, Mode, Policy, Rule, RuleId, Source};
 use serde_saphyr::Spanned;
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
@@ -47,6 +47,7 @@ pub(super) struct Part {
     deny: Vec<Rule>,
     capabilities: Vec<Capability>,
     host_sockets: Option<bool>,
+    mode: Option<Mode>,
     leaks: LeakPart,
     includes: Vec<Include>,
 }
@@ -59,6 +60,7 @@ impl Part {
         self.deny.extend(parent.deny.iter().cloned());
         self.capabilities.extend(&parent.capabilities);
         self.host_sockets = self.host_sockets.or(parent.host_sockets);
+        self.mode = self.mode.or(parent.mode);
         self.leaks.inherit(&parent.leaks);
         self.includes.extend(parent.includes.iter().cloned());
     }
@@ -73,7 +75,7 @@ impl Part {
     /// # Errors
     /// There is too much of it.
     pub(super) fn into_policy(self) -> Result<Policy, String> {
-        let Self { allow, deny, mut capabilities, host_sockets, leaks, includes: _ } = self;
+        let Self { allow, deny, mut capabilities, host_sockets, mode, leaks, includes: _ } = self;
         let (allow, deny) = (distinct(allow), distinct(deny));
         if allow.len() + deny.len() > MAX_RULES {
             return Err(format!("{} rules, at most {MAX_RULES} are allowed", allow.len() + deny.len()));
@@ -83,6 +85,7 @@ impl Part {
         Ok(Policy::new(allow, deny)
             .keeping(capabilities)
             .with_host_sockets(host_sockets.unwrap_or_default())
+            .in_mode(mode.unwrap_or_default())
             .with_leaks(leaks.into_terms()?))
     }
 }
@@ -121,9 +124,15 @@ impl<'a> Sections<'a> {
             deny: self.deny_rules(document, &section.deny),
             capabilities: self.capabilities(document, &section.capabilities),
             host_sockets: section.host_sockets,
+            mode: self.mode(document, section.mode.as_ref()),
             leaks: leaks::part(document, section, policy.secret_files(), &mut self.wrong),
             includes,
         }
+    }
+
+    fn mode(&mut self, document: &Document, word: Option<&Spanned<String>>) -> Option<Mode> {
+        let mode = mode::mode(document, word).map_err(|diagnostic| self.wrong.push(diagnostic)).ok();
+        word.and(mode)
     }
 
     fn capabilities(&mut self, document: &Document, words: &[Spanned<String>]) -> Vec<Capability> {
