@@ -18,7 +18,9 @@ use std::io::{self, Write};
 #[derive(Debug, Default, Serialize)]
 pub struct Summary {
     denied: Vec<Denied>,
-    /// Flows, beyond those in `denied`, to destinations beyond [`MAX_DESTINATIONS`].
+    /// What was let out to be observed, with the reason for which it would be denied.
+    observed: Vec<Denied>,
+    /// Flows, beyond those in both, to destinations beyond [`MAX_DESTINATIONS`].
     others: u64,
     /// Signs of leaks through names, in the order in which they were seen first.
     alerts: Vec<Alerted>,
@@ -46,14 +48,15 @@ impl Summary {
     }
 
     pub fn add(&mut self, record: &Record) {
-        match record.verdict {
-            Verdict::Allow => return,
-            Verdict::Deny => {}
-        }
-        if let Some(denied) = self.denied.iter_mut().find(|denied| denied.is_of(record)) {
+        let told = match (record.verdict, &record.observed) {
+            (Verdict::Allow, None) => return,
+            (Verdict::Allow, Some(_)) => &mut self.observed,
+            (Verdict::Deny, _) => &mut self.denied,
+        };
+        if let Some(denied) = told.iter_mut().find(|denied| denied.is_of(record)) {
             denied.add(record);
-        } else if self.denied.len() < MAX_DESTINATIONS {
-            self.denied.push(Denied::of(record));
+        } else if told.len() < MAX_DESTINATIONS {
+            told.push(Denied::of(record));
         } else {
             self.others += record.count;
         }
@@ -71,14 +74,24 @@ impl Summary {
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.denied.is_empty() && self.alerts.is_empty() && self.missed == 0
+        self.denied.is_empty() && self.observed.is_empty() && self.alerts.is_empty() && self.missed == 0
     }
 
     /// Writes the destinations and the rules, and the alerts; nothing where nothing was denied.
     pub fn print(&self, out: &mut impl Write, colour: Colour) -> io::Result<()> {
         if !self.denied.is_empty() || self.missed > 0 {
-            self.print_denied(out, colour)?;
+            let flows = self.others + flows(&self.denied);
+            writeln!(out, "egress was {} {}:", colour.denied("denied"), times(flows))?;
+            rows(out, &self.denied, colour)?;
         }
+        if !self.observed.is_empty() {
+            let word = colour.warned("only observed");
+            let flows = times(flows(&self.observed));
+            writeln!(out, "egress was {word} {flows}, and would be denied by a policy that is enforced:")?;
+            rows(out, &self.observed, colour)?;
+        }
+        self.print_rest(out)?;
+        self.print_remedies(out, colour)?;
         if self.alerts.is_empty() {
             return Ok(());
         }
@@ -96,28 +109,19 @@ impl Summary {
         Ok(())
     }
 
-    fn print_denied(&self, out: &mut impl Write, colour: Colour) -> io::Result<()> {
-        let flows = self.others + self.denied.iter().map(|denied| denied.flows).sum::<u64>();
-        let (flows, word) = (times(flows), colour.denied("denied"));
-        writeln!(out, "egress was {word} {flows}:")?;
-        let rows: Vec<_> = self.denied.iter().map(|denied| denied.row(colour)).collect();
-        let mut columns = Columns::new([""; 6]);
-        rows.iter().for_each(|row| columns.fit(row));
-        for row in &rows {
-            writeln!(out, "  {}", columns.line(row))?;
-        }
+    fn print_rest(&self, out: &mut impl Write) -> io::Result<()> {
         if self.others > 0 {
             writeln!(out, "  ... and {} to other destinations: see `egressctl tail`", times(self.others))?;
         }
         if self.missed > 0 {
             writeln!(out, "  ... and up to {} more that left no record here", self.missed)?;
         }
-        self.print_remedies(out, colour)
+        Ok(())
     }
 
     fn print_remedies(&self, out: &mut impl Write, colour: Colour) -> io::Result<()> {
         let mut remedies: Vec<&str> = Vec::new();
-        for remedy in self.denied.iter().filter_map(|denied| denied.remedy.as_deref()) {
+        for remedy in self.denied.iter().chain(&self.observed).filter_map(|denied| denied.remedy.as_deref()) {
             if !remedies.contains(&remedy) {
                 remedies.push(remedy);
             }
@@ -131,6 +135,17 @@ impl Summary {
         }
         Ok(())
     }
+}
+
+fn flows(told: &[Denied]) -> u64 {
+    told.iter().map(|denied| denied.flows).sum()
+}
+
+fn rows(out: &mut impl Write, told: &[Denied], colour: Colour) -> io::Result<()> {
+    let rows: Vec<_> = told.iter().map(|denied| denied.row(colour)).collect();
+    let mut columns = Columns::new([""; 6]);
+    rows.iter().for_each(|row| columns.fit(row));
+    rows.iter().try_for_each(|row| writeln!(out, "  {}", columns.line(row)))
 }
 
 /// Destinations that are listed one by one: a screenful or two.
@@ -256,7 +271,7 @@ impl Alerted {
 }
 
 fn reason(record: &Record) -> &str {
-    record.reason.as_deref().unwrap_or("denied")
+    record.reason.as_deref().or(record.observed.as_deref()).unwrap_or("denied")
 }
 
 fn times(number: u64) -> String {
@@ -286,6 +301,25 @@ mod tests {
 to allow it, add to `rules:` of the policy what you trust of this:
   - host: evil.test
   - host: other.test
+"
+        );
+    }
+
+    #[test]
+    fn what_is_only_observed_is_told_by_itself() {
+        let mut summary = Summary::default();
+        summary.add(&record("evil.test", "curl", 1));
+        let observed = Record { verdict: Verdict::Allow, ..record("open.test", "curl", 2) };
+        summary.add(&Record { observed: observed.reason.clone(), reason: None, ..observed });
+        assert_eq!(
+            printed(&summary),
+            "egress was denied once:
+  evil.test  443  tls  once  host-not-allowed  by curl
+egress was only observed twice, and would be denied by a policy that is enforced:
+  open.test  443  tls  twice  host-not-allowed  by curl
+to allow it, add to `rules:` of the policy what you trust of this:
+  - host: evil.test
+  - host: open.test
 "
         );
     }

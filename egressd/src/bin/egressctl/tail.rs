@@ -16,7 +16,7 @@ use egressd::{
 pub use line::{clock, destination};
 use std::{io::stdout, process::ExitCode};
 
-/// Show the flows that were denied, one a line
+/// Show the flows that were denied, or would be if they were not only observed, one a line
 #[derive(Debug, clap::Args)]
 pub struct Tail {
     /// Go on with what comes, also when the daemon restarts

@@ -170,14 +170,16 @@ pub fn destination(destination: &RecordedDestination) -> String {
 }
 
 fn judgement(record: &Record, colour: Colour) -> Cell {
-    let word = match record.verdict {
-        Verdict::Allow => "allowed",
-        Verdict::Deny => record.reason.as_deref().unwrap_or("denied"),
+    let word = match (record.verdict, &record.observed) {
+        (Verdict::Allow, Some(reason)) => format!("observed: {reason}"),
+        (Verdict::Allow, None) => "allowed".to_owned(),
+        (Verdict::Deny, _) => record.reason.as_deref().unwrap_or("denied").to_owned(),
     };
-    let text = if record.count > 1 { format!("{word} x{}", record.count) } else { word.to_owned() };
-    Cell::painted(&text, |text| match record.verdict {
-        Verdict::Allow => colour.allowed(text),
-        Verdict::Deny => colour.denied(text),
+    let text = if record.count > 1 { format!("{word} x{}", record.count) } else { word };
+    Cell::painted(&text, |text| match (record.verdict, &record.observed) {
+        (Verdict::Allow, Some(_)) => colour.warned(text),
+        (Verdict::Allow, None) => colour.allowed(text),
+        (Verdict::Deny, _) => colour.denied(text),
     })
 }
 
@@ -215,6 +217,15 @@ mod tests {
             rest,
             "build  curl[42]  db.evil.test (192.0.2.7)  443   tls       host-not-allowed x3  - host: db.evil.test"
         );
+    }
+
+    #[test]
+    fn a_flow_that_is_only_observed_is_told_apart_from_one_that_is_denied() {
+        let denied = record();
+        let observed =
+            Record { verdict: Verdict::Allow, observed: denied.reason.clone(), reason: None, ..record() };
+        let line = Columns::new(TITLES).line(&cells(&observed, Colour::On));
+        assert!(line.contains("\u{1b}[33mobserved: host-not-allowed x3"), "{line}");
     }
 
     #[test]
