@@ -222,11 +222,23 @@ impl<'a> Agent<'a> {
 
     /// The records of this agent's denials so far, oldest first.
     pub fn denials(&self) -> Vec<Value> {
+        let mut records = self.records();
+        records.retain(|record| record["verdict"] == "deny");
+        records
+    }
+
+    /// The records of this agent so far, oldest first.
+    pub fn records(&self) -> Vec<Value> {
         let outcome = self.fence.ctl(&["tail", "-n", "1000", "--agent", self.name, "-o", "json"]);
         assert!(outcome.succeeded(), "the tail should work: {outcome:#?}");
         let records = outcome.stdout.lines().map(serde_json::from_str::<Value>);
-        let records = records.map(|record| record.expect("the tail prints a JSON object a line"));
-        records.filter(|record| record["verdict"] == "deny").collect()
+        records.map(|record| record.expect("the tail prints a JSON object a line")).collect()
+    }
+
+    /// The first record that `is_meant`, which has to show within a second.
+    pub fn record(&self, what: &str, is_meant: impl Fn(&Value) -> bool) -> Value {
+        let found = poll_for(Duration::from_secs(1), || self.records().into_iter().find(|r| is_meant(r)));
+        found.unwrap_or_else(|| panic!("no record of {what} among {:#?}", self.records()))
     }
 
     /// The first denial that `is_meant`, which has to show within a second.

@@ -49,6 +49,7 @@ mod launch;
 mod leaks;
 mod lsm;
 mod names;
+mod observe;
 mod options;
 mod quic;
 mod reload;

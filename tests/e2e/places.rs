@@ -22,6 +22,13 @@ pub const SHARED: Place = place("ok2.test", 20);
 pub const SHARED_EVIL: &str = "evil2.test";
 /// What no policy allows.
 pub const EVIL: Place = place("evil.test", 66);
+/// At addresses that are global ones everywhere else: what no policy allows, and an agent in observe mode may
+/// reach all the same.
+pub const OPEN: Place = Place {
+    name: "open.test",
+    v4: Ipv4Addr::new(20, 99, 0, 77),
+    v6: Ipv6Addr::new(0x2a99, 0, 0, 0, 0, 0, 0, 0x77),
+};
 /// The DNS server that the host is configured for.
 pub const DNS: Place = place("ns.test", 53);
 
@@ -38,7 +45,7 @@ pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 254);
 pub const GATEWAY_V6: Ipv6Addr = v6(254);
 
 /// Where web servers and sinks answer.
-pub const PLACES: [Place; 5] = [OK, ALT, DB, SHARED, EVIL];
+pub const PLACES: [Place; 6] = [OK, ALT, DB, SHARED, EVIL, OPEN];
 
 /// All addresses of *inet*, without the gateway's.
 pub fn addresses() -> impl Iterator<Item = IpAddr> {

@@ -2,7 +2,7 @@
 
 use crate::{
     lab::Namespace,
-    places::{ALT, EVIL, OK, Place, SHARED, SHARED_EVIL},
+    places::{ALT, EVIL, OK, OPEN, Place, SHARED, SHARED_EVIL},
     program::{self, Program},
 };
 use nix::sys::signal::Signal;
@@ -35,7 +35,7 @@ impl WebServer {
 
     /// Where it answers.
     pub fn listens() -> Vec<SocketAddr> {
-        let places = [OK, ALT, SHARED, EVIL].into_iter();
+        let places = [OK, ALT, SHARED, EVIL, OPEN].into_iter();
         places.flat_map(addresses).map(|address| SocketAddr::new(address, 443)).collect()
     }
 
@@ -55,8 +55,14 @@ impl Drop for WebServer {
 
 /// Names with a certificate, and where they are served. At a shared address the first is what
 /// clients get who name none.
-const SITES: [(&str, Place); 5] =
-    [(OK.name, OK), (ALT.name, ALT), (SHARED.name, SHARED), (SHARED_EVIL, SHARED), (EVIL.name, EVIL)];
+const SITES: [(&str, Place); 6] = [
+    (OK.name, OK),
+    (ALT.name, ALT),
+    (SHARED.name, SHARED),
+    (SHARED_EVIL, SHARED),
+    (EVIL.name, EVIL),
+    (OPEN.name, OPEN),
+];
 
 fn configuration() -> String {
     let mut text = String::from(
