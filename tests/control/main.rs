@@ -178,6 +178,7 @@ fn start(text: &str) -> StartAgent {
         boundary: Boundary::Cgroup,
         uid: None,
         labels: Default::default(),
+        observe: false,
     }
 }
 

@@ -36,6 +36,9 @@ pub struct Status {
     #[serde(default)]
     pub server_names: Option<ServerNames>,
     pub agents: usize,
+    /// Those that are let out although their policies deny.
+    #[serde(default)]
+    pub observed: Vec<String>,
     /// The policy files in force.
     pub policies: Vec<PathBuf>,
     /// When they were read.
@@ -127,6 +130,9 @@ pub struct AgentStatus {
     #[serde(default)]
     pub frozen: bool,
     pub cgroup: PathBuf,
+    /// It is let out although its policy denies.
+    #[serde(default)]
+    pub observed: bool,
     /// Where its policy comes from: the agent's own name, `default`, a file, or `none`.
     pub policy: String,
     pub processes: u32,
@@ -155,6 +161,9 @@ pub struct StartAgent {
     /// By which policies may select it.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Whether it is let out although its policy denies, and that is recorded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub observe: bool,
 }
 
 /// What stands between an agent and the network.

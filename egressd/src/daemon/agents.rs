@@ -13,7 +13,7 @@ use crate::{
     },
     datapath::{self, Cell, Cgroup, Fence, Listeners, Names, Site},
     dns,
-    policy::{Agent, AgentId, AgentName, Policy, Workload},
+    policy::{Agent, AgentId, AgentName, Mode, Policy, Workload},
     proxy,
 };
 use std::{
@@ -137,6 +137,9 @@ impl Daemon {
         let workload =
             Workload { name: name.clone(), uid: request.uid, cgroup: None, labels: request.labels.clone() };
         let policy = self.policy_for(&workload, request.policy.as_ref()).map_err(|error| invalid(&error))?;
+        let mode = if request.observe { Mode::Observe } else { Mode::Enforce };
+        let birth = Birth { workload, born: Some(datapath::now()), mode };
+        let policy = birth.obeyed(policy);
         Fence::holds(&policy).map_err(|error| invalid(&error))?;
         if request.boundary != Boundary::Sealed && !policy.capabilities().is_empty() {
             return Err(invalid(&format!(
@@ -146,7 +149,7 @@ impl Daemon {
         }
         self.has_room()?;
         let name = self.free_name(name);
-        let started = block_in_place(|| self.prepare(name, policy, workload, request));
+        let started = block_in_place(|| self.prepare(name, policy, birth, request));
         let running = started.map_err(|error| Refusal::new(RefusalKind::Failed, format!("{error:#}")))?;
         Ok(self.describe(&running))
     }
@@ -164,7 +167,7 @@ impl Daemon {
         &self,
         name: AgentName,
         policy: Arc<Policy>,
-        workload: Workload,
+        birth: Birth,
         request: StartAgent,
     ) -> anyhow::Result<Arc<Running>> {
         let id = self.memory().next_id()?;
@@ -183,7 +186,6 @@ impl Daemon {
         };
         let agent = Arc::new(Agent::new(id, name, policy));
         agent.quarantine(self.leaks.is_quarantined(agent.name()));
-        let birth = Birth { workload, born: Some(datapath::now()) };
         agent.live(terms::occasion(birth.born));
         let remembered = Remembered::of(&agent, &home, request.policy.clone(), &birth);
         let prepared = Prepared { agent, home, bound, own_policy: request.policy, birth };

@@ -12,7 +12,7 @@ use crate::{
         },
     },
     datapath,
-    policy::{AgentId, AgentName, HostName},
+    policy::{AgentId, AgentName, HostName, Mode},
 };
 use std::sync::{Arc, PoisonError};
 
@@ -108,6 +108,7 @@ impl Daemon {
             checks: self.checks(),
             server_names: Some(self.server_names()),
             agents: self.agents.all().len(),
+            observed: self.observed(),
             policies: loaded.files.clone(),
             policies_loaded: loaded.time,
             flows: self.feed.totals().into(),
@@ -118,6 +119,12 @@ impl Daemon {
             ),
             lost: self.recorder.lost() + lost_in_kernel,
         }
+    }
+
+    fn observed(&self) -> Vec<String> {
+        let all = self.agents.all();
+        let observed = all.iter().filter(|running| running.agent.policy().mode() == Mode::Observe);
+        observed.map(|running| running.agent.name().to_string()).collect()
     }
 
     fn server_names(&self) -> ServerNames {
@@ -172,6 +179,7 @@ impl Daemon {
             boundary: running.home.boundary,
             frozen: running.home.cgroup.is_frozen(),
             cgroup: running.home.cgroup.path().to_owned(),
+            observed: running.agent.policy().mode() == Mode::Observe,
             policy,
             processes: running.home.cgroup.processes(),
             grants: running.agent.live_grants(datapath::now()).len(),

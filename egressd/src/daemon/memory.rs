@@ -7,7 +7,7 @@ use super::{
 use crate::{
     control::protocol::{Boundary, PolicyText},
     datapath::Cell,
-    policy::{Agent, AgentId, AgentName, Moment, Workload},
+    policy::{Agent, AgentId, AgentName, Mode, Moment, Policy, Workload},
 };
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// A folder with a file an agent.
@@ -43,6 +44,9 @@ pub struct Remembered {
     /// What was said of it when it came; None: nothing but its name.
     #[serde(default)]
     pub workload: Option<RememberedWorkload>,
+    /// Whether it was started to be observed, whatever its policy says.
+    #[serde(default)]
+    pub observe: bool,
 }
 
 /// [`Workload`] as a file.
@@ -72,6 +76,18 @@ pub struct Birth {
     pub workload: Workload,
     /// None: nobody knows, and it is older than any term.
     pub born: Option<Moment>,
+    /// Whether it was started to be observed, whatever its policy says.
+    pub mode: Mode,
+}
+
+impl Birth {
+    /// `policy`, as this agent obeys it.
+    pub fn obeyed(&self, policy: Arc<Policy>) -> Arc<Policy> {
+        match self.mode {
+            Mode::Enforce => policy,
+            Mode::Observe => Arc::new(Policy::clone(&policy).in_mode(Mode::Observe)),
+        }
+    }
 }
 
 impl Remembered {
@@ -87,6 +103,7 @@ impl Remembered {
             own_policy,
             born: birth.born.map(|moment| moment.0),
             workload: Some(RememberedWorkload::of(&birth.workload)),
+            observe: birth.mode == Mode::Observe,
         }
     }
 }

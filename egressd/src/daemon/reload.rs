@@ -49,6 +49,7 @@ impl Daemon {
                 Some(text) => self.compile(text).map_err(|error| invalid(&error))?.for_workload(workload),
                 None => policies.for_workload(workload),
             };
+            let policy = running.birth.obeyed(policy);
             Fence::holds(&policy).map_err(|error| invalid(&error))?;
             replacements.push(Replacement { running, policy, own_policy });
         }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     control::protocol::Boundary,
     datapath::{self, Cell, Cgroup, Fence, adopt},
-    policy::{Agent, AgentId, AgentName, Moment, Workload},
+    policy::{Agent, AgentId, AgentName, Mode, Moment, Workload},
 };
 use anyhow::Context;
 use std::sync::Arc;
@@ -75,10 +75,12 @@ impl Daemon {
             None => Workload::named(name.clone()),
         };
         let policy = self.policy_for(&workload, remembered.own_policy.as_ref())?;
+        let mode = if remembered.observe { Mode::Observe } else { Mode::Enforce };
+        let birth = Birth { workload, born: remembered.born.map(Moment), mode };
+        let policy = birth.obeyed(policy);
         Fence::holds(&policy)?;
         let agent = Arc::new(Agent::new(id, name, Arc::clone(&policy)));
         agent.quarantine(self.leaks.is_quarantined(agent.name()));
-        let birth = Birth { workload, born: remembered.born.map(Moment) };
         agent.live(terms::occasion(birth.born));
         let policy = agent.policy();
         let now = datapath::now();

@@ -36,9 +36,10 @@ const TITLES: [&str; 10] =
     ["ID", "AGENT", "STARTED", "MODE", "STATE", "POLICY", "PROCESSES", "GRANTS", "ALLOWED", "DENIED"];
 
 fn row(agent: &AgentStatus, colour: Colour) -> [Cell; 10] {
-    let state = match agent.frozen {
-        true => Cell::painted("frozen", |text| colour.denied(text)),
-        false => Cell::plain("runs"),
+    let state = match (agent.frozen, agent.observed) {
+        (true, _) => Cell::painted("frozen", |text| colour.denied(text)),
+        (false, true) => Cell::painted("observed", |text| colour.warned(text)),
+        (false, false) => Cell::plain("runs"),
     };
     [
         Cell::plain(&agent.id.to_string()),

@@ -76,14 +76,18 @@ fn compile(file: &Path, agent: &AgentName) -> anyhow::Result<Arc<Policy>> {
 fn print(out: &mut impl Write, colour: Colour, explanation: &Explanation) -> io::Result<()> {
     let Explanation { verdict, agent, destination, port, protocol, .. } = explanation;
     let host = if destination.contains(':') { format!("[{destination}]") } else { destination.clone() };
-    let word = match verdict {
-        Verdict::Allow => colour.allowed("allowed"),
-        Verdict::Deny => colour.denied("denied"),
+    let word = match (verdict, &explanation.observed) {
+        (Verdict::Allow, Some(_)) => colour.warned("only observed"),
+        (Verdict::Allow, None) => colour.allowed("allowed"),
+        (Verdict::Deny, _) => colour.denied("denied"),
     };
     let (host, protocol, agent) = (sanitise(&host), sanitise(protocol), sanitise(agent));
     writeln!(out, "{word}: {host}:{port}, {protocol}, agent `{agent}`")?;
     if let (Some(reason), Some(sentence)) = (&explanation.reason, &explanation.explanation) {
         writeln!(out, "  reason  {}: {}", sanitise(reason), sanitise(sentence))?;
+    }
+    if let (Some(reason), Some(sentence)) = (&explanation.observed, &explanation.explanation) {
+        writeln!(out, "  would be denied  {}: {}", sanitise(reason), sanitise(sentence))?;
     }
     if let Some(rule) = &explanation.rule {
         writeln!(out, "  rule    {}", sanitise(rule))?;

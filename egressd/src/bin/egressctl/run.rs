@@ -45,6 +45,10 @@ pub struct Run {
     #[arg(long, value_enum, value_name = "MODE", default_value_t)]
     mode: Mode,
 
+    /// Let the program out whatever the policy denies, and record it: `egressctl suggest` then writes the policy
+    #[arg(long)]
+    observe: bool,
+
     /// Set HTTP_PROXY and its kin, for programs that speak to proxies better than to the network
     #[arg(long)]
     proxy_env: bool,
@@ -107,6 +111,7 @@ impl Run {
             boundary: self.mode.into(),
             uid: Some(user.as_ref().map_or_else(Uid::effective, |user| user.uid).as_raw()),
             labels: self.label.iter().cloned().collect(),
+            observe: self.observe,
         })?;
         let status = self.run_fenced(&agent, user);
         // The program is gone or never was; what it left in the background goes with it.

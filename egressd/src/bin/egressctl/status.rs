@@ -66,6 +66,10 @@ fn print(out: &mut impl Write, colour: Colour, status: &protocol::Status) -> io:
         ),
     )?;
     line("agents", &status.agents.to_string())?;
+    if !status.observed.is_empty() {
+        let names = status.observed.join(", ");
+        line("observe mode", &format!("{names}: let out, and recorded, although denied"))?;
+    }
     line("flows", &format!("{} allowed, {} denied", status.flows.allowed, status.flows.denied))?;
     let log = &status.log;
     line("audit log", &format!("{}, next line {}", log.path.display(), log.next_seq))?;

@@ -16,7 +16,7 @@ use crate::{
         self, Cgroup, Fence,
         adopt::{self, Frozen, Inspection, What},
     },
-    policy::{Agent, AgentId, AgentName, Policy, Workload},
+    policy::{Agent, AgentId, AgentName, Mode, Policy, Workload},
 };
 use anyhow::Context;
 use findings::{found, must_end, not_covered, one_network, refuse_unless, unbelieved};
@@ -157,7 +157,7 @@ impl Daemon {
         self.begin(id, &cgroup).map_err(failed)?;
         let agent = Arc::new(Agent::new(id, name, policy));
         agent.quarantine(self.leaks.is_quarantined(agent.name()));
-        let birth = Birth { workload, born: Some(datapath::now()) };
+        let birth = Birth { workload, born: Some(datapath::now()), mode: Mode::Enforce };
         agent.live(terms::occasion(birth.born));
         let frozen = Frozen::freeze(&cgroup).map_err(|error| {
             self.forget_adoption();
