@@ -175,6 +175,23 @@ fn what_is_said_of_an_agent_as_a_whole_is_told() {
 }
 
 #[test]
+fn an_agent_that_comes_into_observe_mode_is_told_as_one_that_reaches_everything() {
+    let [enforced, observed] = ["rules: [{host: a.test}]", "mode: observe\nrules: [{host: a.test}]"];
+    let line = "the agent: mode: enforce -> observe: whatever else the policy denies, and records";
+    let told = |change: char, line: &str| format!("{change} {line}");
+    let lines = |old, new| diff_policies(&policy(old), &policy(new)).iter().map(plain).collect::<Vec<_>>();
+    assert_eq!(lines(enforced, observed), [told('+', line)]);
+    let line = "the agent: mode: observe -> enforce: whatever else the policy denies, and records";
+    assert_eq!(lines(observed, enforced), [told('-', line)]);
+    let tried = "rules: [{host: a.test, mode: observe}]";
+    assert_eq!(lines(enforced, tried), ["~ a.test: mode: enforce -> observe"]);
+}
+
+fn plain(line: &Difference) -> String {
+    format!("{} {}: {}", line.change.sign(), line.place, line.terms.join(", "))
+}
+
+#[test]
 fn the_order_of_rules_says_nothing_where_they_ask_the_same() {
     says("rules: [{host: a.test}, {host: b.test}]", "rules: [{host: b.test}, {host: a.test}]", &[]);
     says("rules: [{host: a.test, reason: x}]", "rules: [{host: a.test, reason: y}]", &[]);

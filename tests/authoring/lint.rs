@@ -124,6 +124,15 @@ const CASES: &[(Lint, &[&str], &[&str])] = &[
             "rules: [{host: github.com, inspect: true, allow: [GET /ours/**]}]",
         ],
     ),
+    (
+        Lint::ObserveMode,
+        &[
+            "mode: observe\nrules: []",
+            "rules: [{host: a.test, mode: observe}]",
+            "rules: [{host: a.test}]\ndeny: [{host: a.test, mode: observe}]",
+        ],
+        &["mode: enforce\nrules: [{host: a.test, mode: enforce}]"],
+    ),
 ];
 
 #[test]

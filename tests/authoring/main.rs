@@ -8,6 +8,7 @@ mod export;
 mod format;
 mod import;
 mod lint;
+mod observe;
 mod random;
 mod world;
 

@@ -36,6 +36,11 @@ pub fn flow() -> impl Strategy<Value = Flow> {
 
 /// Whether `policy` lets `flow` leave, after a lookup of its name was answered with its address.
 pub fn allows(policy: &Policy, flow: &Flow) -> bool {
+    policy.decide(flow, &grants(policy, flow), Moment(1)).is_ok()
+}
+
+/// What an agent holds after a lookup of the name of `flow` was answered with its address.
+pub fn grants(policy: &Policy, flow: &Flow) -> Grants {
     let mut grants = Grants::default();
     if let (Destination::Name(name), Some(address)) = (&flow.destination, flow.address)
         && let Ok(leave) = policy.lookup(name)
@@ -53,7 +58,7 @@ pub fn allows(policy: &Policy, flow: &Flow) -> bool {
             .collect();
         grants.insert(&earned, Moment(1)).unwrap();
     }
-    policy.decide(flow, &grants, Moment(1)).is_ok()
+    grants
 }
 
 const PORTS: [u16; 4] = [80, 443, 444, 5432];

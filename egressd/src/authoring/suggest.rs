@@ -1,5 +1,6 @@
 //! The least policy that covers what was recorded.
 
+use super::lint::risks;
 use crate::{
     audit::{Record, Time, Verdict},
     policy::{HostName, Leave, Policy, Protocol, Reason, host_rule, spoken},
@@ -46,6 +47,8 @@ pub struct Evidence {
     pub flows: u64,
     /// Of these, how many were denied.
     pub denied: u64,
+    /// How many were let out only to be observed.
+    pub observed: u64,
     pub programs: BTreeSet<String>,
     pub first: Time,
     pub last: Time,
@@ -113,9 +116,10 @@ impl Suggestions {
         self.agents.iter().flat_map(of_agent).collect()
     }
 
-    /// The rules of `agent` that `policy` lacks, each with what is behind it.
+    /// The rules of `agent` that `policy` lacks, each with what is behind it. What only observes is none.
     #[must_use]
     pub fn missing(&self, agent: &str, policy: &Policy) -> Vec<String> {
+        let policy = policy.enforced();
         let seen = self.agents.get(agent).into_iter().flat_map(|seen| &seen.names);
         let lines = seen.filter_map(|((name, _), Destination { protocol, ports, evidence })| {
             let leave = policy.lookup(name).ok();
@@ -192,29 +196,35 @@ enum Wanted {
 fn wanted(record: &Record) -> Wanted {
     let (destination, port) = (&record.destination, record.destination.port);
     let name = destination.name.as_ref().and_then(|name| HostName::parse(name).ok());
-    let reason = record.reason.as_ref().and_then(|word| word.parse::<Reason>().ok());
+    let reason = record.reason.as_ref().or(record.observed.as_ref());
+    let reason = reason.and_then(|word| word.parse::<Reason>().ok());
     let protocol = Protocol::parse(&record.protocol);
-    match (record.verdict, name) {
+    let is_allowed = record.verdict == Verdict::Allow && record.observed.is_none();
+    match (is_allowed, name) {
         // A name that was looked up is no flow yet; where it is denied, none follows.
-        (Verdict::Allow, _) if protocol.is_none() => Wanted::Nothing,
-        (Verdict::Allow, Some(name)) => {
+        (_, _) if record.verdict == Verdict::Allow && protocol.is_none() => Wanted::Nothing,
+        (true, Some(name)) => {
             let (protocol, port) = (protocol.unwrap_or(Protocol::Tls), port.unwrap_or(443));
             Wanted::Name(name, protocol, port)
         }
-        (Verdict::Deny, Some(name)) => match (reason, record.remedy.is_some()) {
+        (false, Some(name)) => match (reason, record.remedy.is_some()) {
+            (_, true) if let Some(why) = risks::of_name(&name) => {
+                Wanted::Otherwise(name.to_string(), format!("shared by strangers: {why}"))
+            }
             (Some(Reason::AddressSpecialPurpose), _) => {
                 Wanted::Otherwise(name.to_string(), "its address is private or special".to_owned())
             }
-            (_, true) => {
-                let (protocol, port) = spoken(port, protocol);
-                Wanted::Name(name, protocol, port)
-            }
+            (_, true) => match spoken(port, protocol) {
+                // The kernel sees UDP where QUIC was meant.
+                (Protocol::Udp, 443) => Wanted::Name(name, Protocol::Quic, 443),
+                (protocol, port) => Wanted::Name(name, protocol, port),
+            },
             (Some(reason), false) if is_about_the_destination(reason) => {
                 Wanted::Otherwise(name.to_string(), reason.explanation().trim_end_matches('.').to_owned())
             }
             (_, false) => Wanted::Nothing,
         },
-        (Verdict::Allow | Verdict::Deny, None) => match (destination.address, port, &record.remedy) {
+        (_, None) => match (destination.address, port, &record.remedy) {
             (Some(address), Some(port), remedy) if remedy.is_some() || record.verdict == Verdict::Allow => {
                 let destination = format!("{address} port {port}/{}", record.protocol);
                 Wanted::Otherwise(destination, "an address without a name".to_owned())
@@ -231,13 +241,23 @@ fn is_about_the_destination(reason: Reason) -> bool {
 
 impl Evidence {
     fn none(record: &Record) -> Self {
-        Self { flows: 0, denied: 0, programs: BTreeSet::new(), first: record.time, last: record.time }
+        Self {
+            flows: 0,
+            denied: 0,
+            observed: 0,
+            programs: BTreeSet::new(),
+            first: record.time,
+            last: record.time,
+        }
     }
 
     fn add(&mut self, record: &Record) {
         self.flows += record.count;
         if record.verdict == Verdict::Deny {
             self.denied += record.count;
+        }
+        if record.observed.is_some() {
+            self.observed += record.count;
         }
         (self.first, self.last) = (self.first.min(record.time), self.last.max(record.time));
         if let Some(process) = record.process.as_ref().filter(|_| self.programs.len() < MAX_PROGRAMS) {
@@ -248,13 +268,15 @@ impl Evidence {
     /// As in `12 flows, 3 of them denied, by curl, git; 2026-11-21T10:15:14Z to 10:20:00Z`.
     #[must_use]
     pub fn told(&self) -> String {
-        let Self { flows, denied, programs, first, last } = self;
+        let Self { flows, denied, observed, programs, first, last } = self;
         let mut text = if *flows == 1 { "1 flow".to_owned() } else { format!("{flows} flows") };
-        let _ = match (*denied, flows == denied) {
-            (0, _) => Ok(()),
-            (_, true) => write!(text, ", denied"),
-            (denied, false) => write!(text, ", {denied} of them denied"),
-        };
+        for (some, word) in [(denied, "denied"), (observed, "only observed")] {
+            let _ = match (*some, flows == some) {
+                (0, _) => Ok(()),
+                (_, true) => write!(text, ", {word}"),
+                (some, false) => write!(text, ", {some} of them {word}"),
+            };
+        }
         // An agent chooses what its programs are called, and this is a line of a file.
         let plain = |name: &String| -> String {
             name.chars().map(|letter| if is_plain(letter) { letter } else { '?' }).collect()

@@ -23,6 +23,7 @@ pub struct Policies {
     /// In the order of the files.
     selectors: Vec<(Selector, AgentName)>,
     includes: BTreeMap<AgentName, Vec<Include>>,
+    places: BTreeMap<AgentName, Source>,
 }
 
 impl Policies {
@@ -56,6 +57,12 @@ impl Policies {
     #[must_use]
     pub fn includes(&self, name: &AgentName) -> &[Include] {
         self.includes.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Where the section of this very agent is written.
+    #[must_use]
+    pub fn place(&self, name: &AgentName) -> Option<&Source> {
+        self.places.get(name)
     }
 
     /// Which workloads are meant by which agent's section, in the order in which they are asked.
@@ -161,8 +168,9 @@ impl<'a> Compiler<'a> {
         if !sections.wrong.is_empty() {
             return Err(ConfigError::all(sections.wrong));
         }
+        let places = agents.iter().map(|(name, (place, _))| (name.clone(), place.clone())).collect();
         let agents = agents.into_iter().map(|(name, (_, policy))| (name, policy)).collect();
-        Ok(Policies { agents, selectors, includes })
+        Ok(Policies { agents, selectors, includes, places })
     }
 }
 

@@ -227,6 +227,14 @@ impl Policy {
         self.mode == Mode::Observe || self.allow.iter().chain(&self.deny).any(is_on_trial)
     }
 
+    /// The same as if nothing of it only observed.
+    #[must_use]
+    pub fn enforced(&self) -> Self {
+        let allow = self.allow.iter().filter(|rule| rule.mode == Mode::Enforce).cloned().collect();
+        let deny = self.deny.iter().map(|rule| Rule { mode: Mode::Enforce, ..rule.clone() }).collect();
+        Self { allow, deny, mode: Mode::Enforce, ..self.clone() }
+    }
+
     /// What a policy in observe mode permits although it denies it.
     fn let_out(&self, flow: &Flow, denial: Denial) -> Result<Permit, Denial> {
         let address = match &flow.destination {

@@ -3,7 +3,7 @@
 use super::{Change, Difference, Place};
 use crate::{
     config::Policies,
-    policy::{AgentName, LeakFlag, Policy, Selector},
+    policy::{AgentName, LeakFlag, Mode, Policy, Selector},
 };
 use std::collections::BTreeSet;
 
@@ -49,10 +49,20 @@ fn of_agent(agent: String, terms: Vec<String>) -> Difference {
 
 pub(super) fn diff(old: &Policy, new: &Policy) -> Vec<Difference> {
     let terms = changes(old, new);
-    if terms.is_empty() {
-        return Vec::new();
-    }
-    vec![of_agent(String::new(), terms)]
+    let changed = (!terms.is_empty()).then(|| of_agent(String::new(), terms));
+    mode(old, new).into_iter().chain(changed).collect()
+}
+
+/// An agent in observe mode reaches whatever its policy denies.
+fn mode(old: &Policy, new: &Policy) -> Option<Difference> {
+    let change = match (old.mode(), new.mode()) {
+        (Mode::Enforce, Mode::Observe) => Change::Allowed,
+        (Mode::Observe, Mode::Enforce) => Change::Denied,
+        (Mode::Enforce, Mode::Enforce) | (Mode::Observe, Mode::Observe) => return None,
+    };
+    let what = "whatever else the policy denies, and records";
+    let term = format!("mode: {} -> {}: {what}", old.mode().as_str(), new.mode().as_str());
+    Some(Difference { change, ..of_agent(String::new(), vec![term]) })
 }
 
 fn changes(old: &Policy, new: &Policy) -> Vec<String> {
@@ -73,7 +83,7 @@ fn changes(old: &Policy, new: &Policy) -> Vec<String> {
     if one.secrets != other.secrets {
         changes.push("other secrets or honeytokens".to_owned());
     }
-    let bare = |policy: &Policy| policy.with_rules(Vec::new(), Vec::new());
+    let bare = |policy: &Policy| policy.with_rules(Vec::new(), Vec::new()).in_mode(Mode::Enforce);
     if changes.is_empty() && bare(old) != bare(new) {
         changes.push("other terms of the agent".to_owned());
     }

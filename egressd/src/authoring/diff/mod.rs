@@ -7,7 +7,7 @@ mod networks;
 use super::reach::Opening;
 use crate::{
     config::Policies,
-    policy::{AgentName, Pattern, Policy},
+    policy::{AgentName, Mode, Pattern, Policy},
 };
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
@@ -48,9 +48,11 @@ pub fn diff_policies(old: &Policy, new: &Policy) -> Vec<Difference> {
     found
 }
 
+/// By their rules alone: an agent in observe mode, which reaches everything, is told of by itself.
 fn rules(old: &Policy, new: &Policy) -> Vec<Difference> {
-    let mut found = names::diff(old, new);
-    found.extend(networks::diff(old, new));
+    let [old, new] = [old, new].map(|policy| policy.clone().in_mode(Mode::Enforce));
+    let mut found = names::diff(&old, &new);
+    found.extend(networks::diff(&old, &new));
     found
 }
 

@@ -44,11 +44,12 @@ impl Place {
 
 const FILE: [&str; 5] = ["version", "name", "roles", "agents", "rules"];
 
-const SECTION: [&str; 12] = [
+const SECTION: [&str; 13] = [
     "select",
     "extends",
     "include",
     "packages",
+    "mode",
     "rules",
     "deny",
     "capabilities",
@@ -59,7 +60,7 @@ const SECTION: [&str; 12] = [
     "honeytokens",
 ];
 
-const RULE: [&str; 20] = [
+const RULE: [&str; 21] = [
     "host",
     "hosts",
     "cidr",
@@ -79,6 +80,7 @@ const RULE: [&str; 20] = [
     "expires",
     "for",
     "risk",
+    "mode",
     "reason",
 ];
 

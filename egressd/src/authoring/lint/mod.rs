@@ -1,12 +1,12 @@
 //! What is wrong with a policy that compiles.
 
 mod breadth;
-mod risks;
+pub(in crate::authoring) mod risks;
 mod useless;
 
 use crate::{
     config::Policies,
-    policy::{Policy, Rule, Source},
+    policy::{AgentName, Mode, Policy, Rule, Source},
 };
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -19,6 +19,9 @@ pub fn lint(policies: &Policies, now: Timestamp) -> Vec<Finding> {
     let mut found = Vec::new();
     for name in policies.names() {
         let policy = policies.for_agent(name);
+        found.extend(policies.place(name).and_then(|place| observed(&policy, name, place)));
+        // What its rules are good for shows where they count.
+        let policy = Policy::clone(&policy).in_mode(Mode::Enforce);
         let useless = useless::find(&policy);
         found.extend(useless::dead_includes(&policy, policies.includes(name), &useless));
         found.extend(useless);
@@ -34,7 +37,19 @@ pub fn lint(policies: &Policies, now: Timestamp) -> Vec<Finding> {
 fn rules(policy: &Policy, now: Timestamp) -> impl Iterator<Item = Finding> + '_ {
     let found =
         move |rule| breadth::find(rule).into_iter().chain(risks::find(rule)).chain(expired(rule, now));
-    policy.allow().iter().flat_map(found)
+    let on_trial = policy.allow().iter().chain(policy.deny()).filter(|rule| rule.mode == Mode::Observe);
+    policy.allow().iter().flat_map(found).chain(on_trial.map(tried))
+}
+
+fn observed(policy: &Policy, name: &AgentName, place: &Source) -> Option<Finding> {
+    let text = format!("agent `{name}` is in observe mode: it reaches whatever its policy denies");
+    let help = "leave `mode: observe` out once `egressctl suggest` has written what it needs";
+    (policy.mode() == Mode::Observe).then(|| Finding::new(Lint::ObserveMode, place, text, help))
+}
+
+fn tried(rule: &Rule) -> Finding {
+    let text = format!("the rule for `{}` is in observe mode: it denies nothing, and records", rule.subject);
+    Finding::of(Lint::ObserveMode, rule, text, "leave `mode: observe` out once you know what it would deny")
 }
 
 fn expired(rule: &Rule, now: Timestamp) -> Option<Finding> {
@@ -155,6 +170,8 @@ lints! {
     NameNeverAnswered = "name-never-answered" Warning,
     /// A name behind which an agent can write to an account of its own choice, or read from a stranger's.
     RiskyName = "risky-name" Warning,
+    /// An agent or a rule that only observes.
+    ObserveMode = "observe-mode" Warning,
 }
 
 impl fmt::Display for Lint {

@@ -29,6 +29,16 @@ pub(super) fn find(rule: &Rule) -> Option<Finding> {
     Some(Finding { severity, ..finding })
 }
 
+/// Why strangers share `name`, and what an agent could do there; None where that is not known of it.
+pub(in crate::authoring) fn of_name(name: &HostName) -> Option<&'static str> {
+    let pattern = Pattern::Exact(name.clone());
+    let risk = RISKS.iter().find(|risk| risk.is_about(&pattern))?;
+    match risk.kind {
+        Kind::Takes | Kind::Gone => Some(risk.why),
+        Kind::Serves => None,
+    }
+}
+
 /// One of the names, and what is known of it.
 struct Risk {
     kind: Kind,

@@ -58,6 +58,7 @@ pub(in crate::authoring) fn changes(old: &Terms, new: &Terms) -> Vec<String> {
     push(&mut changes, "types", types(old), types(new));
     push(&mut changes, "leak_budget", budget(old), budget(new));
     push(&mut changes, "ends", ends(old), ends(new));
+    push(&mut changes, "mode", old.rule.mode.as_str(), new.rule.mode.as_str());
     let (one, other) = (&old.rule.tls, &new.rule.tls);
     push(&mut changes, "gate", one.gate.as_str(), other.gate.as_str());
     push(&mut changes, "ech", one.ech.as_str(), other.ech.as_str());
