@@ -89,6 +89,24 @@ fn a_policy_is_suggested_from_an_audit_log_and_allows_what_was_seen_and_no_more(
             r#"{"name":null,"address":"192.0.2.7","port":443}"#,
             r#""protocol":"tcp","reason":"address-not-granted","remedy":"- {cidr: 192.0.2.7/32, protocol: tcp, ports: [443]}""#,
         ),
+        record(
+            7,
+            "allow",
+            &to("open.example", "22"),
+            r#""protocol":"tcp","reason":null,"observed":"address-not-granted","remedy":"- x""#,
+        ),
+        record(
+            7,
+            "allow",
+            &to("quick.example", "443"),
+            r#""protocol":"udp","reason":null,"observed":"address-not-granted","remedy":"- x""#,
+        ),
+        record(
+            7,
+            "allow",
+            &to("gist.github.com", "443"),
+            r#""protocol":"tls","reason":null,"observed":"host-not-allowed","remedy":"- host: gist.github.com""#,
+        ),
         r#"{"v":1,"seq":8,"time":"2026-11-21T10:15:08.000Z","lost":3,"at":"queue","agent":null}"#.to_owned(),
     ];
     log.extend((0..5).map(|number| record(9, "deny", &to(&format!("e{number}.cdn.example"), "443"), denied)));
@@ -102,6 +120,9 @@ fn a_policy_is_suggested_from_an_audit_log_and_allows_what_was_seen_and_no_more(
     for line in [
         "      - {host: api.example, ports: [443, 8443]}   # 4 flows, 2 of them denied, by cu??rl; 2026-11-21T10:15:01.000Z to 2026-11-21T10:15:02.000Z",
         "      # 5 of these names are right below cdn.example; \"*.cdn.example\" would cover them, and every other name there",
+        "      - {host: open.example, protocol: tcp, ports: [22]}   # 2 flows, only observed, by cu??rl; 2026-11-21T10:15:07.000Z",
+        "      - {host: quick.example, protocol: quic, ports: [443]}   # 2 flows, only observed, by cu??rl; 2026-11-21T10:15:07.000Z",
+        "      # left out: gist.github.com: shared by strangers: anyone can post (2 flows, only observed, by cu??rl; 2026-11-21T10:15:07.000Z)",
         "      # left out: gist.example: A deny rule covers this destination (2 flows, denied, by cu??rl; 2026-11-21T10:15:05.000Z)",
         "      # left out: in.example: its address is private or special (2 flows, denied, by cu??rl; 2026-11-21T10:15:06.000Z)",
         "      # left out: 192.0.2.7 port 443/tcp: an address without a name (2 flows, denied, by cu??rl; 2026-11-21T10:15:07.000Z)",

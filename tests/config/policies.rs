@@ -2,7 +2,9 @@
 
 use egressd::{
     config::{Credential, CredentialSource, Loader, Policies, load_str},
-    policy::{AgentName, LeakAction, LeakBudget, LeakFlag, LeakTerms, Policy, Protocol, Rule, Workload},
+    policy::{
+        AgentName, LeakAction, LeakBudget, LeakFlag, LeakTerms, Mode, Policy, Protocol, Rule, Workload,
+    },
 };
 use std::{path::Path, sync::Arc};
 
@@ -99,6 +101,19 @@ fn an_agent_has_what_its_roles_have_and_what_it_says_itself_counts_first() {
     assert_eq!(hosts("other"), ["ring.example", "base.example"]);
     assert!(!of(&policies, "other").host_sockets());
     assert_eq!(hosts("alone"), Vec::<String>::new());
+}
+
+#[test]
+fn a_mode_is_that_of_the_nearest_section_and_of_each_rule() {
+    let policies = compile(
+        "version: 1\nroles:\n  tried: {mode: observe}\nagents:\n  default: {extends: [tried]}\n  strict:\n    extends: [tried]\n    mode: enforce\n    rules:\n      - {host: a.example, mode: observe}\n      - host: a.example\n    deny:\n      - {host: b.example, mode: observe}\n",
+    );
+    assert_eq!(of(&policies, "default").mode(), Mode::Observe);
+    let strict = of(&policies, "strict");
+    assert_eq!((strict.mode(), strict.observes()), (Mode::Enforce, true));
+    let modes: Vec<Mode> = strict.allow().iter().map(|rule| rule.mode).collect();
+    assert_eq!(modes, [Mode::Observe, Mode::Enforce], "they are two rules, and not one");
+    assert_eq!(strict.deny()[0].mode, Mode::Observe);
 }
 
 #[test]

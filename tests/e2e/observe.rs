@@ -156,6 +156,45 @@ agents:
     }
 }
 
+#[test]
+fn a_policy_that_was_learned_from_an_agent_allows_what_it_did_and_no_more() {
+    let fence = fence(EMPTY);
+    for (mode, flags) in MODES {
+        let learns = ["--observe", "--mode", mode];
+        works(&fence.agent(mode).with(&learns), OPEN, &FLOWS);
+        let outcome = fence.ctl(&["suggest", "--agent", mode, "--since", "1h"]);
+        assert!(outcome.succeeded(), "{outcome:#?}");
+        let learned = outcome.stdout;
+        for rule in ["- host: open.test ", "protocol: http", "protocol: tcp, ports: [5432]", "ports: [9000]"]
+        {
+            assert!(learned.contains(rule), "{rule}: {learned}");
+        }
+        stops(&fence.agent(mode).with(flags), OPEN, &MARKED[2..]);
+        reload(&fence, &learned);
+        works(&fence.agent(mode).with(flags), OPEN, &FLOWS);
+        stops(&fence.agent(mode).with(flags), OPEN, &["{trick} tcp {v4} 9000 {mark}"]);
+        reload(&fence, EMPTY);
+    }
+}
+
+#[test]
+fn an_agent_that_was_started_to_be_observed_is_so_until_it_ends_and_is_told_of() {
+    let mut fence = fence(EMPTY);
+    let mut talker = Talker::start(&fence.agent(AGENT).with(&["--observe"]));
+    talker.does("keep open.test 5432");
+    reload(&fence, EMPTY);
+    talker.does("say reloaded");
+    fence.kill();
+    fence.restart();
+    talker.does("say restarted");
+    talker.does("fetch https://open.test/");
+    let status = fence.ctl(&["status"]);
+    assert!(status.says("observe mode") && status.says(AGENT), "{status:#?}");
+    assert!(fence.ctl(&["agents"]).says("observed"));
+    let explained = fence.ctl(&["explain", "open.test", "--agent", AGENT]);
+    assert!(explained.succeeded() && explained.says("would be denied"), "{explained:#?}");
+}
+
 /// Of a policy that allows nothing.
 const OBSERVE: &str = "
 version: 1
