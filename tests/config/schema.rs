@@ -48,6 +48,8 @@ fn the_schema_knows_the_mistakes_that_are_about_keys_and_words() {
         "capability-unknown",
         "ech-unknown",
         "gate-unknown",
+        "mode-unknown",
+        "mode-unknown-rule",
         "no-version",
         "packages-unknown",
         "ports-too-large",

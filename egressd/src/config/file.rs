@@ -84,6 +84,8 @@ pub(super) struct AgentSection {
     pub(super) capabilities: Vec<Spanned<String>>,
     /// Whether it may speak to Unix sockets of the host.
     pub(super) host_sockets: Option<bool>,
+    /// Whether what its policy denies stays here.
+    #[schemars(with = "Option<words::Mode>")]
     pub(super) mode: Option<Spanned<String>>,
     /// Bytes a day, over all rules.
     #[schemars(with = "Option<u64>")]
@@ -166,6 +168,8 @@ pub(super) struct AllowRule {
     /// What an agent can do there, as somebody judged it.
     #[schemars(with = "Option<words::Risk>")]
     pub(super) risk: Option<Spanned<String>>,
+    /// Whether what would be denied without it stays here: `observe` lets it out, and records it.
+    #[schemars(with = "Option<words::Mode>")]
     pub(super) mode: Option<Spanned<String>>,
     /// A day, or a moment.
     #[schemars(with = "Option<words::Expires>")]
@@ -257,6 +261,8 @@ pub(super) struct DenyRule {
     pub(super) protocol: Option<Spanned<String>>,
     /// For whoever reads the rule, and the denial.
     pub(super) reason: Option<String>,
+    /// Whether what it denies stays here.
+    #[schemars(with = "Option<words::Mode>")]
     pub(super) mode: Option<Spanned<String>>,
 }
 

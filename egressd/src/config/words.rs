@@ -37,6 +37,8 @@ words! {
     Protocol = one_of(policy::Protocol::ALL.map(policy::Protocol::as_str));
     /// Who reads the server name of a flow.
     Gate = one_of(policy::GateChoice::ALL.map(policy::GateChoice::as_str));
+    /// `enforce`, or `observe`: what would be denied is let out, and recorded.
+    Mode = one_of(policy::Mode::ALL.map(policy::Mode::as_str));
     /// What becomes of Encrypted Client Hello.
     Ech = one_of(policy::Ech::ALL.map(policy::Ech::as_str));
     /// A type of DNS records beside A and AAAA, which need no mention.
