@@ -195,6 +195,36 @@ fn an_agent_that_was_started_to_be_observed_is_so_until_it_ends_and_is_told_of()
     assert!(explained.succeeded() && explained.says("would be denied"), "{explained:#?}");
 }
 
+#[test]
+fn what_is_asked_of_the_proxy_is_observed_too_but_not_this_hosts_link() {
+    let fence = fence(EMPTY);
+    let agent = fence.agent(AGENT).with(&["--observe", "--proxy-env"]);
+    let ssh = "curl -s -m 3 --proxytunnel telnet://{host}:5432 < /dev/null; true";
+    works(&agent, OPEN, &["curl -sSf -m 5 https://{host}/", "curl -sSf -m 5 http://{host}:8080/", ssh]);
+    for (port, protocol) in [(443, "tls"), (8080, "http"), (5432, "tcp")] {
+        let record = observed(&agent, port, protocol);
+        assert_eq!(
+            (&record["gate"], &record["destination"]["name"]),
+            (&"server-name".into(), &"open.test".into())
+        );
+    }
+    let ask = |place: &str| agent.run(&format!("curl -sSf -m 3 --proxytunnel https://{place}/"));
+    for place in [METADATA.to_string(), "127.0.0.1".to_owned(), format!("{}:53", OPEN.v4)] {
+        assert!(!ask(&place).succeeded(), "{place} is out of reach");
+    }
+}
+
+#[test]
+fn flows_of_an_agent_that_makes_frames_are_observed_at_its_link() {
+    let fence = fence(&OBSERVE.replace("mode: observe", "mode: observe\n    capabilities: [net_raw]"));
+    let agent = fence.agent(AGENT);
+    works(&agent, OPEN, &["{trick} tcp {v4} 9000 {mark}", "{trick} udp_sendto {v4} 5432 {mark}"]);
+    observed(&agent, 9000, "tcp");
+    observed(&agent, 5432, "udp");
+    stops(&agent, OPEN, &["{trick} raw_icmp {v4} {mark}", "{trick} raw_protocol {v4} {mark}"]);
+    stops(&agent, EVIL, &["{trick} udp_sendto {v4} 9000 {mark}"]);
+}
+
 /// Of a policy that allows nothing.
 const OBSERVE: &str = "
 version: 1

@@ -217,6 +217,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_only_observed_is_allowed_with_the_reason_of_its_denial_and_its_remedy() {
+        let denied = event();
+        let observed = Event { verdict: Verdict::Allow, observed: denied.reason, reason: None, ..denied };
+        let line = encode_line(&Line::Record(Record::of(&observed, 7, time())));
+        let line = String::from_utf8(line).unwrap();
+        let fields = r#""reason":null,"observed":"host-not-allowed","explanation":null,"rule":"a.yaml:3","#;
+        assert!(line.contains(fields) && line.contains(r#""remedy":"- host: db.evil.test""#), "{line}");
+        assert!(include_str!("../../../docs/audit-schema.md").contains("`observed`"));
+    }
+
+    #[test]
     fn a_gap_is_written_as_the_schema_says() {
         let gap = Gap { v: 1, seq: 8, time: time(), lost: 3, at: LostAt::Queue, agent: None };
         writes(

@@ -175,8 +175,8 @@ impl<'a> Rules<'a> {
     /// The rules that allow: those that are enforced first, so that what one of them allows is no trial's.
     fn allowing(self) -> impl Iterator<Item = &'a Rule> {
         let of = |mode: Mode| self.allow.iter().filter(move |rule| rule.mode == mode);
-        let on_trial = of(Mode::Observe).filter(move |_| self.reading == Reading::InForce);
-        of(Mode::Enforce).chain(on_trial)
+        let on_trial = (self.reading == Reading::InForce).then(|| of(Mode::Observe));
+        of(Mode::Enforce).chain(on_trial.into_iter().flatten())
     }
 
     /// The rules that deny.

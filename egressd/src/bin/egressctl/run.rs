@@ -22,7 +22,7 @@ use nix::unistd::{Uid, User};
 use own_daemon::OwnDaemon;
 use std::{
     ffi::OsString,
-    io::{Write, stderr},
+    io::{self, Write, stderr},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -103,7 +103,7 @@ impl Run {
         let user = self.uid.as_deref().map(find_user).transpose()?;
         let policy = self.policy.as_deref().map(read_policy).transpose()?;
         let own = OwnDaemon::unless_one_answers(client, &self.upstream)?;
-        let client = own.as_ref().map_or(client, |own| &own.client);
+        let (client, log) = own.as_ref().map_or((client, None), |own| (&own.client, Some(&own.log)));
         let agent = client.start_agent(&StartAgent {
             name: Some(self.agent.clone()),
             policy,
@@ -124,6 +124,9 @@ impl Run {
         let ended = stopped.or_else(ignore_unknown).context("failed to end the agent");
         for error in [told.err(), ended.err()].into_iter().flatten() {
             complain(&error);
+        }
+        if self.observe && format == Format::Text {
+            learn(&agent.name, log)?;
         }
         Ok(ExitCode::from(code))
     }
@@ -216,6 +219,12 @@ fn print(summary: &Summary, format: Format) -> anyhow::Result<()> {
         Format::Text => summary.print(&mut out, Colour::of(&stderr()))?,
     }
     Ok(out.flush()?)
+}
+
+/// Says how to come from what was observed to a policy.
+fn learn(agent: &str, log: Option<&PathBuf>) -> io::Result<()> {
+    let log = log.map(|log| format!(" --log {}", log.display())).unwrap_or_default();
+    writeln!(stderr(), "for a policy that covers it: egressctl suggest --agent {agent}{log}")
 }
 
 /// The daemon ends agents whose last process is gone; it may have been faster.

@@ -19,6 +19,8 @@ use std::{
 #[derive(Debug)]
 pub struct OwnDaemon {
     pub client: Client,
+    /// Where its log is left.
+    pub log: PathBuf,
     daemon: Child,
 }
 
@@ -52,6 +54,7 @@ impl OwnDaemon {
         // Below the folder that no agent of any daemon sees.
         let run_dir = PathBuf::from("/run/egressd").join(&instance);
         let program = beside_us("egressd");
+        let log = Path::new(LOGS).join(format!("{instance}.jsonl"));
         let mut command = Command::new(&program);
         command
             .arg("--for-command")
@@ -59,7 +62,7 @@ impl OwnDaemon {
             .arg("--run-dir")
             .arg(&run_dir)
             .arg("--audit-log")
-            .arg(format!("{LOGS}/{instance}.jsonl"))
+            .arg(&log)
             .args(upstream.iter().flat_map(|address| ["--upstream", address]))
             .env("EGRESSD_LOG", std::env::var("EGRESSD_LOG").unwrap_or_else(|_| "warn".to_owned()))
             .stdin(Stdio::null())
@@ -68,7 +71,7 @@ impl OwnDaemon {
             .process_group(0);
         let client = Client::new(run_dir.join("control.sock"))?;
         let daemon = command.spawn().with_context(|| format!("failed to start `{}`", program.display()))?;
-        let mut own = Self { client, daemon };
+        let mut own = Self { client, log, daemon };
         own.wait_until_ready()?;
         Ok(own)
     }
