@@ -81,8 +81,9 @@ fn a_rule_with_a_term_counts_from_when_the_moment_is_known_until_it_is_over() {
                  {host: c.example, expires: 2026-12-31}]";
     let agent = agent(rules);
     let reason = |name: &str| agent.decide(&to(name), Moment(0)).map_err(|denial| denial.reason);
-    let live =
-        |time: &str, age| agent.live(Occasion { time: time.parse().unwrap(), age: Duration::from_secs(age) });
+    let live = |time: &str, age| {
+        agent.live(Occasion { time: time.parse().unwrap(), age: Duration::from_secs(age) }, Moment(0))
+    };
     assert!(reason("a.example").is_ok());
     assert_eq!(reason("b.example").unwrap_err(), Reason::RuleExpired, "nobody said how old it is");
     assert!(live("2026-12-31T23:59:59Z", 59));

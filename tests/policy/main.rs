@@ -6,4 +6,5 @@ mod agents;
 mod case;
 mod cases;
 mod laws;
+mod loans;
 mod reasons;

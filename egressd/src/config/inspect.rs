@@ -121,7 +121,7 @@ fn injection(
 }
 
 /// Reads `65536`, `64kB` or `1MB`: by the thousand.
-fn octets(document: &Document, size: &Spanned<String>) -> Result<u64, Diagnostic> {
+pub(super) fn octets(document: &Document, size: &Spanned<String>) -> Result<u64, Diagnostic> {
     let text = size.value.as_str();
     let end = text.bytes().take_while(u8::is_ascii_digit).count();
     let (digits, unit) = text.split_at(end);

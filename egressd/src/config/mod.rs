@@ -11,6 +11,7 @@ mod inspect;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
 mod leaks;
+mod lend;
 mod load;
 mod mode;
 mod names;
@@ -30,6 +31,7 @@ pub use compile::Policies;
 pub use credential::{Credential, CredentialSource};
 pub use daemon::{DaemonConfig, Dnssec};
 pub use diagnostic::{ConfigError, Diagnostic};
+pub use lend::{LentRule, MAX_LENT, Wish, lent};
 pub use load::{Loader, MAX_FILE, is_allowlist, load, load_dir, load_str, parse, read_text};
 pub use packages::{Ask, Child, Installed, Manager, Registries, Run, Scheme, Site, ToolError};
 pub use schema::{allowlist_schema, daemon_schema, policy_schema};

@@ -186,7 +186,7 @@ impl Daemon {
         };
         let agent = Arc::new(Agent::new(id, name, policy));
         agent.quarantine(self.leaks.is_quarantined(agent.name()));
-        agent.live(terms::occasion(birth.born));
+        agent.live(terms::occasion(birth.born), datapath::now());
         let remembered = Remembered::of(&agent, &home, request.policy.clone(), &birth);
         let prepared = Prepared { agent, home, bound, own_policy: request.policy, birth };
         let admitted = self

@@ -83,7 +83,7 @@ impl Daemon {
         ))?;
         *running.own_policy.lock().unwrap_or_else(PoisonError::into_inner) = own_policy;
         running.agent.replace_policy(policy);
-        running.agent.live(terms::occasion(running.birth.born));
+        running.agent.live(terms::occasion(running.birth.born), datapath::now());
         // At once: a name that the agent asks for first would leave at a moment of its choice.
         self.names.keep_warm(&running.agent);
         let cut = self.fence.replace_policy(&running.agent, running.home.site())?;

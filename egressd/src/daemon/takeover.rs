@@ -81,7 +81,7 @@ impl Daemon {
         Fence::holds(&policy)?;
         let agent = Arc::new(Agent::new(id, name, Arc::clone(&policy)));
         agent.quarantine(self.leaks.is_quarantined(agent.name()));
-        agent.live(terms::occasion(birth.born));
+        agent.live(terms::occasion(birth.born), datapath::now());
         let policy = agent.policy();
         let now = datapath::now();
         let mut grants = self.fence.remembered_grants(id);

@@ -19,7 +19,7 @@ impl Daemon {
     pub(super) async fn end_terms(&self) {
         let _turn = self.changes.lock().await;
         for running in self.agents.all() {
-            if !running.agent.live(occasion(running.birth.born)) {
+            if !running.agent.live(occasion(running.birth.born), datapath::now()) {
                 continue;
             }
             tracing::info!(agent = %running.agent.name(), "the term of a rule is over");

@@ -6,8 +6,9 @@ use super::{
     flow::{Destination, Flow},
     grant::{Grant, GrantError, Grants},
     host::HostName,
+    loan::{Loan, LoanError, MAX_LOANS, free_id},
     moment::Moment,
-    rule::{Protocol, RuleId},
+    rule::{Protocol, Rule, RuleId},
     term::Occasion,
 };
 use arc_swap::ArcSwap;
@@ -28,12 +29,16 @@ use std::{
 pub struct Agent {
     id: AgentId,
     name: AgentName,
-    /// What is in force: of what was given less in quarantine, and where the term of a rule is over.
+    /// What is in force: of the whole less in quarantine, and where the term of a rule is over.
     policy: ArcSwap<Policy>,
     given: ArcSwap<Policy>,
+    /// Oldest first.
+    loans: ArcSwap<Vec<Loan>>,
+    /// What was given, with what was lent.
+    whole: ArcSwap<Policy>,
     quarantined: AtomicBool,
     /// None before anybody said.
-    occasion: Mutex<Option<Occasion>>,
+    occasion: Mutex<Option<(Occasion, Moment)>>,
     generation: AtomicU64,
     grants: Mutex<Grants>,
 }
@@ -46,7 +51,9 @@ impl Agent {
             id,
             name,
             policy: ArcSwap::from(in_force),
-            given: ArcSwap::from(policy),
+            given: ArcSwap::from(Arc::clone(&policy)),
+            loans: ArcSwap::default(),
+            whole: ArcSwap::from(policy),
             quarantined: AtomicBool::new(false),
             occasion: Mutex::default(),
             generation: AtomicU64::new(0),
@@ -70,10 +77,57 @@ impl Agent {
         self.policy.load_full()
     }
 
-    /// The policy that was given, which is in force but for quarantine and for rules whose term is over.
+    /// The policy that was given, without what was lent.
     #[must_use]
     pub fn given_policy(&self) -> Arc<Policy> {
         self.given.load_full()
+    }
+
+    /// What was given and what was lent, which is in force but for quarantine and for rules whose term is over.
+    #[must_use]
+    pub fn whole_policy(&self) -> Arc<Policy> {
+        self.whole.load_full()
+    }
+
+    /// What somebody lent, oldest first.
+    #[must_use]
+    pub fn loans(&self) -> Arc<Vec<Loan>> {
+        self.loans.load_full()
+    }
+
+    /// Puts the rule of `loan` in force beside the policy, by an id that no other rule has, and returns the
+    /// loan with that.
+    ///
+    /// # Errors
+    /// [`MAX_LOANS`] are held.
+    pub fn lend(&self, loan: Loan) -> Result<Loan, LoanError> {
+        let mut grants = self.grants();
+        let mut loans = Vec::clone(&self.loans());
+        if loans.len() >= MAX_LOANS {
+            return Err(LoanError::TooMany);
+        }
+        let given = self.given_policy();
+        let lent = loans.iter().map(|held| &held.rule);
+        let id = free_id(loan.rule.id, given.allow().iter().chain(given.deny()).chain(lent));
+        let loan = Loan { rule: Rule { id, ..loan.rule }, ..loan };
+        loans.push(loan.clone());
+        self.hold_loans(loans, &mut grants);
+        Ok(loan)
+    }
+
+    /// Takes back the loans for which `is_over`, and returns them.
+    pub fn take_back(&self, is_over: impl Fn(&Loan) -> bool) -> Vec<Loan> {
+        let mut grants = self.grants();
+        let (taken, kept): (Vec<_>, Vec<_>) = Vec::clone(&self.loans()).into_iter().partition(is_over);
+        if !taken.is_empty() {
+            self.hold_loans(kept, &mut grants);
+        }
+        taken
+    }
+
+    fn hold_loans(&self, loans: Vec<Loan>, grants: &mut Grants) {
+        self.loans.store(Arc::new(loans));
+        self.put_in_force(grants);
     }
 
     /// Whether wildcards are closed.
@@ -96,29 +150,51 @@ impl Agent {
         self.put_in_force(&mut grants);
     }
 
-    /// Tells the agent the moment, before which no rule with a term is in force, and forgets the grants
-    /// whose rules it ends. Says whether another policy is in force from now on.
-    pub fn live(&self, occasion: Occasion) -> bool {
+    /// Tells the agent that it is `now` on this occasion, before which no rule with a term is in force, and
+    /// forgets the grants whose rules it ends. Says whether another policy is in force from now on.
+    pub fn live(&self, occasion: Occasion, now: Moment) -> bool {
         let mut grants = self.grants();
-        *self.occasion() = Some(occasion);
+        *self.occasion() = Some((occasion, now));
         // Most policies have no terms, and this is asked each second.
-        let is_same = !self.given.load().has_terms() || self.due() == **self.policy.load();
+        let is_same = !self.whole.load().has_terms() || self.due() == **self.policy.load();
         if !is_same {
             self.put_in_force(&mut grants);
         }
         !is_same
     }
 
+    /// When `rule`, which is in force, ends; None where it has no end.
+    #[must_use]
+    pub fn end_of(&self, rule: RuleId) -> Option<Moment> {
+        let policy = self.policy.load();
+        let term = policy.allow().iter().find(|held| held.id == rule)?.term;
+        let (occasion, now) = (*self.occasion())?;
+        term.end(occasion, now)
+    }
+
+    /// The same grants, none of which outlives its rule.
+    #[must_use]
+    pub fn within_terms(&self, mut grants: Vec<Grant>) -> Vec<Grant> {
+        if self.policy.load().has_terms() {
+            for grant in &mut grants {
+                grant.expires = self.end_of(grant.rule).map_or(grant.expires, |end| end.min(grant.expires));
+            }
+        }
+        grants
+    }
+
     /// What is to be in force.
     fn due(&self) -> Policy {
-        let due = self.given.load().at(*self.occasion());
+        let due = self.whole.load().at(self.last_occasion());
         if self.is_quarantined() { due.exact_only() } else { due }
     }
 
     fn put_in_force(&self, grants: &mut Grants) {
-        let given = self.given_policy();
-        let is_whole = !self.is_quarantined() && !given.has_terms();
-        let policy = if is_whole { given } else { Arc::new(self.due()) };
+        let (given, loans) = (self.given_policy(), self.loans());
+        let whole = if loans.is_empty() { given } else { Arc::new(given.lending(&loans)) };
+        self.whole.store(Arc::clone(&whole));
+        let is_whole = !self.is_quarantined() && !whole.has_terms();
+        let policy = if is_whole { whole } else { Arc::new(self.due()) };
         grants.retain(|grant| policy.opens(grant));
         self.policy.store(policy);
         // Last: what was judged by an older policy can only have seen an older number.
@@ -141,7 +217,15 @@ impl Agent {
             (Destination::Name(_) | Destination::Address(_), _) => denial,
         };
         let permit = self.policy.load().decide(flow, &grants, now).map_err(why)?;
-        Ok(Permit { observed: permit.observed.map(why), ..permit })
+        self.in_term(Permit { observed: permit.observed.map(why), ..permit }, now)
+    }
+
+    /// The same permit, unless its rule ended since the agent was told the moment last.
+    fn in_term(&self, permit: Permit, now: Moment) -> Result<Permit, Denial> {
+        match self.end_of(permit.rule()) {
+            Some(end) if end <= now => Err(Denial::by(Reason::RuleExpired, permit.source())),
+            Some(_) | None => Ok(permit),
+        }
     }
 
     /// Whether the policy still allows `flow`, which `rule` once permitted.
@@ -192,12 +276,12 @@ impl Agent {
     /// The denial of `name`, which is not the policy's where a rule would allow it whose term is over, or
     /// in quarantine only a wildcard.
     fn why(&self, name: &HostName, denial: Denial) -> Denial {
-        let given = self.given.load();
-        if let Some(rule) = given.ended_rule(name, denial.reason, *self.occasion()) {
+        let whole = self.whole.load();
+        if let Some(rule) = whole.ended_rule(name, denial.reason, self.last_occasion()) {
             return Denial::by(Reason::RuleExpired, &rule.source);
         }
-        let given = self.is_quarantined().then(|| given.lookup(name));
-        match given.and_then(Result::ok).as_ref().and_then(Leave::wildcard) {
+        let whole = self.is_quarantined().then(|| whole.lookup(name));
+        match whole.and_then(Result::ok).as_ref().and_then(Leave::wildcard) {
             Some(wildcard) => Denial::by(Reason::AgentQuarantined, &wildcard.source),
             None => denial,
         }
@@ -243,7 +327,11 @@ impl Agent {
         self.grants().has(address, port, protocol, now)
     }
 
-    fn occasion(&self) -> MutexGuard<'_, Option<Occasion>> {
+    fn last_occasion(&self) -> Option<Occasion> {
+        self.occasion().map(|(occasion, _)| occasion)
+    }
+
+    fn occasion(&self) -> MutexGuard<'_, Option<(Occasion, Moment)>> {
         self.occasion.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

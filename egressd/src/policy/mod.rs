@@ -21,6 +21,7 @@ mod judge;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
 mod leaks;
+mod loan;
 mod mode;
 mod moment;
 mod pattern;
@@ -48,6 +49,7 @@ pub use grant::{Grant, GrantError, GrantSink, Grants, MAX_GRANTS};
 pub use host::{HostName, HostNameError};
 pub use inspect::{Injection, Inspection, RequestDenial};
 pub use leaks::{LeakAction, LeakActions, LeakBudget, LeakFlag, LeakTerms, Wildcard};
+pub use loan::{Loan, LoanError, MAX_LOANS, Operator};
 pub use mode::Mode;
 pub use moment::Moment;
 pub use pattern::{Pattern, PatternError};

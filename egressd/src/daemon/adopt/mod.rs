@@ -158,7 +158,7 @@ impl Daemon {
         let agent = Arc::new(Agent::new(id, name, policy));
         agent.quarantine(self.leaks.is_quarantined(agent.name()));
         let birth = Birth { workload, born: Some(datapath::now()), mode: Mode::Enforce };
-        agent.live(terms::occasion(birth.born));
+        agent.live(terms::occasion(birth.born), datapath::now());
         let frozen = Frozen::freeze(&cgroup).map_err(|error| {
             self.forget_adoption();
             failed(
