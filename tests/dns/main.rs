@@ -13,6 +13,7 @@ mod hot;
 mod kept;
 mod kernel;
 mod lab;
+mod lent;
 mod program;
 mod records;
 mod signed;

@@ -69,7 +69,7 @@ impl Gate {
         let policy = agent.policy();
         let names = policy.exact_leaves().map(|leave| (leave.name().clone(), record_types(&leave)));
         self.pinned.hold(agent.id(), names.collect());
-        self.roster.find(agent.id()).into_iter().for_each(|lookups| lookups.hold(agent.given_policy()));
+        self.roster.find(agent.id()).into_iter().for_each(|lookups| lookups.hold(agent.whole_policy()));
     }
 
     /// Does with the ledger of `agent` what `act` says.
@@ -239,8 +239,10 @@ impl Gate {
         let Found::Addresses { mut addresses, ttl } = found else { return Ok(Granted { found, by }) };
         screen(&policy, &leave, &addresses)?;
         addresses.truncate(MAX_ADDRESSES);
-        self.grant(agent, &grants(&policy, &leave, &addresses, (self.hearth.clock)().after(ttl + GRACE)))
-            .await?;
+        let now = (self.hearth.clock)();
+        let earned = grants(&policy, &leave, &addresses, now.after(ttl + GRACE));
+        self.grant(agent, &agent.within_terms(earned)).await?;
+        let ttl = rest(agent, &leave, now).map_or(ttl, |rest| rest.min(ttl));
         // It may have been replaced while the kernel took its time, too.
         agent.lookup(name)?;
         Ok(Granted { found: Found::Addresses { addresses, ttl }, by })
@@ -406,6 +408,12 @@ impl From<Found> for Answer {
 /// How much longer than its DNS record a grant lives, so that a flow which starts at the record's
 /// last moment gets through.
 pub const GRACE: Duration = Duration::from_secs(30);
+
+/// How long every rule of `leave` counts: whoever asks again then is told what is open by then.
+fn rest(agent: &Agent, leave: &Leave, now: Moment) -> Option<Duration> {
+    let ends = leave.openings().iter().filter_map(|opening| agent.end_of(opening.rule));
+    Some(ends.min()?.since(now))
+}
 
 fn unusual(number: u16) -> Refusal {
     Refusal::because(Reason::QueryTypeNotAllowed, format!("type {number}"))

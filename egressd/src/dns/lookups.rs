@@ -80,7 +80,7 @@ impl Lookups {
     #[must_use]
     pub fn new(agent: &Agent, hearth: Hearth, grid: Arc<Grid>, watch: Arc<dyn Watch>) -> Self {
         let hearth = Hearth { turns: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), ..hearth };
-        let (ledger, policy) = (watch.open(agent), agent.given_policy());
+        let (ledger, policy) = (watch.open(agent), agent.whole_policy());
         let books = Mutex::new(Books { ledger, policy, slots: HashMap::new() });
         let (agent, name) = (agent.id(), agent.name().clone());
         Self { agent, name, watch, hearth, grid, quota: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), books }
