@@ -1,7 +1,9 @@
 //! Lines to publish.
 
 use egressd::{
-    audit::{Alert, Event, Gate, Line, Record, RecordedAlert, Spoken, Time},
+    audit::{
+        Alert, Event, Gate, Line, Record, RecordedAlert, RecordedChange, RecordedOperator, Spoken, Time,
+    },
     policy::{
         AgentName, Denial, Destination, HostName, LeakAction, LeakFlag, Process, Protocol, Reason, Source,
     },
@@ -24,6 +26,28 @@ pub fn alert(seq: u64) -> Arc<Line> {
         evidence: "5 names in 41 s, such as `nbswy3dp`\u{1b}[2J".to_owned(),
     };
     Arc::new(Line::Alert(RecordedAlert::of(&alert, seq, Time::now())))
+}
+
+/// A grant to the agent `build`, with what a terminal would obey.
+pub fn change(seq: u64) -> Arc<Line> {
+    let command = "egressctl allow api.example.com".to_owned();
+    Arc::new(Line::Change(RecordedChange {
+        v: 1,
+        seq,
+        time: Time::now(),
+        agent: "build".to_owned(),
+        change: "allowed".into(),
+        grant: 7,
+        destination: "api.example.com".to_owned(),
+        ports: vec![443],
+        protocol: "tls".to_owned(),
+        until: None,
+        uses: Some(3),
+        bytes: None,
+        why: Some("a look\u{1b}[2J".to_owned()),
+        by: Some(RecordedOperator { uid: 0, login_uid: Some(1000), pid: 42, command }),
+        detail: None,
+    }))
 }
 
 /// A denial of a TLS flow of curl to `host`.

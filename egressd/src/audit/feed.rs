@@ -190,7 +190,7 @@ impl Ring {
     fn count(&mut self, line: &Line) {
         let record = match line {
             Line::Record(record) => record,
-            Line::Gap(_) | Line::Alert(_) => return,
+            Line::Gap(_) | Line::Alert(_) | Line::Change(_) => return,
         };
         self.totals.count(record.verdict, record.count, record.time);
         if let Some(totals) = self.agents.get_mut(&record.agent) {

@@ -2,13 +2,14 @@
 
 use super::{
     alert::RecordedAlert,
+    change::RecordedChange,
     event::Verdict,
     record::{Line, Record},
     time::Time,
 };
 
-/// Which lines to show. Gaps always pass: they may stand for a record that would have. Alerts pass
-/// whatever the verdicts are.
+/// Which lines to show. Gaps always pass: they may stand for a record that would have. Alerts and changes
+/// pass whatever the verdicts are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     pub verdicts: Verdicts,
@@ -34,6 +35,7 @@ impl Filter {
         match line {
             Line::Record(record) => self.passes_record(record),
             Line::Alert(alert) => self.passes_alert(alert),
+            Line::Change(change) => self.passes_change(change),
             Line::Gap(gap) => {
                 let may_be = |agent: &String| gap.agent.as_ref().is_none_or(|lost| lost == agent);
                 self.since.is_none_or(|since| gap.time >= since) && self.agent.as_ref().is_none_or(may_be)
@@ -47,6 +49,14 @@ impl Filter {
             && self.process.is_none()
             && self.since.is_none_or(|since| alert.time >= since)
             && self.agent.as_ref().is_none_or(|agent| *agent == alert.agent)
+    }
+
+    /// Nor is a change.
+    fn passes_change(&self, change: &RecordedChange) -> bool {
+        self.reason.is_none()
+            && self.process.is_none()
+            && self.since.is_none_or(|since| change.time >= since)
+            && self.agent.as_ref().is_none_or(|agent| *agent == change.agent)
     }
 
     fn passes_record(&self, record: &Record) -> bool {

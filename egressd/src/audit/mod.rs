@@ -1,9 +1,10 @@
 //! What happened, for people, for programs and for the auditor.
 //!
-//! Edges hand an [`Event`] or an [`Alert`] to the [`Recorder`] and go on. [`run`] turns them into
+//! Edges hand an [`Event`], an [`Alert`] or a [`Change`] to the [`Recorder`] and go on. [`run`] turns them into
 //! numbered [`Line`]s, and gives them to the [`Feed`] (memory, for followers) and the [`Log`] (disk).
 
 mod alert;
+mod change;
 mod encode;
 mod event;
 mod feed;
@@ -20,6 +21,7 @@ mod run;
 mod time;
 
 pub use alert::{Alert, RecordedAlert};
+pub use change::{Act, Change, RecordedChange, RecordedOperator};
 pub use encode::{encode_line, is_unprintable};
 pub use event::{Event, Gate, Path, Spoken, Verdict};
 pub use feed::{Batch, Feed, Follower, RING, Totals};

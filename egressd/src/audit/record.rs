@@ -2,6 +2,7 @@
 
 use super::{
     alert::RecordedAlert,
+    change::RecordedChange,
     event::{Event, Gate, Path, Spoken, Verdict},
     time::Time,
 };
@@ -20,6 +21,7 @@ pub enum Line {
     Record(Record),
     Gap(Gap),
     Alert(RecordedAlert),
+    Change(RecordedChange),
 }
 
 impl Line {
@@ -30,6 +32,7 @@ impl Line {
             Self::Record(record) => record.seq,
             Self::Gap(gap) => gap.seq,
             Self::Alert(alert) => alert.seq,
+            Self::Change(change) => change.seq,
         }
     }
 }

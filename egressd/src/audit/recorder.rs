@@ -1,6 +1,6 @@
 //! The way from the edges to the log.
 
-use super::{alert::Alert, event::Event};
+use super::{alert::Alert, change::Change, event::Event};
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
@@ -55,6 +55,18 @@ impl Recorder {
         }
     }
 
+    /// The same for a change, for which there is room of its own, too.
+    pub fn change(&self, change: Change) {
+        let pushed = if self.queue.is_closed() { Err(Full) } else { self.counters.push_change(change) };
+        match pushed {
+            Ok(()) => {
+                self.counters.sent.fetch_add(1, Ordering::Release);
+                self.counters.alerted.notify_one();
+            }
+            Err(Full) => self.lose(1),
+        }
+    }
+
     /// Counts `events` that were lost before they could be recorded, as when the kernel's ring
     /// buffer was full.
     pub fn lose(&self, events: u64) {
@@ -85,13 +97,18 @@ impl Recorder {
 /// Alerts that wait at the most. They are taken at once; this many come only from many agents together.
 const MAX_ALERTS: usize = 1024;
 
-/// [`MAX_ALERTS`] wait already, or nobody takes them any more.
+/// Changes that wait at the most. People make them one by one, and what ends ends with its agent's others.
+const MAX_CHANGES: usize = 1024;
+
+/// As many as may wait do already, or nobody takes them any more.
 struct Full;
 
-/// Counts of events since the recorder was made, and the alerts among them that wait.
+/// Counts of events since the recorder was made, and the alerts and changes among them that wait.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     alerts: Mutex<Vec<Alert>>,
+    changes: Mutex<Vec<Change>>,
+    /// Of alerts and changes.
     alerted: Notify,
     lost: AtomicU64,
     sent: AtomicU64,
@@ -103,7 +120,7 @@ impl Counters {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Waits for an alert. Cancelling loses nothing.
+    /// Waits for an alert or a change. Cancelling loses nothing.
     pub async fn alerted(&self) {
         self.alerted.notified().await;
     }
@@ -111,6 +128,20 @@ impl Counters {
     /// The alerts that wait, oldest first.
     pub fn take_alerts(&self) -> Vec<Alert> {
         std::mem::take(&mut *self.alerts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The changes that wait, oldest first.
+    pub fn take_changes(&self) -> Vec<Change> {
+        std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn push_change(&self, change: Change) -> Result<(), Full> {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if changes.len() >= MAX_CHANGES {
+            return Err(Full);
+        }
+        changes.push(change);
+        Ok(())
     }
 
     fn push(&self, alert: Alert) -> Result<(), Full> {

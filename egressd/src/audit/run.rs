@@ -2,6 +2,7 @@
 
 use super::{
     alert::{Alert, RecordedAlert},
+    change::{Change, RecordedChange},
     event::Event,
     feed::Feed,
     flood::Flood,
@@ -73,15 +74,16 @@ impl Scribe {
         Self { counters, lost_told: 0, flood: Flood::default(), log: Some(log), feed }
     }
 
-    /// Writes what of `events` and of the alerts that wait is within the share of its agent, and empties
-    /// them.
+    /// Writes the changes that wait, and what of `events` and of the alerts that wait is within the share of
+    /// its agent, and empties them.
     async fn take(&mut self, events: &mut Vec<Event>) {
         let (now, mut alerts) = (Instant::now(), self.counters.take_alerts());
-        let taken = events.len() + alerts.len();
+        let changes = self.counters.take_changes();
+        let taken = events.len() + alerts.len() + changes.len();
         let events: Vec<_> = events.drain(..).filter_map(|event| self.flood.admit(event, now)).collect();
         alerts.retain(|alert| self.flood.admits_alert_of(&alert.agent, now));
         let gaps = self.gaps();
-        self.write(&Written { gaps, events, alerts }, taken).await;
+        self.write(&Written { gaps, events, alerts, changes }, taken).await;
     }
 
     /// Writes what was put off.
@@ -93,7 +95,7 @@ impl Scribe {
             lost,
             agent: Some(agent),
         }));
-        self.write(&Written { gaps, events, alerts: Vec::new() }, 0).await;
+        self.write(&Written { gaps, events, ..Written::default() }, 0).await;
     }
 
     /// What was lost since the last call.
@@ -132,15 +134,17 @@ impl Scribe {
 }
 
 /// What becomes lines at once, in the order of their numbers.
+#[derive(Default)]
 struct Written {
     gaps: Vec<Loss>,
     events: Vec<Event>,
     alerts: Vec<Alert>,
+    changes: Vec<Change>,
 }
 
 impl Written {
     fn is_empty(&self) -> bool {
-        self.gaps.is_empty() && self.events.is_empty() && self.alerts.is_empty()
+        self.gaps.is_empty() && self.events.is_empty() && self.alerts.is_empty() && self.changes.is_empty()
     }
 }
 
@@ -153,7 +157,7 @@ struct Loss {
 
 fn number(to_write: &Written, next_seq: u64) -> Vec<Arc<Line>> {
     let time = Time::now();
-    let Written { gaps, events, alerts } = to_write;
+    let Written { gaps, events, alerts, changes } = to_write;
     let mut seqs = next_seq..;
     let gap = |(Loss { at, lost, agent }, seq): (&Loss, u64)| {
         let agent = agent.as_ref().map(ToString::to_string);
@@ -163,8 +167,10 @@ fn number(to_write: &Written, next_seq: u64) -> Vec<Arc<Line>> {
     let mut lines: Vec<Line> = gaps.iter().zip(seqs.by_ref()).map(gap).collect();
     let records = events.iter().zip(seqs.by_ref());
     lines.extend(records.map(|(event, seq)| Line::Record(Record::of(event, seq, time))));
-    let alerts = alerts.iter().zip(seqs);
+    let alerts = alerts.iter().zip(seqs.by_ref());
     lines.extend(alerts.map(|(alert, seq)| Line::Alert(RecordedAlert::of(alert, seq, time))));
+    let changes = changes.iter().zip(seqs);
+    lines.extend(changes.map(|(change, seq)| Line::Change(RecordedChange::of(change, seq, time))));
     lines.into_iter().map(Arc::new).collect()
 }
 

@@ -106,7 +106,7 @@ fn ask(
             Frame::Line(Line::Record(record)) => suggestions.add(&record),
             Frame::Line(Line::Gap(gap)) => missing += gap.lost,
             Frame::Missed { missed, .. } => missing += missed,
-            Frame::Line(Line::Alert(_)) | Frame::Feed { .. } | Frame::Heartbeat { .. } => {}
+            Frame::Line(Line::Alert(_) | Line::Change(_)) | Frame::Feed { .. } | Frame::Heartbeat { .. } => {}
         }
     }
     Ok(missing)
@@ -138,7 +138,7 @@ fn read_log(
                 }
             }
             Line::Gap(gap) => missing += gap.lost,
-            Line::Alert(_) => {}
+            Line::Alert(_) | Line::Change(_) => {}
         }
     }
     Ok(missing)

@@ -41,7 +41,7 @@ impl Summary {
                 Frame::Line(Line::Gap(gap)) => summary.missed += gap.lost,
                 Frame::Line(Line::Alert(alert)) => summary.add_alert(&alert),
                 Frame::Missed { missed, .. } => summary.missed += missed,
-                Frame::Feed { .. } | Frame::Heartbeat { .. } => {}
+                Frame::Line(Line::Change(_)) | Frame::Feed { .. } | Frame::Heartbeat { .. } => {}
             }
         }
         Ok(summary)
@@ -75,6 +75,12 @@ impl Summary {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.denied.is_empty() && self.observed.is_empty() && self.alerts.is_empty() && self.missed == 0
+    }
+
+    /// Whether rules would allow some of it.
+    #[must_use]
+    pub fn has_remedies(&self) -> bool {
+        self.denied.iter().any(|denied| denied.remedy.is_some())
     }
 
     /// Writes the destinations and the rules, and the alerts; nothing where nothing was denied.

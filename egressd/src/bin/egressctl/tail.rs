@@ -13,8 +13,11 @@ use egressd::{
     control::{Client, protocol::RecordsRequest},
     policy::Reason,
 };
-pub use line::{clock, destination};
-use std::{io::stdout, process::ExitCode};
+pub use line::{clock, destination, operator};
+use std::{
+    io::{Write, stdout},
+    process::ExitCode,
+};
 
 /// Show the flows that were denied, or would be if they were not only observed, one a line
 #[derive(Debug, clap::Args)]
@@ -73,7 +76,14 @@ impl Tail {
             let summary = Summary::read(client, &request)?;
             match format {
                 Format::Json => json(&mut stdout(), &summary)?,
-                Format::Text => summary.print(&mut stdout(), Colour::of(&stdout()))?,
+                Format::Text => {
+                    let colour = Colour::of(&stdout());
+                    summary.print(&mut stdout(), colour)?;
+                    if summary.has_remedies() {
+                        let command = colour.hint("egressctl allow HOST --agent NAME --for 1h");
+                        writeln!(stdout(), "or, for a time and a running agent: {command}")?;
+                    }
+                }
             }
             return Ok(ExitCode::SUCCESS);
         }

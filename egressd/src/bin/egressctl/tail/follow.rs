@@ -96,6 +96,7 @@ fn show(
                 Line::Record(record) => printer.record(record)?,
                 Line::Gap(gap) => printer.gap(gap)?,
                 Line::Alert(alert) => printer.alert(alert)?,
+                Line::Change(change) => printer.change(change)?,
             }
         }
         Frame::Missed { missed, .. } => printer.missed(missed)?,

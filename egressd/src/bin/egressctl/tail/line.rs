@@ -2,7 +2,8 @@
 
 use crate::output::{Cell, Colour, Columns, Format, json, sanitise};
 use egressd::audit::{
-    Gap, LostAt, Record, RecordedAlert, RecordedDestination, SCHEMA_VERSION, Time, Verdict,
+    Gap, LostAt, Record, RecordedAlert, RecordedChange, RecordedDestination, RecordedOperator,
+    SCHEMA_VERSION, Time, Verdict,
 };
 use jiff::{Zoned, tz::TimeZone};
 use serde::Serialize;
@@ -41,6 +42,13 @@ impl Printer {
         match self.format {
             Format::Json => json(&mut stdout(), alert),
             Format::Text => self.row(&alert_cells(alert, self.colour)),
+        }
+    }
+
+    pub fn change(&mut self, change: &RecordedChange) -> io::Result<()> {
+        match self.format {
+            Format::Json => json(&mut stdout(), change),
+            Format::Text => self.row(&change_cells(change, self.colour)),
         }
     }
 
@@ -157,6 +165,38 @@ fn alert_cells(alert: &RecordedAlert, colour: Colour) -> [Cell; 8] {
         Cell::painted(&format!("ALERT {flag_id} {flag}"), |text| colour.warned(text)),
         Cell::painted(&format!("{action}: {}", alert.evidence), |text| colour.warned(text)),
     ]
+}
+
+/// Who did it stands where a record has its process, and why where it has its rule.
+fn change_cells(change: &RecordedChange, colour: Colour) -> [Cell; 8] {
+    let RecordedChange { change: act, grant, by, why, .. } = change;
+    let ports: Vec<String> = change.ports.iter().map(ToString::to_string).collect();
+    let until = change.until.map(|until| format!("until {}", clock(until)));
+    let terms = [
+        until,
+        change.uses.map(|uses| format!("{uses} uses")),
+        change.bytes.map(|bytes| format!("{bytes} bytes")),
+        why.clone(),
+        change.detail.clone(),
+    ];
+    let terms: Vec<String> = terms.into_iter().flatten().collect();
+    [
+        Cell::plain(&clock(change.time)),
+        Cell::plain(&change.agent),
+        Cell::plain(&by.as_ref().map_or("-".to_owned(), operator)),
+        Cell::plain(&change.destination),
+        Cell::plain(&ports.join(",")),
+        Cell::plain(&change.protocol),
+        Cell::painted(&format!("GRANT {grant} {act}"), |text| colour.warned(text)),
+        Cell::plain(&terms.join(", ")),
+    ]
+}
+
+/// Who asked for a change, as in `uid 0 (login 1000)`.
+pub fn operator(operator: &RecordedOperator) -> String {
+    let login = operator.login_uid.filter(|login| *login != operator.uid);
+    let login = login.map(|login| format!(" (login {login})")).unwrap_or_default();
+    format!("uid {}{login}", operator.uid)
 }
 
 /// The name and the address, as far as either is known.
