@@ -9,7 +9,7 @@ mod policy;
 mod program;
 
 use egressd::audit::{RING, Recovered};
-use events::{alert, denial};
+use events::{alert, change, denial};
 use fake::Server;
 use program::{Program, run};
 
@@ -277,6 +277,82 @@ fn tail_shows_alerts_among_the_records_and_counts_them() {
     let summary = run(&socket, &["tail", "--summary"]).stdout;
     assert!(summary.contains("names that were looked up look like a leak:\n  E3 encoded-names"), "{summary}");
     assert!(!run(&socket, &["tail", "--reason", "not-tls"]).stdout.contains("ALERT"));
+}
+
+#[test]
+fn tail_shows_who_allowed_what_among_the_records() {
+    let (_folder, socket) = socket();
+    let server = Server::start(&socket);
+    server.feed.publish(&[denial(1, "a.test"), change(2)]);
+    let tail = run(&socket, &["tail"]);
+    let (_, line) = tail.stdout.lines().nth(1).unwrap().split_once("  ").unwrap();
+    assert_eq!(
+        line,
+        "build  uid 0 (login 1000)  api.example.com     443   tls       GRANT 7 allowed   \
+         3 uses, a look\\u{1b}[2J"
+    );
+    let json = run(&socket, &["tail", "-n", "1", "-o", "json"]).stdout;
+    assert!(json.contains("\"change\":\"allowed\",\"grant\":7"), "{json}");
+    let summary = run(&socket, &["tail", "--summary"]).stdout;
+    assert!(
+        summary
+            .ends_with("\nor, for a time and a running agent: egressctl allow HOST --agent NAME --for 1h\n"),
+        "{summary}"
+    );
+    let denied = run(&socket, &["explain", "evil.test", "--agent", "build"]).stdout;
+    assert!(denied.ends_with("  for now egressctl allow evil.test --agent build --for 1h\n"), "{denied}");
+}
+
+#[test]
+fn allow_says_what_is_open_until_when_and_how_to_take_it_back() {
+    let (_folder, socket) = socket();
+    let _server = Server::start(&socket);
+    let wish = ["allow", "*.api.example.com:8443", "--agent", "build", "--uses", "1", "--bytes", "10MB"];
+    let allowed = run(&socket, &wish);
+    assert_eq!((allowed.code, allowed.stderr.as_str()), (0, ""));
+    let until = allowed.stdout.split_once(" until ").unwrap().1.split_once(", 1 use").unwrap().0.to_owned();
+    assert_eq!(
+        allowed.stdout.replace(&until, "WHEN"),
+        "allowed: *.api.example.com:8443, tls, for agent `build` until WHEN, 1 use, 10000000 bytes (grant 7)\n  \
+         note: `ok.test` is allowed already by build.yaml:5\\u{1b}[2J, which comes first\n  \
+         take it back with: egressctl revoke 7\n"
+    );
+    let json = run(&socket, &["allow", "192.0.2.7:22", "-o", "json"]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["destination"], &json["protocol"]), (&"192.0.2.7/32".into(), &"tcp".into()));
+    assert!(json["by"]["command"].as_str().unwrap().contains("allow 192.0.2.7:22"), "{json}");
+    let wide = run(&socket, &["allow", "*.com"]);
+    assert_eq!((wide.code, wide.stdout.as_str()), (2, ""));
+    assert!(
+        wide.stderr.contains("wildcard `*.com` is too wide") && wide.stderr.contains("help:"),
+        "{wide:?}"
+    );
+    assert_eq!(run(&socket, &["allow", "a.test", "--agent", "nobody"]).code, 2);
+    assert_eq!(run(&socket, &["allow", "a.test", "--uses", "0"]).code, 2);
+}
+
+#[test]
+fn grants_are_a_table_or_json_and_are_revoked_by_number_or_by_agent() {
+    let (_folder, socket) = socket();
+    let _server = Server::start(&socket);
+    let grants = run(&socket, &["grants"]);
+    let (titles, row) = grants.stdout.split_once('\n').unwrap();
+    assert_eq!(titles.split_whitespace().next(), Some("ID"));
+    assert!(row.starts_with("7   build  api.example.com:443  tls       "), "{row}");
+    assert!(row.contains("  3 uses, 10000000 bytes  uid 0 (login 1000) at "), "{row}");
+    assert!(row.ends_with("a look at #12\\u{1b}[2J\n"), "{row}");
+    let none = run(&socket, &["grants", "--agent", "job"]);
+    assert_eq!(none.all(), (0, "nothing is allowed beside the policies\n", ""));
+    assert!(run(&socket, &["grants", "-o", "json"]).stdout.starts_with("{\"id\":7,\"agent\":\"build\","));
+    let revoked = run(&socket, &["revoke", "7"]);
+    assert_eq!(revoked.all(), (0, "revoked grant 7: api.example.com:443, of agent `build`\n", ""));
+    assert_eq!(run(&socket, &["revoke", "--all", "--agent", "build"]).code, 0);
+    let none = run(&socket, &["revoke", "--all", "--agent", "job"]);
+    assert_eq!(none.all(), (1, "there was nothing to take back\n", ""));
+    assert_eq!(run(&socket, &["revoke", "8"]).code, 2);
+    for wrong in [&["revoke"][..], &["revoke", "--all"], &["revoke", "7", "--all", "--agent", "build"]] {
+        assert_eq!(run(&socket, wrong).code, 2, "{wrong:?}");
+    }
 }
 
 #[test]

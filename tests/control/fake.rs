@@ -1,17 +1,20 @@
 //! A daemon that fences nothing: what the control socket and `egressctl` are tested against.
 
 use egressd::{
-    audit::{self, Feed, Recovered, Time},
+    audit::{self, Feed, RecordedOperator, Recovered, Time},
+    config::Wish,
     control::{
         Asked, BoxFuture, Daemon, Earned, explain,
         protocol::{
-            AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, ApproveLeaks, Boundary, Check, Consent,
-            DeniedZone, ExplainRequest, Explanation, Flows, Found, LeakLevel, LeaksRequest, LogStatus,
-            RaisedFlag, Refusal, RefusalKind, ReloadSummary, ServerNames, StartAgent, StartedAgent, Status,
-            ZoneLeaks,
+            AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApproveLeaks, Boundary, Check,
+            Consent, DeniedZone, ExplainRequest, Explanation, Flows, Found, GrantsRequest, HumanGrant,
+            LeakLevel, LeaksRequest, LogStatus, RaisedFlag, Refusal, RefusalKind, ReloadSummary,
+            RevokeRequest, ServerNames, StartAgent, StartedAgent, Status, ZoneLeaks,
         },
     },
-    policy::{NameTerms, Occasion, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject, TlsTerms},
+    policy::{
+        NameTerms, Occasion, Operator, Pattern, Policy, Protocol, Rule, RuleId, Source, Subject, TlsTerms,
+    },
 };
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{runtime::Runtime, task::JoinHandle};
@@ -216,9 +219,84 @@ impl Daemon for Fake {
         })
     }
 
+    fn allow(&self, operator: Operator, request: AllowRequest) -> BoxFuture<'_, Result<HumanGrant, Refusal>> {
+        Box::pin(async move { granted(operator, request) })
+    }
+
+    fn grants(&self, request: GrantsRequest) -> Result<Vec<HumanGrant>, Refusal> {
+        match request.agent.as_deref() {
+            None | Some("build") => Ok(vec![grant()]),
+            Some("job") => Ok(Vec::new()),
+            Some(agent) => Err(no_agent(agent)),
+        }
+    }
+
+    fn revoke(
+        &self,
+        _operator: Operator,
+        request: RevokeRequest,
+    ) -> BoxFuture<'_, Result<Vec<HumanGrant>, Refusal>> {
+        Box::pin(async move {
+            match (request.id, request.agent.as_deref()) {
+                (Some(7), None) | (None, Some("build")) => Ok(vec![grant()]),
+                (None, Some("job")) => Ok(Vec::new()),
+                (Some(id), _) => Err(Refusal::new(RefusalKind::Unknown, format!("there is no grant {id}"))),
+                (None, agent) => Err(no_agent(agent.unwrap_or_default())),
+            }
+        })
+    }
+
     fn feed(&self) -> Arc<Feed> {
         Arc::clone(&self.feed)
     }
+}
+
+/// The grant of a wish, by whoever asks; `build` is the only agent that has any.
+fn granted(operator: Operator, request: AllowRequest) -> Result<HumanGrant, Refusal> {
+    let AllowRequest { agent, destination, protocol, lasts, uses, bytes, private, reason } = request;
+    if let Some(agent) = agent.filter(|agent| agent != "build") {
+        return Err(no_agent(&agent));
+    }
+    let wish = Wish { destination, protocol, lasts, uses, bytes, private, reason };
+    let rule = wish.compile(time().timestamp()).map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
+    Ok(HumanGrant {
+        destination: rule.subject.to_string(),
+        ports: rule.ports.clone(),
+        protocol: rule.protocol.map(|protocol| protocol.to_string()).unwrap_or_default(),
+        until: rule.term.until.map(Time::from).unwrap_or(time()),
+        uses: rule.budget.max_connections,
+        bytes: rule.budget.max_bytes,
+        reason: rule.reason.clone(),
+        by: RecordedOperator::of(&operator),
+        notes: vec!["`ok.test` is allowed already by build.yaml:5\u{1b}[2J, which comes first".to_owned()],
+        ..grant()
+    })
+}
+
+fn grant() -> HumanGrant {
+    HumanGrant {
+        id: 7,
+        agent: "build".to_owned(),
+        destination: "api.example.com".to_owned(),
+        ports: vec![443],
+        protocol: "tls".to_owned(),
+        since: time(),
+        until: "2126-11-21T11:15:14.123Z".parse().unwrap(),
+        uses: Some(3),
+        bytes: Some(10_000_000),
+        reason: Some("a look at #12\u{1b}[2J".to_owned()),
+        by: RecordedOperator {
+            uid: 0,
+            login_uid: Some(1000),
+            pid: 42,
+            command: "egressctl allow api.example.com".to_owned(),
+        },
+        notes: Vec::new(),
+    }
+}
+
+fn no_agent(agent: &str) -> Refusal {
+    Refusal::new(RefusalKind::Unknown, format!("there is no agent `{agent}`"))
 }
 
 /// One zone half used up and frozen, one barely used, and a denied tunnel.

@@ -9,12 +9,12 @@ use egressd::{
     control::{
         Client, ClientError,
         protocol::{
-            ApproveLeaks, Boundary, ExplainRequest, Frame, LeaksRequest, PolicyText, RecordsRequest,
-            RefusalKind, StartAgent,
+            AllowRequest, ApproveLeaks, Boundary, ExplainRequest, Frame, GrantsRequest, LeaksRequest,
+            PolicyText, RecordsRequest, RefusalKind, RevokeRequest, StartAgent,
         },
     },
 };
-use events::{alert, denial};
+use events::{alert, change, denial};
 use fake::Server;
 use std::{
     os::unix::{fs::PermissionsExt, net::UnixListener},
@@ -37,6 +37,47 @@ fn every_request_is_answered_in_kind() {
     let of_build = LeaksRequest { agent: Some("build".to_owned()) };
     assert_eq!(client.leaks(&of_build).unwrap()[0].accounts[0].level.used_bits, 4096);
     client.approve_leaks(&ApproveLeaks { agent: "build".to_owned(), zone: None }).unwrap();
+}
+
+#[test]
+fn a_grant_is_made_on_the_word_of_the_process_that_asked() {
+    let (_folder, socket) = socket();
+    let _server = Server::start(&socket);
+    let client = Client::new(&socket).unwrap();
+    let wish = AllowRequest {
+        destination: "*.api.example.com".to_owned(),
+        lasts: "90s".to_owned(),
+        bytes: Some("10MB".to_owned()),
+        ..AllowRequest::default()
+    };
+    let grant = client.allow(&wish).unwrap();
+    assert_eq!((grant.destination.as_str(), grant.bytes), ("*.api.example.com", Some(10_000_000)));
+    assert_eq!(grant.until.timestamp().duration_since(grant.since.timestamp()).as_secs(), 90);
+    assert_eq!((grant.by.uid, grant.by.pid), (0, std::process::id()));
+    assert!(grant.by.command.contains("control"), "{}", grant.by.command);
+    assert_eq!(client.grants(&GrantsRequest::default()).unwrap().len(), 1);
+    let of_job = GrantsRequest { agent: Some("job".to_owned()) };
+    assert_eq!(client.grants(&of_job).unwrap(), []);
+    let seventh = RevokeRequest { id: Some(7), ..RevokeRequest::default() };
+    assert_eq!(client.revoke(&seventh).unwrap().len(), 1);
+    let unknown = RevokeRequest { id: Some(8), ..RevokeRequest::default() };
+    assert_eq!(refused(client.revoke(&unknown), RefusalKind::Unknown), "there is no grant 8");
+    let wide = AllowRequest { destination: "*.com".to_owned(), ..wish };
+    assert!(refused(client.allow(&wide), RefusalKind::Invalid).contains("too wide"));
+}
+
+#[test]
+fn a_change_is_shown_beside_denials_to_whoever_asks_for_its_agent() {
+    let (_folder, socket) = socket();
+    let server = Server::start(&socket);
+    server.feed.publish(&[denial(1, "a.test"), change(2)]);
+    let client = Client::new(&socket).unwrap();
+    let shown = |agent: &str, reason: Option<&str>| {
+        let (agent, reason) = (Some(agent.to_owned()), reason.map(str::to_owned));
+        let mut records = client.records(&RecordsRequest { agent, reason, ..Default::default() }).unwrap();
+        std::iter::from_fn(|| records.next_frame().unwrap()).count() - 1
+    };
+    assert_eq!((shown("build", None), shown("other", None), shown("build", Some("not-tls"))), (2, 0, 0));
 }
 
 #[test]

@@ -47,6 +47,7 @@ mod inspect;
 mod keys;
 mod launch;
 mod leaks;
+mod loans;
 mod lsm;
 mod names;
 mod observe;

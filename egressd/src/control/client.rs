@@ -1,9 +1,9 @@
 //! The asking side of the control socket, for programs that are not asynchronous.
 
 use super::protocol::{
-    AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, ApproveLeaks, ExplainRequest, Explanation, Frame,
-    LeaksRequest, MAX_REQUEST, RecordsRequest, Refusal, ReloadSummary, StartAgent, StartedAgent, Status,
-    VERSION,
+    AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApproveLeaks, ExplainRequest,
+    Explanation, Frame, GrantsRequest, HumanGrant, LeaksRequest, MAX_REQUEST, RecordsRequest, Refusal,
+    ReloadSummary, RevokeRequest, StartAgent, StartedAgent, Status, VERSION,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
@@ -104,6 +104,25 @@ impl Client {
     /// Also when there is no such agent, or the zone is no name.
     pub fn approve_leaks(&self, request: &ApproveLeaks) -> Result<(), ClientError> {
         self.ask(Method::POST, "leaks/approve", request)
+    }
+
+    /// # Errors
+    /// Also when the daemon refuses: a rule denies the destination, there is no such agent, ...
+    pub fn allow(&self, request: &AllowRequest) -> Result<HumanGrant, ClientError> {
+        self.ask(Method::POST, "grants", request)
+    }
+
+    /// # Errors
+    /// Also when there is no such agent.
+    pub fn grants(&self, request: &GrantsRequest) -> Result<Vec<HumanGrant>, ClientError> {
+        let query = Query::new().add("agent", request.agent.as_ref());
+        self.ask(Method::GET, &query.after("grants"), &())
+    }
+
+    /// # Errors
+    /// Also when there is no such agent or grant.
+    pub fn revoke(&self, request: &RevokeRequest) -> Result<Vec<HumanGrant>, ClientError> {
+        self.ask(Method::POST, "grants/revoke", request)
     }
 
     /// Opens a stream of records.

@@ -1,10 +1,11 @@
 //! What the control server asks of the daemon.
 
 use super::protocol::{
-    AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, ApproveLeaks, ExplainRequest, Explanation,
-    LeaksRequest, Refusal, ReloadSummary, StartAgent, StartedAgent, Status,
+    AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApproveLeaks, ExplainRequest,
+    Explanation, GrantsRequest, HumanGrant, LeaksRequest, Refusal, ReloadSummary, RevokeRequest, StartAgent,
+    StartedAgent, Status,
 };
-use crate::audit::Feed;
+use crate::{audit::Feed, policy::Operator};
 use std::{future::Future, pin::Pin, sync::Arc};
 
 /// Answers the requests of operators. Implemented by the composition root, and by tests.
@@ -37,6 +38,19 @@ pub trait Daemon: Send + Sync + 'static {
 
     /// Lifts what flags did to an agent.
     fn approve_leaks(&self, request: ApproveLeaks) -> BoxFuture<'_, Result<(), Refusal>>;
+
+    /// Allows a destination for a time, on the word of `operator`.
+    fn allow(&self, operator: Operator, request: AllowRequest) -> BoxFuture<'_, Result<HumanGrant, Refusal>>;
+
+    /// What was allowed for a time, and is still.
+    fn grants(&self, request: GrantsRequest) -> Result<Vec<HumanGrant>, Refusal>;
+
+    /// Takes back what was allowed for a time, and cuts its flows.
+    fn revoke(
+        &self,
+        operator: Operator,
+        request: RevokeRequest,
+    ) -> BoxFuture<'_, Result<Vec<HumanGrant>, Refusal>>;
 
     fn feed(&self) -> Arc<Feed>;
 }

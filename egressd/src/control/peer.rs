@@ -1,8 +1,10 @@
 //! Who may speak to the daemon.
 
+use crate::policy::Operator;
 use nix::unistd::Uid;
 use std::{
-    io,
+    fs::File,
+    io::{self, Read},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 use tokio::net::UnixStream;
@@ -10,8 +12,8 @@ use tokio::net::UnixStream;
 /// Tells whether a process belongs to an agent. What it cannot tell it must call an agent.
 pub type IsAgent = std::sync::Arc<dyn Fn(u32) -> bool + Send + Sync>;
 
-/// Lets root and the daemon's own user in, unless the process is an agent's.
-pub fn admit(stream: &UnixStream, is_agent: &IsAgent) -> Result<(), Stranger> {
+/// Lets root and the daemon's own user in, unless the process is an agent's, and says who it is.
+pub fn admit(stream: &UnixStream, is_agent: &IsAgent) -> Result<Operator, Stranger> {
     let credentials = stream.peer_cred().map_err(Stranger::Unreadable)?;
     let uid = credentials.uid();
     if uid != 0 && uid != Uid::effective().as_raw() {
@@ -23,10 +25,11 @@ pub fn admit(stream: &UnixStream, is_agent: &IsAgent) -> Result<(), Stranger> {
     if is_agent(pid) {
         return Err(Stranger::Agent(pid));
     }
+    let operator = Operator { uid, login_uid: login_uid(pid), pid, command: command(pid) };
     // An agent's process may connect, hand the socket to another and die, so that its number is
     // another's when we look: it must still live after we looked.
     match still_lives(stream) {
-        Ok(true) => Ok(()),
+        Ok(true) => Ok(operator),
         Ok(false) => Err(Stranger::Unseen),
         Err(error) => Err(Stranger::Unreadable(error)),
     }
@@ -44,6 +47,28 @@ pub enum Stranger {
     #[error("failed to read credentials of the peer: {0}")]
     Unreadable(io::Error),
 }
+
+/// Who logged in, whatever users the process has been since: proc_pid_loginuid(5).
+fn login_uid(pid: u32) -> Option<u32> {
+    let login: u32 = read_some(&format!("/proc/{pid}/loginuid"))?.trim().parse().ok()?;
+    (login != u32::MAX).then_some(login)
+}
+
+/// Its arguments, joined by spaces; empty where they cannot be read.
+fn command(pid: u32) -> String {
+    let text = read_some(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    text.split_terminator('\0').collect::<Vec<_>>().join(" ")
+}
+
+/// The first [`MAX_COMMAND`] octets of a file of proc(5).
+fn read_some(path: &str) -> Option<String> {
+    let mut octets = Vec::new();
+    File::open(path).ok()?.take(MAX_COMMAND).read_to_end(&mut octets).ok()?;
+    Some(String::from_utf8_lossy(&octets).into_owned())
+}
+
+/// Octets of a command line: records hold as many.
+const MAX_COMMAND: u64 = 512;
 
 /// Whether the process that connected still lives, by its pidfd (`SO_PEERPIDFD`, Linux 6.5).
 /// Older kernels cannot say, and there we trust the number.
@@ -93,7 +118,9 @@ mod tests {
     #[tokio::test]
     async fn root_is_let_in_and_an_agent_is_not() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        assert!(admit(&ours, &is_agent(false)).is_ok());
+        let operator = admit(&ours, &is_agent(false)).unwrap();
+        assert_eq!((operator.uid, operator.pid), (Uid::effective().as_raw(), std::process::id()));
+        assert!(operator.command.contains("egressd"), "{}", operator.command);
         assert!(
             matches!(admit(&ours, &is_agent(true)), Err(Stranger::Agent(pid)) if pid == std::process::id())
         );

@@ -2,9 +2,11 @@
 //!
 //! Readers skip fields that they do not know; fields are only ever added within a version.
 
+mod grants;
 mod leaks;
 
 use crate::audit::{Health, Line, Path, Time, Totals};
+pub use grants::{AllowRequest, GrantsRequest, HumanGrant, RevokeRequest};
 pub use leaks::{
     AgentLeaks, ApproveLeaks, DeniedZone, LeakBounds, LeakLevel, LeaksRequest, RaisedFlag, ZoneLeaks,
 };

@@ -3,14 +3,15 @@
 use super::{
     daemon::Daemon,
     protocol::{
-        AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, ApproveLeaks, ExplainRequest, Explanation,
-        LeaksRequest, MAX_REQUEST, RecordsRequest, Refusal, RefusalKind, ReloadSummary, StartAgent,
-        StartedAgent, Status,
+        AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApproveLeaks, ExplainRequest,
+        Explanation, GrantsRequest, HumanGrant, LeaksRequest, MAX_REQUEST, RecordsRequest, Refusal,
+        RefusalKind, ReloadSummary, RevokeRequest, StartAgent, StartedAgent, Status,
     },
     stream::stream,
 };
+use crate::policy::Operator;
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::{Body, Bytes},
     extract::{
         DefaultBodyLimit, Path, Query, State,
@@ -22,7 +23,7 @@ use axum::{
 };
 use std::sync::Arc;
 
-/// Every path there is.
+/// Every path there is. Each request has the [`Operator`] who asks among its extensions.
 pub fn router(daemon: Arc<dyn Daemon>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
@@ -34,6 +35,8 @@ pub fn router(daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/explain", get(explain))
         .route("/v1/leaks", get(leaks))
         .route("/v1/leaks/approve", post(approve_leaks))
+        .route("/v1/grants", get(grants).post(allow))
+        .route("/v1/grants/revoke", post(revoke))
         .route("/v1/records", get(records))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
@@ -112,6 +115,34 @@ async fn approve_leaks(
     let request: ApproveLeaks = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
     daemon.approve_leaks(request).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn allow(
+    State(daemon): App,
+    Extension(operator): Extension<Operator>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<HumanGrant>, Refusal> {
+    let body = body.map_err(|rejection| invalid(&rejection.body_text()))?;
+    let request: AllowRequest = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+    Ok(Json(daemon.allow(operator, request).await?))
+}
+
+async fn grants(
+    State(daemon): App,
+    query: Result<Query<GrantsRequest>, QueryRejection>,
+) -> Result<Json<Vec<HumanGrant>>, Refusal> {
+    let Query(request) = query.map_err(|rejection| invalid(&rejection.body_text()))?;
+    Ok(Json(daemon.grants(request)?))
+}
+
+async fn revoke(
+    State(daemon): App,
+    Extension(operator): Extension<Operator>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Vec<HumanGrant>>, Refusal> {
+    let body = body.map_err(|rejection| invalid(&rejection.body_text()))?;
+    let request: RevokeRequest = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+    Ok(Json(daemon.revoke(operator, request).await?))
 }
 
 async fn records(

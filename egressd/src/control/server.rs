@@ -6,7 +6,7 @@ use super::{
     protocol::{Refusal, RefusalKind},
     routes::router,
 };
-use crate::audit::encode_line;
+use crate::{audit::encode_line, policy::Operator};
 use std::{
     fs::{self, Permissions},
     io,
@@ -75,9 +75,9 @@ pub async fn serve(
             stream = accept(&listener) => stream,
         };
         match admit(&stream, &is_agent) {
-            Ok(()) => match Arc::clone(&slots).try_acquire_owned() {
+            Ok(operator) => match Arc::clone(&slots).try_acquire_owned() {
                 Ok(slot) => {
-                    connections.spawn(converse(stream, router.clone(), slot, shutdown.clone()));
+                    connections.spawn(converse(stream, operator, router.clone(), slot, shutdown.clone()));
                 }
                 Err(_) => {
                     refuse(&mut connections, stream, &refusals, RefusalKind::Busy, &"too many connections")
@@ -132,11 +132,15 @@ async fn accept(listener: &UnixListener) -> UnixStream {
 
 async fn converse(
     stream: UnixStream,
+    operator: Operator,
     router: axum::Router,
     _slot: OwnedSemaphorePermit,
     shutdown: CancellationToken,
 ) {
-    let service = hyper::service::service_fn(move |request| router.clone().call(request));
+    let service = hyper::service::service_fn(move |mut request: http::Request<_>| {
+        request.extensions_mut().insert(operator.clone());
+        router.clone().call(request)
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(hyper_util::rt::TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -54,6 +54,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// What the next daemon must know of it.
+    pub fn remembered(&self) -> Remembered {
+        Remembered::of(&self.agent, &self.home, self.own_policy(), &self.birth)
+    }
+
     pub fn own_policy(&self) -> Option<PolicyText> {
         self.own_policy.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

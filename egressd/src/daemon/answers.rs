@@ -6,13 +6,13 @@ use crate::{
     control::{
         self, Asked, BoxFuture, Earned,
         protocol::{
-            AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, ApproveLeaks, Boundary, ExplainRequest,
-            Explanation, LeaksRequest, LogStatus, Refusal, RefusalKind, ReloadSummary, ServerNames,
-            StartAgent, StartedAgent, Status,
+            AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApproveLeaks, Boundary,
+            ExplainRequest, Explanation, GrantsRequest, HumanGrant, LeaksRequest, LogStatus, Refusal,
+            RefusalKind, ReloadSummary, RevokeRequest, ServerNames, StartAgent, StartedAgent, Status,
         },
     },
     datapath,
-    policy::{AgentId, AgentName, HostName, Mode},
+    policy::{AgentId, AgentName, HostName, Mode, Operator},
 };
 use std::sync::{Arc, PoisonError};
 
@@ -90,6 +90,24 @@ impl control::Daemon for Answers {
         }))
     }
 
+    fn allow(&self, operator: Operator, request: AllowRequest) -> BoxFuture<'_, Result<HumanGrant, Refusal>> {
+        let daemon = Arc::clone(&self.0);
+        Box::pin(finish(async move { daemon.allow(operator, request).await }))
+    }
+
+    fn grants(&self, request: GrantsRequest) -> Result<Vec<HumanGrant>, Refusal> {
+        self.0.grants(&request)
+    }
+
+    fn revoke(
+        &self,
+        operator: Operator,
+        request: RevokeRequest,
+    ) -> BoxFuture<'_, Result<Vec<HumanGrant>, Refusal>> {
+        let daemon = Arc::clone(&self.0);
+        Box::pin(finish(async move { daemon.revoke(operator, request).await }))
+    }
+
     fn feed(&self) -> Arc<Feed> {
         Arc::clone(&self.0.feed)
     }
@@ -143,7 +161,7 @@ impl Daemon {
             let birth = occasion(Some(datapath::now()));
             return Ok(control::explain(&policy, birth, name.as_str(), &Earned::default(), &asked));
         };
-        let (given, occasion) = (running.agent.given_policy(), occasion(running.birth.born));
+        let (given, occasion) = (running.agent.whole_policy(), occasion(running.birth.born));
         let earned = Earned::of(&running.agent, datapath::now());
         let explain = match running.agent.is_quarantined() {
             true => control::explain_quarantined,

@@ -5,9 +5,11 @@ use super::{
     listeners::{self, RememberedPorts},
 };
 use crate::{
+    audit::{RecordedOperator, Time},
+    config::{LentRule, lent},
     control::protocol::{Boundary, PolicyText},
     datapath::Cell,
-    policy::{Agent, AgentId, AgentName, Mode, Moment, Policy, Workload},
+    policy::{Agent, AgentId, AgentName, Budget, Loan, Mode, Moment, Policy, Protocol, Rule, RuleId, Workload},
 };
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -47,6 +49,58 @@ pub struct Remembered {
     /// Whether it was started to be observed, whatever its policy says.
     #[serde(default)]
     pub observe: bool,
+    /// What somebody lent to it.
+    #[serde(default)]
+    pub loans: Vec<RememberedLoan>,
+}
+
+/// [`Loan`] as a file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RememberedLoan {
+    number: u32,
+    /// By which the kernel's maps know its rule.
+    rule: u32,
+    host: String,
+    port: Option<u16>,
+    protocol: Option<String>,
+    private: bool,
+    reason: Option<String>,
+    until: Time,
+    max_bytes: Option<u64>,
+    max_connections: Option<u64>,
+    lender: RecordedOperator,
+    since: Time,
+}
+
+impl RememberedLoan {
+    /// None of one that has no end: none is lent.
+    fn of(loan: &Loan) -> Option<Self> {
+        let rule = &loan.rule;
+        let Budget { max_bytes, max_connections, rate: _ } = rule.budget;
+        Some(Self {
+            number: loan.number,
+            rule: rule.id.0,
+            host: rule.subject.to_string(),
+            port: rule.ports.first().copied(),
+            protocol: rule.protocol.map(Protocol::as_str).map(str::to_owned),
+            private: rule.private,
+            reason: rule.reason.clone(),
+            until: rule.term.until?.into(),
+            max_bytes,
+            max_connections,
+            lender: RecordedOperator::of(&loan.lender),
+            since: loan.since.into(),
+        })
+    }
+
+    pub fn into_loan(self) -> Result<Loan> {
+        let Self { number, rule: id, host, port, protocol, private, reason, until, .. } = self;
+        let budget = Budget { max_bytes: self.max_bytes, max_connections: self.max_connections, rate: None };
+        let until = until.timestamp();
+        let rule = lent(&LentRule { host, port, protocol, private, reason, until, budget })?;
+        let rule = Rule { id: RuleId(id), source: Loan::source(number), ..rule };
+        Ok(Loan { number, rule, lender: self.lender.into(), since: self.since.timestamp() })
+    }
 }
 
 /// [`Workload`] as a file.
@@ -104,6 +158,7 @@ impl Remembered {
             born: birth.born.map(|moment| moment.0),
             workload: Some(RememberedWorkload::of(&birth.workload)),
             observe: birth.mode == Mode::Observe,
+            loans: agent.loans().iter().filter_map(RememberedLoan::of).collect(),
         }
     }
 }
@@ -115,7 +170,17 @@ impl Memory {
 
     /// A number that no agent of this run folder had before.
     pub fn next_id(&self) -> Result<AgentId> {
-        let path = self.folder.join("last-id");
+        self.next("last-id", "every agent number was used").map(AgentId)
+    }
+
+    /// A number that nothing that was lent by a daemon of this run folder had before.
+    pub fn next_grant(&self) -> Result<u32> {
+        self.next("last-grant", "every grant number was used")
+    }
+
+    /// One more than the number in `file`, which then holds it.
+    fn next(&self, file: &str, used_up: &'static str) -> Result<u32> {
+        let path = self.folder.join(file);
         let last = match fs::read_to_string(&path) {
             Ok(text) => {
                 text.trim().parse().with_context(|| format!("`{}` holds no number", path.display()))?
@@ -123,9 +188,9 @@ impl Memory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0_u32,
             Err(error) => return Err(error).with_context(|| format!("failed to read `{}`", path.display())),
         };
-        let id = last.checked_add(1).context("every agent number was used")?;
-        replace(&path, id.to_string().as_bytes())?;
-        Ok(AgentId(id))
+        let next = last.checked_add(1).context(used_up)?;
+        replace(&path, next.to_string().as_bytes())?;
+        Ok(next)
     }
 
     pub fn write(&self, agent: &Remembered) -> Result<()> {

@@ -9,6 +9,7 @@ mod ends;
 mod inspection;
 mod leaks;
 mod listeners;
+mod loans;
 mod lock;
 mod memory;
 mod proof;

@@ -50,7 +50,8 @@ impl Daemon {
                 None => policies.for_workload(workload),
             };
             let policy = running.birth.obeyed(policy);
-            Fence::holds(&policy).map_err(|error| invalid(&error))?;
+            let whole = policy.lending(&running.agent.loans());
+            Fence::holds(&whole).map_err(|error| invalid(&error))?;
             replacements.push(Replacement { running, policy, own_policy });
         }
         Ok(replacements)

@@ -78,8 +78,14 @@ impl Daemon {
         let mode = if remembered.observe { Mode::Observe } else { Mode::Enforce };
         let birth = Birth { workload, born: remembered.born.map(Moment), mode };
         let policy = birth.obeyed(policy);
-        Fence::holds(&policy)?;
-        let agent = Arc::new(Agent::new(id, name, Arc::clone(&policy)));
+        let agent = Arc::new(Agent::new(id, name, policy));
+        for loan in remembered.loans.iter().cloned() {
+            match loan.into_loan() {
+                Ok(loan) => drop(agent.lend(loan)?),
+                Err(error) => tracing::error!(agent = %agent.name(), "grant is not kept: {error:#}"),
+            }
+        }
+        Fence::holds(&agent.whole_policy())?;
         agent.quarantine(self.leaks.is_quarantined(agent.name()));
         agent.live(terms::occasion(birth.born), datapath::now());
         let policy = agent.policy();

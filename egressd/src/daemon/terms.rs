@@ -20,6 +20,7 @@ impl Daemon {
         let _turn = self.changes.lock().await;
         for running in self.agents.all() {
             if !running.agent.live(occasion(running.birth.born), datapath::now()) {
+                self.end_loans(&running).await;
                 continue;
             }
             tracing::info!(agent = %running.agent.name(), "the term of a rule is over");
@@ -28,6 +29,7 @@ impl Daemon {
                 tracing::error!(agent = %running.agent.name(), "is denied everything: {error:#}");
                 self.deny_all(running.agent.id(), running.home.cgroup.id());
             }
+            self.end_loans(&running).await;
         }
     }
 }

@@ -223,7 +223,9 @@ impl Agent {
     /// The same permit, unless its rule ended since the agent was told the moment last.
     fn in_term(&self, permit: Permit, now: Moment) -> Result<Permit, Denial> {
         match self.end_of(permit.rule()) {
-            Some(end) if end <= now => Err(Denial::by(Reason::RuleExpired, permit.source())),
+            Some(end) if end <= now => {
+                Err(Denial { reason: Reason::RuleExpired, rule: permit.source().cloned() })
+            }
             Some(_) | None => Ok(permit),
         }
     }

@@ -1,6 +1,9 @@
 //! `egressctl explain`: what the enforcing matcher says.
 
-use crate::output::{Colour, Format, json, sanitise};
+use crate::{
+    allow::suggestion,
+    output::{Colour, Format, json, sanitise},
+};
 use egressd::{
     audit::{self, Verdict},
     config::{self, DaemonConfig},
@@ -43,6 +46,7 @@ impl Explain {
     pub fn act(self, client: &Client, format: Format) -> anyhow::Result<ExitCode> {
         let Self { host, agent, protocol, policy } = self;
         let request = ExplainRequest { host, port: None, protocol, agent };
+        let is_live = policy.is_none() && request.agent.is_some();
         let explanation = match policy {
             Some(file) => explain_offline(&file, &request)?,
             None => client.explain(&request)?,
@@ -50,7 +54,12 @@ impl Explain {
         let mut out = stdout().lock();
         match format {
             Format::Json => json(&mut out, &explanation)?,
-            Format::Text => print(&mut out, Colour::of(&stdout()), &explanation)?,
+            Format::Text => {
+                print(&mut out, Colour::of(&stdout()), &explanation)?;
+                if is_live {
+                    print_command(&mut out, Colour::of(&stdout()), &explanation)?;
+                }
+            }
         }
         Ok(match explanation.verdict {
             Verdict::Allow => ExitCode::SUCCESS,
@@ -125,6 +134,16 @@ fn print(out: &mut impl Write, colour: Colour, explanation: &Explanation) -> io:
         writeln!(out, "          {agent_bytes_a_day} through names of all wildcards")?;
     }
     explanation.tls.as_ref().map_or(Ok(()), |tls| print_tls(out, tls))
+}
+
+/// What would allow it until its policy does.
+fn print_command(out: &mut impl Write, colour: Colour, explanation: &Explanation) -> io::Result<()> {
+    let Explanation { agent, destination, port, protocol, .. } = explanation;
+    // Where a rule would help, so does a grant.
+    let Some(remedy) = &explanation.remedy else { return Ok(()) };
+    let private = if remedy.contains("private: true") { " --private" } else { "" };
+    let command = suggestion(destination, Some(*port), protocol, agent) + private;
+    writeln!(out, "  for now {}", colour.hint(&sanitise(&command)))
 }
 
 fn print_tls(out: &mut impl Write, TlsBounds { gate, ech, inspection }: &TlsBounds) -> io::Result<()> {

@@ -2,14 +2,17 @@
 
 mod adopt;
 mod agents;
+mod allow;
 mod completions;
 mod doctor;
 mod explain;
+mod grants;
 mod leaks;
 mod output;
 mod policy;
 mod release;
 mod reload;
+mod revoke;
 mod run;
 mod status;
 mod suggest;

@@ -1,8 +1,8 @@
 //! Every verb, and what does it.
 
 use crate::{
-    adopt, agents, completions, doctor, explain, leaks, output::Format, policy, release, reload, run, status,
-    suggest, tail,
+    adopt, agents, allow, completions, doctor, explain, grants, leaks, output::Format, policy, release,
+    reload, revoke, run, status, suggest, tail,
 };
 use clap::Subcommand;
 use egressd::control::Client;
@@ -15,6 +15,9 @@ pub enum Verb {
     Release(release::Release),
     Tail(tail::Tail),
     Explain(explain::Explain),
+    Allow(allow::Allow),
+    Grants(grants::Grants),
+    Revoke(revoke::Revoke),
     Policy(policy::Policy),
     Suggest(suggest::Suggest),
     Leaks(leaks::Leaks),
@@ -35,6 +38,9 @@ impl Verb {
             Verb::Release(release) => release.act(client, format),
             Verb::Tail(tail) => tail.act(client, format),
             Verb::Explain(explain) => explain.act(client, format),
+            Verb::Allow(allow) => allow.act(client, format),
+            Verb::Grants(grants) => grants.act(client, format),
+            Verb::Revoke(revoke) => revoke.act(client, format),
             Verb::Suggest(suggest) => suggest.act(client, format),
             Verb::Policy(policy) => policy.act(format),
             Verb::Leaks(leaks) => leaks.act(client, format),
