@@ -163,6 +163,19 @@ fn the_end_of_a_rule_is_told_unless_another_goes_on() {
 }
 
 #[test]
+fn that_somebody_is_asked_is_told_unless_another_rule_opens_it_without() {
+    let asks = "rules: [{host: a.test, approval: required}]";
+    says(
+        "rules: [{host: a.test}]",
+        asks,
+        &["~ a.test: 443/tls approval: not needed -> required (policy.yaml:4)"],
+    );
+    says("rules: []", asks, &["+ a.test: 443/tls approval: required (policy.yaml:4)"]);
+    says("rules: [{host: a.test}]", "rules: [{host: a.test, approval: required}, {host: a.test}]", &[]);
+    says("rules: []", "rules: []\napprove_unknown: true", &["~ the agent:  approve_unknown: false -> true"]);
+}
+
+#[test]
 fn what_is_said_of_an_agent_as_a_whole_is_told() {
     says(
         "rules: []",

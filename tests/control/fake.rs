@@ -6,10 +6,11 @@ use egressd::{
     control::{
         Asked, BoxFuture, Daemon, Earned, explain,
         protocol::{
-            AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApproveLeaks, Boundary, Check,
-            Consent, DeniedZone, ExplainRequest, Explanation, Flows, Found, GrantsRequest, HumanGrant,
-            LeakLevel, LeaksRequest, LogStatus, RaisedFlag, Refusal, RefusalKind, ReloadSummary,
-            RevokeRequest, ServerNames, StartAgent, StartedAgent, Status, ZoneLeaks,
+            AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest, ApproveLeaks,
+            Boundary, Check, Consent, Decide, Decided, Decision, DeniedZone, ExplainRequest, Explanation,
+            Flows, Found, GrantsRequest, HumanGrant, LeakLevel, LeaksRequest, LogStatus, RaisedFlag, Refusal,
+            RefusalKind, ReloadSummary, RevokeRequest, ServerNames, StartAgent, StartedAgent, Status,
+            ZoneLeaks,
         },
     },
     policy::{
@@ -242,6 +243,32 @@ impl Daemon for Fake {
                 (None, Some("job")) => Ok(Vec::new()),
                 (Some(id), _) => Err(Refusal::new(RefusalKind::Unknown, format!("there is no grant {id}"))),
                 (None, agent) => Err(no_agent(agent.unwrap_or_default())),
+            }
+        })
+    }
+
+    fn approvals(&self) -> Vec<ApprovalRequest> {
+        vec![ApprovalRequest {
+            id: 3,
+            agent: "build".to_owned(),
+            group: "example.com".to_owned(),
+            process: "curl".to_owned(),
+            rule: Some("build.yaml:6".to_owned()),
+            destinations: vec!["api.example.com".to_owned(), "cdn.example.com:443\u{1b}[2J".to_owned()],
+            asked: 4,
+            waiting: 1,
+            first: time(),
+            last: time(),
+        }]
+    }
+
+    fn decide(&self, _operator: Operator, decide: Decide) -> BoxFuture<'_, Result<Decided, Refusal>> {
+        Box::pin(async move {
+            let rules = vec!["- host: api.example.com".to_owned()];
+            match (decide.id, decide.decision) {
+                (3, Decision::Approve { .. }) => Ok(Decided { id: 3, grants: vec![grant()], rules }),
+                (3, Decision::Deny { .. }) => Ok(Decided { id: 3, grants: Vec::new(), rules: Vec::new() }),
+                (id, _) => Err(Refusal::new(RefusalKind::Unknown, format!("there is no request {id}"))),
             }
         })
     }

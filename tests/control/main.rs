@@ -9,8 +9,8 @@ use egressd::{
     control::{
         Client, ClientError,
         protocol::{
-            AllowRequest, ApproveLeaks, Boundary, ExplainRequest, Frame, GrantsRequest, LeaksRequest,
-            PolicyText, RecordsRequest, RefusalKind, RevokeRequest, StartAgent,
+            AllowRequest, ApproveLeaks, Boundary, Decide, Decision, ExplainRequest, Frame, GrantsRequest,
+            LeaksRequest, PolicyText, RecordsRequest, RefusalKind, RevokeRequest, StartAgent,
         },
     },
 };
@@ -62,6 +62,9 @@ fn a_grant_is_made_on_the_word_of_the_process_that_asked() {
     assert_eq!(client.revoke(&seventh).unwrap().len(), 1);
     let unknown = RevokeRequest { id: Some(8), ..RevokeRequest::default() };
     assert_eq!(refused(client.revoke(&unknown), RefusalKind::Unknown), "there is no grant 8");
+    assert_eq!(client.approvals().unwrap()[0].group, "example.com");
+    let decision = Decision::Deny { remember: None };
+    assert_eq!(client.decide(&Decide { id: 3, decision, reason: None }).unwrap().grants, []);
     let wide = AllowRequest { destination: "*.com".to_owned(), ..wish };
     assert!(refused(client.allow(&wide), RefusalKind::Invalid).contains("too wide"));
 }

@@ -14,6 +14,7 @@ mod kept;
 mod kernel;
 mod lab;
 mod lent;
+mod people;
 mod program;
 mod records;
 mod signed;

@@ -210,14 +210,14 @@ fn allow(fence: &Fence, arguments: &[&str]) -> Outcome {
 }
 
 /// The lines of the log that say what somebody changed.
-fn changes(fence: &Fence) -> Vec<Value> {
+pub fn changes(fence: &Fence) -> Vec<Value> {
     let text = fs::read_to_string(fence.audit_log()).unwrap_or_default();
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["change"].is_string()).collect()
 }
 
 /// Where the frames went that carry `mark`.
-fn went_to(fence: &Fence, mark: &str) -> Vec<IpAddr> {
+pub fn went_to(fence: &Fence, mark: &str) -> Vec<IpAddr> {
     fence.lab().settle();
     let frames = fence.lab().sniffer().since(0);
     let frames = frames.iter().filter(|frame| frame.carries(mark.as_bytes()));

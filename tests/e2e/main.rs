@@ -29,6 +29,7 @@ mod web_server;
 mod addresses;
 mod adopt;
 mod agents;
+mod approvals;
 mod audit;
 mod bypass;
 mod canary;

@@ -184,7 +184,7 @@ fn what_is_lent_reads_the_same_after_a_restart() {
         let rule = rule.compile(Timestamp::UNIX_EPOCH).unwrap();
         let kept = LentRule {
             host: rule.subject.to_string(),
-            port: rule.ports.first().copied(),
+            ports: rule.ports.clone(),
             protocol: rule.protocol.map(|protocol| protocol.to_string()),
             private: rule.private,
             reason: rule.reason.clone(),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod agents;
+mod approvals;
 mod case;
 mod cases;
 mod laws;

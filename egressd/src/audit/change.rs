@@ -4,20 +4,50 @@ use super::{
     record::{MAX_DETAIL, MAX_PATH, SCHEMA_VERSION, cut},
     time::Time,
 };
-use crate::policy::{AgentName, Budget, Loan, Operator};
+use crate::policy::{AgentName, Budget, Loan, Operator, Protocol};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-/// Something that somebody did about a grant, or that became of it.
+/// Something that somebody did about where an agent may go, or that became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub agent: AgentName,
     pub act: Act,
-    pub loan: Loan,
+    /// None where nothing was lent.
+    pub grant: Option<u32>,
+    /// A name, a wildcard, a network, or what somebody was asked about.
+    pub destination: String,
+    pub ports: Vec<u16>,
+    pub protocol: Option<Protocol>,
+    pub until: Option<Timestamp>,
+    pub budget: Budget,
+    pub why: Option<String>,
     /// None where nobody did it.
     pub by: Option<Operator>,
-    /// What the act cannot say: why it was taken back.
+    /// What the act cannot say: why it was taken back, the request that it answers.
     pub detail: Option<String>,
+}
+
+impl Change {
+    /// Something that somebody did about `loan`.
+    #[must_use]
+    pub fn of(agent: &AgentName, act: Act, loan: &Loan) -> Self {
+        let rule = &loan.rule;
+        Self {
+            agent: agent.clone(),
+            act,
+            grant: Some(loan.number),
+            destination: rule.subject.to_string(),
+            ports: rule.ports.clone(),
+            protocol: rule.protocol,
+            until: rule.term.until,
+            budget: rule.budget,
+            why: rule.reason.clone(),
+            by: None,
+            detail: None,
+        }
+    }
 }
 
 /// What was done about a grant.
@@ -29,10 +59,12 @@ pub enum Act {
     Revoked,
     /// Its time was over.
     Ended,
+    /// Somebody was asked, and said no.
+    Denied,
 }
 
 impl Act {
-    pub const ALL: [Self; 3] = [Self::Allowed, Self::Revoked, Self::Ended];
+    pub const ALL: [Self; 4] = [Self::Allowed, Self::Revoked, Self::Ended, Self::Denied];
 
     /// The word of the log.
     #[must_use]
@@ -41,6 +73,7 @@ impl Act {
             Self::Allowed => "allowed",
             Self::Revoked => "revoked",
             Self::Ended => "ended",
+            Self::Denied => "denied",
         }
     }
 
@@ -51,6 +84,7 @@ impl Act {
             Self::Allowed => "Somebody allowed a destination for a time.",
             Self::Revoked => "Somebody took that back.",
             Self::Ended => "Its time was over.",
+            Self::Denied => "Somebody was asked to approve a destination, and denied it.",
         }
     }
 }
@@ -65,11 +99,11 @@ pub struct RecordedChange {
     /// The word of the act.
     pub change: Cow<'static, str>,
     /// The number of the grant: records say that the rule behind it stands at `grant:NUMBER`.
-    pub grant: u32,
+    pub grant: Option<u32>,
     /// A name, a wildcard or a network.
     pub destination: String,
     pub ports: Vec<u16>,
-    pub protocol: String,
+    pub protocol: Option<String>,
     pub until: Option<Time>,
     /// Flows that may start.
     pub uses: Option<u64>,
@@ -85,22 +119,21 @@ impl RecordedChange {
     /// The line of `change`, with every text cut to its bound.
     #[must_use]
     pub fn of(change: &Change, seq: u64, time: Time) -> Self {
-        let rule = &change.loan.rule;
-        let Budget { max_bytes, max_connections, rate: _ } = rule.budget;
+        let Budget { max_bytes, max_connections, rate: _ } = change.budget;
         Self {
             v: SCHEMA_VERSION,
             seq,
             time,
             agent: change.agent.to_string(),
             change: Cow::Borrowed(change.act.as_str()),
-            grant: change.loan.number,
-            destination: cut(&rule.subject.to_string(), MAX_PATH),
-            ports: rule.ports.clone(),
-            protocol: rule.protocol.map_or("any", |protocol| protocol.as_str()).to_owned(),
-            until: rule.term.until.map(Time::from),
+            grant: change.grant,
+            destination: cut(&change.destination, MAX_PATH),
+            ports: change.ports.clone(),
+            protocol: change.protocol.map(|protocol| protocol.to_string()),
+            until: change.until.map(Time::from),
             uses: max_connections,
             bytes: max_bytes,
-            why: rule.reason.as_deref().map(|why| cut(why, MAX_DETAIL)),
+            why: change.why.as_deref().map(|why| cut(why, MAX_DETAIL)),
             by: change.by.as_ref().map(RecordedOperator::of),
             detail: change.detail.as_deref().map(|detail| cut(detail, MAX_DETAIL)),
         }
@@ -194,13 +227,9 @@ mod tests {
         let command = "egressctl allow api.example.com".to_owned();
         let lender = Operator { uid: 0, login_uid: Some(1000), pid: 42, command };
         let since = time().timestamp();
-        Change {
-            agent: AgentName::parse("build").unwrap(),
-            act: Act::Allowed,
-            loan: Loan { number: 7, rule, lender: lender.clone(), since },
-            by: Some(lender),
-            detail: None,
-        }
+        let loan = Loan { number: 7, rule, lender: lender.clone(), since };
+        let agent = AgentName::parse("build").unwrap();
+        Change { by: Some(lender), ..Change::of(&agent, Act::Allowed, &loan) }
     }
 
     fn time() -> Time {

@@ -3,7 +3,8 @@
 use crate::{
     config::{self, ConfigError, Policies},
     policy::{
-        AgentName, AgentNameError, Asked, AskedError, Flow, Grants, Moment, Occasion, Policy, Reason, Source,
+        AgentName, AgentNameError, Asked, AskedError, Denial, Flow, Grants, Moment, Occasion, Policy, Reason,
+        Source,
     },
 };
 use jiff::Timestamp;
@@ -139,7 +140,11 @@ impl Case {
             Ok(permit) => (Expected::Allow, permit.source().cloned()),
             Err(denial) => match ended(denial.reason) {
                 Some(rule) => (Expected::Deny(Some(Reason::RuleExpired)), Some(rule.source.clone())),
-                None => (Expected::Deny(Some(denial.reason)), denial.rule),
+                None => {
+                    let (port, protocol) = (Some(flow.port), Some(flow.protocol));
+                    let Denial { reason, rule } = given.or_asked(denial, &flow.destination, port, protocol);
+                    (Expected::Deny(Some(reason)), rule)
+                }
             },
         };
         let passed = match (self.expected, decided) {

@@ -236,7 +236,15 @@ fn wanted(record: &Record) -> Wanted {
 
 /// Whether no rule is offered because somebody decided so, and not because of how it was said.
 fn is_about_the_destination(reason: Reason) -> bool {
-    [Reason::DeniedByRule, Reason::ResolverNotAllowed, Reason::RuleExpired].contains(&reason)
+    [
+        Reason::DeniedByRule,
+        Reason::ResolverNotAllowed,
+        Reason::RuleExpired,
+        Reason::ApprovalRequired,
+        Reason::ApprovalDenied,
+        Reason::ApprovalTimedOut,
+    ]
+    .contains(&reason)
 }
 
 impl Evidence {

@@ -87,6 +87,8 @@ pub(super) struct AgentSection {
     /// Whether what its policy denies stays here.
     #[schemars(with = "Option<words::Mode>")]
     pub(super) mode: Option<Spanned<String>>,
+    /// Whether somebody is asked about destinations that no rule knows.
+    pub(super) approve_unknown: Option<bool>,
     /// Bytes a day, over all rules.
     #[schemars(with = "Option<u64>")]
     pub(super) leak_budget: Option<Spanned<u64>>,
@@ -178,6 +180,9 @@ pub(super) struct AllowRule {
     #[serde(rename = "for")]
     #[schemars(with = "Option<words::Lasts>")]
     pub(super) lasts: Option<Spanned<String>>,
+    /// Whether somebody has to say yes first.
+    #[schemars(with = "Option<words::Approval>")]
+    pub(super) approval: Option<Spanned<String>>,
     /// Whether its answers may be private addresses.
     #[schemars(with = "Option<bool>")]
     pub(super) private: Option<Spanned<bool>>,

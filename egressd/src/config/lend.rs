@@ -40,26 +40,18 @@ impl Wish {
     /// # Errors
     /// Shows what of it no rule may say.
     pub fn compile(&self, now: Timestamp) -> Result<Rule, ConfigError> {
-        let until = now.checked_add(self.lasting()?).map_err(|_| too_long(&self.lasts))?;
+        let until = now.checked_add(lasting(&self.lasts)?).map_err(|_| too_long(&self.lasts))?;
         let budget = Budget { max_bytes: self.max_bytes()?, max_connections: self.max_uses()?, rate: None };
         let destination = Wanted::read(&self.destination)?;
         lent(&LentRule {
             host: destination.host,
-            port: destination.port,
+            ports: destination.port.into_iter().collect(),
             protocol: self.protocol.clone().or(destination.protocol),
             private: self.private,
             reason: self.reason.clone(),
             until,
             budget,
         })
-    }
-
-    fn lasting(&self) -> Result<Duration, ConfigError> {
-        let text = format!("for: {}\n", quoted(&self.lasts));
-        let document = Document::new(COMMAND, &text);
-        let lasts: For = document.parse()?;
-        let lasts = term::duration(&document, &lasts.lasts)?;
-        if lasts > MAX_LENT { Err(too_long(&self.lasts).into()) } else { Ok(lasts) }
     }
 
     fn max_bytes(&self) -> Result<Option<u64>, ConfigError> {
@@ -83,12 +75,24 @@ impl Wish {
     }
 }
 
+/// How long that is, as in `1h`; at most [`MAX_LENT`].
+///
+/// # Errors
+/// Shows what of it cannot be read.
+pub fn lasting(text: &str) -> Result<Duration, ConfigError> {
+    let document = Document::new(COMMAND, &format!("for: {}\n", quoted(text)));
+    let lasts: For = document.parse()?;
+    let lasts = term::duration(&document, &lasts.lasts)?;
+    if lasts > MAX_LENT { Err(too_long(text).into()) } else { Ok(lasts) }
+}
+
 /// A rule that was lent, in words that outlive a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LentRule {
     /// A name, a wildcard, an address or a network.
     pub host: String,
-    pub port: Option<u16>,
+    /// None: the usual one of the protocol.
+    pub ports: Vec<u16>,
     pub protocol: Option<String>,
     pub private: bool,
     pub reason: Option<String>,
@@ -106,25 +110,26 @@ pub fn lent(lent: &LentRule) -> Result<Rule, ConfigError> {
         (Some(network), _) => format!("cidr: {}", quoted(&network.to_string())),
         (None, host) => format!("host: {}", quoted(host)),
     };
-    let protocol = match (&lent.protocol, &network, lent.port) {
+    let protocol = match (&lent.protocol, &network, lent.ports.as_slice()) {
         (Some(word), _, _) => word,
         (None, Some(_), _) => Protocol::Tcp.as_str(),
-        (None, None, Some(80)) => Protocol::Http.as_str(),
+        (None, None, [80]) => Protocol::Http.as_str(),
         (None, None, _) => Protocol::Tls.as_str(),
     };
     let needs_port = protocol == Protocol::Tcp.as_str() || protocol == Protocol::Udp.as_str();
-    if needs_port && lent.port.is_none() {
+    if needs_port && lent.ports.is_empty() {
         let title = format!("which port? write `{}`", with_port(&lent.host));
         return Err(Diagnostic::general(title).into());
     }
     if lent.reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON) {
         return Err(Diagnostic::general(format!("the reason has more than {MAX_REASON} octets")).into());
     }
-    let port = lent.port.map(|port| format!(", ports: [{port}]")).unwrap_or_default();
+    let ports: Vec<String> = lent.ports.iter().map(ToString::to_string).collect();
+    let ports = if ports.is_empty() { String::new() } else { format!(", ports: [{}]", ports.join(", ")) };
     let private = if lent.private { ", private: true" } else { "" };
     // The end tells the rule from all others about the same destination, also from those lent before.
     let until = quoted(&lent.until.to_string());
-    let text = format!("- {{{host}, protocol: {}{port}{private}, expires: {until}}}\n", quoted(protocol));
+    let text = format!("- {{{host}, protocol: {}{ports}{private}, expires: {until}}}\n", quoted(protocol));
     let document = Document::new(COMMAND, &text);
     let rules: Vec<Spanned<AllowRule>> = document.parse()?;
     let mut compiled = Vec::new();

@@ -1,5 +1,6 @@
 //! Policy files and the daemon's own file: from YAML to values, with errors that show the line.
 
+mod approval;
 mod compile;
 mod credential;
 mod daemon;
@@ -31,7 +32,7 @@ pub use compile::Policies;
 pub use credential::{Credential, CredentialSource};
 pub use daemon::{DaemonConfig, Dnssec};
 pub use diagnostic::{ConfigError, Diagnostic};
-pub use lend::{LentRule, MAX_LENT, Wish, lent};
+pub use lend::{LentRule, MAX_LENT, Wish, lasting, lent};
 pub use load::{Loader, MAX_FILE, is_allowlist, load, load_dir, load_str, parse, read_text};
 pub use packages::{Ask, Child, Installed, Manager, Registries, Run, Scheme, Site, ToolError};
 pub use schema::{allowlist_schema, daemon_schema, policy_schema};

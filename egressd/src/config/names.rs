@@ -1,7 +1,7 @@
 //! What a rule says of looking its names up.
 
 use super::{diagnostic::Diagnostic, document::Document};
-use crate::policy::{LeakBudget, NameTerms, RecordType, Subject};
+use crate::policy::{Approval, LeakBudget, NameTerms, RecordType, Subject};
 use serde_saphyr::Spanned;
 
 /// The terms of a rule about `subject`.
@@ -14,6 +14,7 @@ pub(super) fn terms(
     Ok(NameTerms {
         leak_budget: allowed_budget(document, subject, budget)?,
         types: allowed_types(document, subject, types)?,
+        approval: Approval::default(),
     })
 }
 

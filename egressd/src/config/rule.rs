@@ -1,6 +1,7 @@
 //! From the keys of one rule to the rule.
 
 use super::{
+    approval,
     credential::Credential,
     diagnostic::Diagnostic,
     document::Document,
@@ -11,8 +12,8 @@ use super::{
     ports, term, tls,
 };
 use crate::policy::{
-    Budget, Destination, HostName, Mode, NameTerms, Pattern, Protocol, Risk, Rule, Source, Subject, Term,
-    TlsTerms,
+    Approval, Budget, Destination, HostName, Mode, NameTerms, Pattern, Protocol, Risk, Rule, Source, Subject,
+    Term, TlsTerms,
 };
 use ipnet::{IpNet, Ipv4Net};
 use serde_saphyr::{Location, Spanned};
@@ -57,9 +58,12 @@ fn allow_one(
     let term = term::term(document, expires.as_ref(), lasts.as_ref())?;
     let risk = risk.as_ref().map(|word| parse_risk(document, word)).transpose()?;
     let mode = mode::mode(document, mode.as_ref())?;
-    let effect = match mode {
-        Mode::Enforce => "allow",
-        Mode::Observe => "observe what would not be allowed",
+    let approval = approval::required(document, &rule.value)?;
+    let names = NameTerms { approval, ..names };
+    let effect = match (mode, approval) {
+        (Mode::Enforce, Approval::NotNeeded) => "allow",
+        (Mode::Enforce, Approval::Required) => "ask",
+        (Mode::Observe, _) => "observe what would not be allowed",
     };
     Ok(Rule {
         id: ids.id(effect, &subject, &ports, Some(protocol), private, (&tls, term)),

@@ -48,6 +48,7 @@ pub(super) struct Part {
     capabilities: Vec<Capability>,
     host_sockets: Option<bool>,
     mode: Option<Mode>,
+    approve_unknown: Option<bool>,
     leaks: LeakPart,
     includes: Vec<Include>,
 }
@@ -61,6 +62,7 @@ impl Part {
         self.capabilities.extend(&parent.capabilities);
         self.host_sockets = self.host_sockets.or(parent.host_sockets);
         self.mode = self.mode.or(parent.mode);
+        self.approve_unknown = self.approve_unknown.or(parent.approve_unknown);
         self.leaks.inherit(&parent.leaks);
         self.includes.extend(parent.includes.iter().cloned());
     }
@@ -75,7 +77,8 @@ impl Part {
     /// # Errors
     /// There is too much of it.
     pub(super) fn into_policy(self) -> Result<Policy, String> {
-        let Self { allow, deny, mut capabilities, host_sockets, mode, leaks, includes: _ } = self;
+        let Self { allow, deny, mut capabilities, host_sockets, mode, approve_unknown, leaks, includes: _ } =
+            self;
         let (allow, deny) = (distinct(allow), distinct(deny));
         if allow.len() + deny.len() > MAX_RULES {
             return Err(format!("{} rules, at most {MAX_RULES} are allowed", allow.len() + deny.len()));
@@ -86,6 +89,7 @@ impl Part {
             .keeping(capabilities)
             .with_host_sockets(host_sockets.unwrap_or_default())
             .in_mode(mode.unwrap_or_default())
+            .asking_about_unknown(approve_unknown.unwrap_or_default())
             .with_leaks(leaks.into_terms()?))
     }
 }
@@ -125,6 +129,7 @@ impl<'a> Sections<'a> {
             capabilities: self.capabilities(document, &section.capabilities),
             host_sockets: section.host_sockets,
             mode: self.mode(document, section.mode.as_ref()),
+            approve_unknown: section.approve_unknown,
             leaks: leaks::part(document, section, policy.secret_files(), &mut self.wrong),
             includes,
         }

@@ -54,6 +54,8 @@ words! {
     /// What an agent can do there: read what is there, change what belongs to whom it works for, or write where
     /// strangers can read.
     Risk = one_of(policy::Risk::ALL.map(policy::Risk::as_str));
+    /// Whether somebody has to say yes first.
+    Approval = one_of(["required"]);
     /// Octets, as a number or with a unit.
     Size = json_schema!({ "type": ["string", "integer"], "examples": ["64kB", "10MB"] });
     /// To the end of a day (UTC), or to a moment.

@@ -1,9 +1,9 @@
 //! The asking side of the control socket, for programs that are not asynchronous.
 
 use super::protocol::{
-    AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApproveLeaks, ExplainRequest,
-    Explanation, Frame, GrantsRequest, HumanGrant, LeaksRequest, MAX_REQUEST, RecordsRequest, Refusal,
-    ReloadSummary, RevokeRequest, StartAgent, StartedAgent, Status, VERSION,
+    AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest, ApproveLeaks, Decide,
+    Decided, ExplainRequest, Explanation, Frame, GrantsRequest, HumanGrant, LeaksRequest, MAX_REQUEST,
+    RecordsRequest, Refusal, ReloadSummary, RevokeRequest, StartAgent, StartedAgent, Status, VERSION,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
@@ -123,6 +123,18 @@ impl Client {
     /// Also when there is no such agent or grant.
     pub fn revoke(&self, request: &RevokeRequest) -> Result<Vec<HumanGrant>, ClientError> {
         self.ask(Method::POST, "grants/revoke", request)
+    }
+
+    /// # Errors
+    /// See [`Client::status`].
+    pub fn approvals(&self) -> Result<Vec<ApprovalRequest>, ClientError> {
+        self.ask(Method::GET, "approvals", &())
+    }
+
+    /// # Errors
+    /// Also when there is no such request, or a rule denies what it is about.
+    pub fn decide(&self, decide: &Decide) -> Result<Decided, ClientError> {
+        self.ask(Method::POST, "approvals", decide)
     }
 
     /// Opens a stream of records.

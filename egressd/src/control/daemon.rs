@@ -1,9 +1,9 @@
 //! What the control server asks of the daemon.
 
 use super::protocol::{
-    AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApproveLeaks, ExplainRequest,
-    Explanation, GrantsRequest, HumanGrant, LeaksRequest, Refusal, ReloadSummary, RevokeRequest, StartAgent,
-    StartedAgent, Status,
+    AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest, ApproveLeaks, Decide,
+    Decided, ExplainRequest, Explanation, GrantsRequest, HumanGrant, LeaksRequest, Refusal, ReloadSummary,
+    RevokeRequest, StartAgent, StartedAgent, Status,
 };
 use crate::{audit::Feed, policy::Operator};
 use std::{future::Future, pin::Pin, sync::Arc};
@@ -51,6 +51,12 @@ pub trait Daemon: Send + Sync + 'static {
         operator: Operator,
         request: RevokeRequest,
     ) -> BoxFuture<'_, Result<Vec<HumanGrant>, Refusal>>;
+
+    /// What waits for people.
+    fn approvals(&self) -> Vec<ApprovalRequest>;
+
+    /// Decides about a request, on the word of `operator`.
+    fn decide(&self, operator: Operator, decide: Decide) -> BoxFuture<'_, Result<Decided, Refusal>>;
 
     fn feed(&self) -> Arc<Feed>;
 }

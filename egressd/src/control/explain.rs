@@ -33,7 +33,22 @@ pub fn explain(
             rule: Some(rule.source.to_string()),
             ..in_force
         },
-        None => in_force,
+        None => or_asked(given, asked, reason, in_force),
+    }
+}
+
+/// The same, unless somebody may be asked.
+fn or_asked(given: &Policy, asked: &Asked, reason: Option<Reason>, in_force: Explanation) -> Explanation {
+    let Some(denied) = reason.map(Denial::because) else { return in_force };
+    let denial = given.or_asked(denied, &asked.destination, asked.port, asked.protocol);
+    if denial.reason != Reason::ApprovalRequired {
+        return in_force;
+    }
+    Explanation {
+        reason: Some(denial.reason.as_str().to_owned()),
+        explanation: Some(denial.reason.explanation().to_owned()),
+        rule: denial.rule.map(|rule| rule.to_string()),
+        ..in_force
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! Readers skip fields that they do not know; fields are only ever added within a version.
 
+mod approvals;
 mod grants;
 mod leaks;
 
 use crate::audit::{Health, Line, Path, Time, Totals};
+pub use approvals::{ApprovalRequest, Decide, Decided, Decision};
 pub use grants::{AllowRequest, GrantsRequest, HumanGrant, RevokeRequest};
 pub use leaks::{
     AgentLeaks, ApproveLeaks, DeniedZone, LeakBounds, LeakLevel, LeaksRequest, RaisedFlag, ZoneLeaks,

@@ -3,9 +3,9 @@
 use super::{
     daemon::Daemon,
     protocol::{
-        AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApproveLeaks, ExplainRequest,
-        Explanation, GrantsRequest, HumanGrant, LeaksRequest, MAX_REQUEST, RecordsRequest, Refusal,
-        RefusalKind, ReloadSummary, RevokeRequest, StartAgent, StartedAgent, Status,
+        AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest, ApproveLeaks,
+        Decide, Decided, ExplainRequest, Explanation, GrantsRequest, HumanGrant, LeaksRequest, MAX_REQUEST,
+        RecordsRequest, Refusal, RefusalKind, ReloadSummary, RevokeRequest, StartAgent, StartedAgent, Status,
     },
     stream::stream,
 };
@@ -35,6 +35,7 @@ pub fn router(daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/explain", get(explain))
         .route("/v1/leaks", get(leaks))
         .route("/v1/leaks/approve", post(approve_leaks))
+        .route("/v1/approvals", get(approvals).post(decide))
         .route("/v1/grants", get(grants).post(allow))
         .route("/v1/grants/revoke", post(revoke))
         .route("/v1/records", get(records))
@@ -143,6 +144,20 @@ async fn revoke(
     let body = body.map_err(|rejection| invalid(&rejection.body_text()))?;
     let request: RevokeRequest = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
     Ok(Json(daemon.revoke(operator, request).await?))
+}
+
+async fn approvals(State(daemon): App) -> Json<Vec<ApprovalRequest>> {
+    Json(daemon.approvals())
+}
+
+async fn decide(
+    State(daemon): App,
+    Extension(operator): Extension<Operator>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Decided>, Refusal> {
+    let body = body.map_err(|rejection| invalid(&rejection.body_text()))?;
+    let request: Decide = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+    Ok(Json(daemon.decide(operator, request).await?))
 }
 
 async fn records(

@@ -329,6 +329,7 @@ impl Daemon {
         // What it was denied last must be there for whoever asks after its end.
         self.recorder.settled().await;
         self.agents.remove(id);
+        self.desk.forget(id);
         self.feed.forget(running.agent.name().as_str());
         self.memory().forget(id);
         Ok(())

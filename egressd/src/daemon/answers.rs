@@ -6,9 +6,10 @@ use crate::{
     control::{
         self, Asked, BoxFuture, Earned,
         protocol::{
-            AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApproveLeaks, Boundary,
-            ExplainRequest, Explanation, GrantsRequest, HumanGrant, LeaksRequest, LogStatus, Refusal,
-            RefusalKind, ReloadSummary, RevokeRequest, ServerNames, StartAgent, StartedAgent, Status,
+            AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest, ApproveLeaks,
+            Boundary, Decide, Decided, ExplainRequest, Explanation, GrantsRequest, HumanGrant, LeaksRequest,
+            LogStatus, Refusal, RefusalKind, ReloadSummary, RevokeRequest, ServerNames, StartAgent,
+            StartedAgent, Status,
         },
     },
     datapath,
@@ -106,6 +107,15 @@ impl control::Daemon for Answers {
     ) -> BoxFuture<'_, Result<Vec<HumanGrant>, Refusal>> {
         let daemon = Arc::clone(&self.0);
         Box::pin(finish(async move { daemon.revoke(operator, request).await }))
+    }
+
+    fn approvals(&self) -> Vec<ApprovalRequest> {
+        self.0.approvals()
+    }
+
+    fn decide(&self, operator: Operator, decide: Decide) -> BoxFuture<'_, Result<Decided, Refusal>> {
+        let daemon = Arc::clone(&self.0);
+        Box::pin(finish(async move { daemon.decide(operator, decide).await }))
     }
 
     fn feed(&self) -> Arc<Feed> {

@@ -3,7 +3,7 @@
 use super::{Daemon, agents::Running};
 use crate::{
     audit::{Act, Change, RecordedOperator, Time},
-    config::Wish,
+    config::{ConfigError, Wish, lasting},
     control::protocol::{AllowRequest, GrantsRequest, HumanGrant, Refusal, RefusalKind, RevokeRequest},
     datapath::Fence,
     policy::{Agent, Budget, Loan, LoanError, MAX_LOANS, Operator, Policy, Rule},
@@ -19,10 +19,24 @@ impl Daemon {
         operator: Operator,
         request: AllowRequest,
     ) -> Result<HumanGrant, Refusal> {
-        let _turn = self.changes.lock().await;
         let running = self.one_agent(request.agent.as_deref())?;
+        let rule = wish(request).compile(Time::now().timestamp()).map_err(invalid)?;
+        self.lend(running, rule, operator, None).await
+    }
+
+    /// Lends `rule` to an agent, on the word of `operator`; `detail` says in the log what it answers.
+    pub(super) async fn lend(
+        &self,
+        running: Arc<Running>,
+        rule: Rule,
+        operator: Operator,
+        detail: Option<String>,
+    ) -> Result<HumanGrant, Refusal> {
+        let _turn = self.changes.lock().await;
+        if self.agents.get(running.agent.id()).is_none() {
+            return Err(Refusal::new(RefusalKind::Unknown, "the agent has ended"));
+        }
         let now = Time::now().timestamp();
-        let rule = wish(request).compile(now).map_err(invalid)?;
         let given = running.agent.given_policy();
         if let Some(deny) = given.denier_of(&rule) {
             let (what, place) = (&rule.subject, &deny.source);
@@ -39,7 +53,7 @@ impl Daemon {
             return Err(invalid(LoanError::TooMany));
         }
         // Nothing is in force that is not in the log.
-        self.tell(&running, Act::Allowed, &loan, Some(operator), None).await;
+        self.tell(&running, Act::Allowed, &loan, Some(operator), detail).await;
         let lent = running.agent.lend(loan.clone()).map_err(anyhow::Error::from);
         if let Err(error) = lent.and_then(|_| block_in_place(|| self.enforce_loans(&running))) {
             running.agent.take_back(|held| held.number == number);
@@ -141,7 +155,7 @@ impl Daemon {
     ) {
         let agent = running.agent.name().clone();
         tracing::info!(%agent, grant = loan.number, destination = %loan.rule.subject, act = act.as_str(), "grant");
-        self.recorder.change(Change { agent, act, loan: loan.clone(), by, detail });
+        self.recorder.change(Change { by, detail, ..Change::of(&agent, act, loan) });
         self.recorder.settled().await;
     }
 
@@ -201,7 +215,13 @@ fn told(agent: &Agent, loan: &Loan) -> HumanGrant {
     }
 }
 
-fn invalid(message: impl ToString) -> Refusal {
+/// The end of what is lent at `now` for so long.
+pub(super) fn until(now: Timestamp, lasts: &str) -> Result<Timestamp, ConfigError> {
+    let lasts = lasting(lasts)?;
+    Ok(now.checked_add(lasts).unwrap_or(Timestamp::MAX))
+}
+
+pub(super) fn invalid(message: impl ToString) -> Refusal {
     Refusal::new(RefusalKind::Invalid, message)
 }
 

@@ -9,7 +9,9 @@ use crate::{
     config::{LentRule, lent},
     control::protocol::{Boundary, PolicyText},
     datapath::Cell,
-    policy::{Agent, AgentId, AgentName, Budget, Loan, Mode, Moment, Policy, Protocol, Rule, RuleId, Workload},
+    policy::{
+        Agent, AgentId, AgentName, Budget, Loan, Mode, Moment, Policy, Protocol, Rule, RuleId, Workload,
+    },
 };
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -61,7 +63,7 @@ pub struct RememberedLoan {
     /// By which the kernel's maps know its rule.
     rule: u32,
     host: String,
-    port: Option<u16>,
+    ports: Vec<u16>,
     protocol: Option<String>,
     private: bool,
     reason: Option<String>,
@@ -81,7 +83,7 @@ impl RememberedLoan {
             number: loan.number,
             rule: rule.id.0,
             host: rule.subject.to_string(),
-            port: rule.ports.first().copied(),
+            ports: rule.ports.clone(),
             protocol: rule.protocol.map(Protocol::as_str).map(str::to_owned),
             private: rule.private,
             reason: rule.reason.clone(),
@@ -94,10 +96,10 @@ impl RememberedLoan {
     }
 
     pub fn into_loan(self) -> Result<Loan> {
-        let Self { number, rule: id, host, port, protocol, private, reason, until, .. } = self;
+        let Self { number, rule: id, host, ports, protocol, private, reason, until, .. } = self;
         let budget = Budget { max_bytes: self.max_bytes, max_connections: self.max_connections, rate: None };
         let until = until.timestamp();
-        let rule = lent(&LentRule { host, port, protocol, private, reason, until, budget })?;
+        let rule = lent(&LentRule { host, ports, protocol, private, reason, until, budget })?;
         let rule = Rule { id: RuleId(id), source: Loan::source(number), ..rule };
         Ok(Loan { number, rule, lender: self.lender.into(), since: self.since.timestamp() })
     }

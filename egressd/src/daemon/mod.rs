@@ -3,6 +3,7 @@
 mod adopt;
 mod agents;
 mod answers;
+mod approvals;
 mod cells;
 mod checks;
 mod ends;
@@ -34,6 +35,7 @@ use crate::{
 use agents::Agents;
 use answers::Answers;
 use anyhow::{Context, Result};
+use approvals::Desk;
 use arc_swap::ArcSwap;
 use leaks::Leaks;
 use proof::Proof;
@@ -107,6 +109,8 @@ pub struct Daemon {
     agents: Arc<Agents>,
     names: Arc<dns::Gate>,
     leaks: Arc<Leaks>,
+    /// What waits for people.
+    desk: Arc<Desk>,
     /// Whose wildcards are to be closed, until somebody listens.
     quarantined: Mutex<Option<Receiver<AgentId>>>,
     name_workers: Arc<dns::Workers>,
@@ -210,6 +214,9 @@ impl Daemon {
             Arc::clone(&fence) as _,
         );
         server_names.inspect_with(inspection::inspector(config)?);
+        let desk = Arc::new(Desk::default());
+        names.ask_people(Arc::clone(&desk) as _);
+        server_names.ask_people(Arc::clone(&desk) as _);
         let daemon = Arc::new(Self {
             started: audit::Time::now(),
             policies: ArcSwap::from_pointee(loaded),
@@ -223,6 +230,7 @@ impl Daemon {
             agents,
             names,
             leaks,
+            desk,
             quarantined: Mutex::new(Some(quarantined)),
             name_workers: dns::Workers::start().context("failed to start the dns threads")?,
             server_names,
@@ -263,6 +271,7 @@ impl Daemon {
         let sweeper = tokio::spawn(Arc::clone(self).keep_tidy());
         let prover = tokio::spawn(Arc::clone(self).keep_proving());
         let ender = tokio::spawn(Arc::clone(self).keep_ending());
+        let lister = tokio::spawn(Arc::clone(self).keep_listing());
         let quarantined = self.quarantined.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(quarantined) = quarantined {
             let daemon = Arc::clone(self);
@@ -284,6 +293,7 @@ impl Daemon {
         sweeper.abort();
         prover.abort();
         ender.abort();
+        lister.abort();
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
         self.feed.close();
         self.shutdown.cancel();

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     audit::{Event, Gate, Recorder, Spoken, Verdict},
-    policy::{Agent, AgentId, AgentName, Destination, Protocol, Reason, Resolve},
+    policy::{Agent, AgentId, AgentName, Denial, Destination, Protocol, Reason, Resolve},
 };
 use aya::maps::{MapData, RingBuf};
 use egress_common::{DropReason, Hook, NameEvent};
@@ -133,6 +133,15 @@ pub(super) fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event 
     let rule = policy.deny().iter().chain(policy.allow()).find(|rule| rule.id.0 == raw.rule && raw.rule != 0);
     let wire = place.and_then(|(wire, _)| wire);
     let name = wire.zip(agent).and_then(|(wire, agent)| agent.name_granted_at(wire));
+    let denial = Denial { reason: denied, rule: rule.map(|rule| rule.source.clone()) };
+    let port = place.and_then(|(_, port)| port);
+    let denial = match (agent, wire, spoken(raw)) {
+        // To somewhere that people are asked about: what the kernel denies can't wait, but be told.
+        (Some(agent), Some(wire), Spoken::Of(protocol)) => {
+            agent.or_asked(denial, &Destination::Address(wire), port, Some(protocol))
+        }
+        (Some(_) | None, _, _) => denial,
+    };
     Event {
         agent: agent.map_or_else(AgentName::unknown, |agent| agent.name().clone()),
         verdict: if is_observed { Verdict::Allow } else { Verdict::Deny },
@@ -141,11 +150,11 @@ pub(super) fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event 
         process: (raw.pid != 0).then(|| process(raw.pid, command(raw.command))),
         destination: name.map(Destination::Name).or(wire.map(Destination::Address)),
         address: wire,
-        port: place.and_then(|(_, port)| port),
+        port,
         protocol: spoken(raw),
-        reason: (!is_observed).then_some(denied),
-        observed: is_observed.then_some(denied),
-        rule: rule.map(|rule| rule.source.clone()),
+        reason: (!is_observed).then_some(denial.reason),
+        observed: is_observed.then_some(denial.reason),
+        rule: denial.rule,
         detail: detail::of(raw),
         count: 1,
     }

@@ -8,6 +8,7 @@ use super::{
     ledger::{Alert, Ledger},
     local,
     lookups::{Lookups, Refused},
+    people::People,
     pinned::{MAX_AT_ONCE, Pinned},
     query::{Family, Kind, QueryError, Question, parse},
     report::{Allowed, Asker, Refusal, unreadable},
@@ -20,8 +21,8 @@ use super::{
 use crate::{
     audit::Recorder,
     policy::{
-        Agent, AgentId, AgentName, Denial, Grant, GrantError, GrantSink, HostName, Leave, Moment, Policy,
-        Reason, RecordType, Resolve, Wildcard,
+        Agent, AgentId, AgentName, Approvals, Denial, Grant, GrantError, GrantSink, HostName, Leave, Moment,
+        Policy, Reason, RecordType, Resolve, Wildcard,
     },
 };
 use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
@@ -36,6 +37,7 @@ pub struct Gate {
     watch: Arc<dyn Watch>,
     recorder: Recorder,
     roster: Roster,
+    people: People,
 }
 
 impl Gate {
@@ -60,7 +62,14 @@ impl Gate {
             watch,
             recorder,
             roster: Roster::default(),
+            people: People::default(),
         })
+    }
+
+    /// Has names that somebody must approve wait for `approvals`, from now on. Without, they are denied at
+    /// once.
+    pub fn ask_people(&self, approvals: Arc<dyn Approvals>) {
+        self.people.are(approvals);
     }
 
     /// Keeps the names that the policy of `agent` spells out warm, and of those of its wildcards no others
@@ -124,8 +133,20 @@ impl Gate {
     /// Resolves what was judged, and returns the reply once its grants are in the kernel.
     pub(super) async fn answer(&self, asker: &Asker, lookup: Lookup) -> Answered {
         let Lookup { question, wanted, ticket } = lookup;
-        let basis = Basis { generation: asker.agent.generation(), moment: (self.hearth.clock)() };
         let (agent, name) = (&asker.agent, &question.name);
+        if ticket.is_none()
+            && let Err(refusal) = self.people.approve(asker, name).await
+        {
+            return Answered { reply: self.refuse(asker, &question, &refusal), kept: None };
+        }
+        // Who waited for people took no place from those who wait for servers.
+        let ticket = match ticket.map_or_else(|| self.admit(agent), Ok) {
+            Ok(ticket) => ticket,
+            Err(refusal) => {
+                return Answered { reply: self.refuse(asker, &question, &refusal), kept: None };
+            }
+        };
+        let basis = Basis { generation: agent.generation(), moment: (self.hearth.clock)() };
         let outcome = match wanted {
             Wanted::Addresses(family) => self.look_up(agent, name, family).await.map(|granted| {
                 let event = asker.allowed(name, first_address(&granted.found), granted.by);
@@ -185,6 +206,9 @@ impl Gate {
                 Some(kind) if leave.has_type(number) => Wanted::Records(kind),
                 Some(_) | None => return Err(self.refuse_type(asker, leave, number)),
             },
+            (Kind::Address(family), Err(denial)) if self.people.are_asked_about(denial) => {
+                return Ok(Ruling::LookUp(Wanted::Addresses(family), None));
+            }
             (kind, Err(denial)) => {
                 self.note_denied(&asker.agent, name.as_str(), kind.number());
                 return Err(match kind {
@@ -194,7 +218,7 @@ impl Gate {
             }
         };
         let ticket = self.admit(&asker.agent)?;
-        Ok(Ruling::LookUp(wanted, ticket))
+        Ok(Ruling::LookUp(wanted, Some(ticket)))
     }
 
     fn refuse_type(&self, asker: &Asker, leave: &Leave, number: u16) -> Refusal {
@@ -365,12 +389,13 @@ pub(super) struct Answered {
 pub(super) struct Lookup {
     question: Question,
     wanted: Wanted,
-    ticket: OwnedSemaphorePermit,
+    /// None of one that somebody is asked about.
+    ticket: Option<OwnedSemaphorePermit>,
 }
 
 enum Ruling {
     Answer(Answer),
-    LookUp(Wanted, OwnedSemaphorePermit),
+    LookUp(Wanted, Option<OwnedSemaphorePermit>),
 }
 
 /// What of a name is looked up.

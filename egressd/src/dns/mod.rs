@@ -16,6 +16,7 @@ pub mod laws;
 pub mod ledger;
 mod local;
 mod lookups;
+mod people;
 mod pinned;
 mod query;
 mod report;

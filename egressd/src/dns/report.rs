@@ -131,7 +131,9 @@ impl Asker {
         }
     }
 
-    fn process(&self) -> Option<Process> {
+    /// The process behind the socket, as far as the kernel can say.
+    #[must_use]
+    pub fn process(&self) -> Option<Process> {
         self.origins.origin(self.agent.id(), self.transport, self.peer)?.process
     }
 }
@@ -159,6 +161,9 @@ fn codes(reason: Reason) -> (Code, Info) {
         | Reason::NamesFrozen
         | Reason::NameSuspicious
         | Reason::RuleExpired
+        | Reason::ApprovalRequired
+        | Reason::ApprovalDenied
+        | Reason::ApprovalTimedOut
         | Reason::AgentQuarantined => (Code::Refused, Info::Blocked),
         Reason::NameInvalid | Reason::QueryTypeNotAllowed | Reason::QueryMalformed | Reason::AgentUnknown => {
             (Code::Refused, Info::Prohibited)

@@ -214,6 +214,9 @@ impl Agent {
         let grants = self.grants();
         let why = |denial: Denial| match (&flow.destination, denial.reason) {
             (Destination::Name(name), Reason::HostNotAllowed) => self.why(name, denial),
+            (destination @ Destination::Address(_), Reason::AddressNotGranted) => {
+                self.or_asked(denial, destination, Some(flow.port), Some(flow.protocol))
+            }
             (Destination::Name(_) | Destination::Address(_), _) => denial,
         };
         let permit = self.policy.load().decide(flow, &grants, now).map_err(why)?;
@@ -285,8 +288,20 @@ impl Agent {
         let whole = self.is_quarantined().then(|| whole.lookup(name));
         match whole.and_then(Result::ok).as_ref().and_then(Leave::wildcard) {
             Some(wildcard) => Denial::by(Reason::AgentQuarantined, &wildcard.source),
-            None => denial,
+            None => self.or_asked(denial, &Destination::Name(name.clone()), None, None),
         }
+    }
+
+    /// The same denial, unless somebody may be asked.
+    #[must_use]
+    pub fn or_asked(
+        &self,
+        denial: Denial,
+        destination: &Destination,
+        port: Option<u16>,
+        protocol: Option<Protocol>,
+    ) -> Denial {
+        self.whole.load().or_asked(denial, destination, port, protocol)
     }
 
     /// Remembers `grants`, all of them or none. To be called before they go to the kernel, so

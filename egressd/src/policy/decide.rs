@@ -1,6 +1,7 @@
 //! The compiled rules of one agent, and the judgement by them.
 
 use super::{
+    approval::Approval,
     budget::Budget,
     capability::Capability,
     decision::{Denial, Leave, Opening, Permit, Reason},
@@ -28,6 +29,7 @@ pub struct Policy {
     leaks: LeakTerms,
     budget: Budget,
     mode: Mode,
+    asks_about_unknown: bool,
 }
 
 impl Policy {
@@ -64,6 +66,18 @@ impl Policy {
     #[must_use]
     pub fn in_mode(self, mode: Mode) -> Self {
         Self { mode, ..self }
+    }
+
+    /// The same, where somebody is asked about destinations that no rule knows.
+    #[must_use]
+    pub fn asking_about_unknown(self, asks_about_unknown: bool) -> Self {
+        Self { asks_about_unknown, ..self }
+    }
+
+    /// Whether somebody is asked about destinations that no rule knows.
+    #[must_use]
+    pub fn asks_about_unknown(&self) -> bool {
+        self.asks_about_unknown
     }
 
     /// Of all flows of the agent together.
@@ -117,11 +131,11 @@ impl Policy {
         Self { allow, mode: Mode::Enforce, ..self.clone() }
     }
 
-    /// The same without the rules whose term is over at `occasion`; where there is none yet, without those
-    /// that have a term.
+    /// The same without the rules that need an approval, and those whose term is over at `occasion`; where
+    /// there is none yet, without those that have a term.
     #[must_use]
     pub fn at(&self, occasion: Option<Occasion>) -> Self {
-        let holds = |rule: &&Rule| rule.term.holds(occasion);
+        let holds = |rule: &&Rule| rule.term.holds(occasion) && rule.names.approval == Approval::NotNeeded;
         Self { allow: self.allow.iter().filter(holds).cloned().collect(), ..self.clone() }
     }
 
@@ -133,10 +147,11 @@ impl Policy {
         self.allow.iter().filter(|_| reason == Reason::HostNotAllowed).find(is_ended)
     }
 
-    /// Whether the term of any rule ends.
+    /// Whether the term of any rule ends, or any needs an approval.
     #[must_use]
     pub fn has_terms(&self) -> bool {
-        self.allow.iter().any(|rule| rule.term.is_bounded())
+        let is_bounded = |rule: &Rule| rule.term.is_bounded() || rule.names.approval == Approval::Required;
+        self.allow.iter().any(is_bounded)
     }
 
     /// The same, as if its rules stood nowhere: what two files say is the same where these are equal.

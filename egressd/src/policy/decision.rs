@@ -248,6 +248,12 @@ reasons! {
     RuleRemoved = "rule-removed",
     /// The rule that allowed this host has expired.
     RuleExpired = "rule-expired",
+    /// Somebody has to approve this first, see `egressctl approvals`: try again then.
+    ApprovalRequired = "approval-required",
+    /// Somebody was asked to approve this, and denied it.
+    ApprovalDenied = "approval-denied",
+    /// Somebody was asked to approve this, and has not decided yet: try again.
+    ApprovalTimedOut = "approval-timed-out",
     /// Sockets other than TCP and UDP over IP are not allowed.
     SocketTypeNotAllowed = "socket-type-not-allowed",
     /// The Unix socket belongs to a process outside of the agent.

@@ -85,11 +85,11 @@ impl Policy {
     }
 }
 
-/// `id`, or the next that none of `rules` has. Never 0.
+/// `id`, or the next that none of `rules` has, and no rule's at all.
 pub(super) fn free_id<'a>(id: RuleId, rules: impl Iterator<Item = &'a Rule> + Clone) -> RuleId {
     let mut free = RuleId(id.0.max(1));
     // Ends: there are fewer rules than numbers.
-    while rules.clone().any(|rule| rule.id == free) {
+    while free == RuleId::OBSERVED || rules.clone().any(|rule| rule.id == free) {
         free = RuleId(free.0.wrapping_add(1).max(1));
     }
     free

@@ -6,6 +6,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod agent;
+mod approval;
 mod asked;
 mod budget;
 mod capability;
@@ -39,6 +40,7 @@ mod term;
 mod tls;
 
 pub use agent::{Agent, AgentId, AgentName, AgentNameError};
+pub use approval::{Approval, Approvals, Question};
 pub use asked::{Asked, AskedError};
 pub use budget::{Budget, Rate};
 pub use capability::Capability;

@@ -43,10 +43,13 @@ impl Mode {
             | Reason::AddressNotGranted
             | Reason::GrantExpired
             | Reason::RuleExpired
+            | Reason::ApprovalRequired
             | Reason::ResolverNotAllowed
             | Reason::ServerNameNotGranted => true,
             // Of the name.
             Reason::NameInvalid | Reason::QueryTypeNotAllowed | Reason::QueryMalformed => false,
+            // Of people.
+            Reason::ApprovalDenied | Reason::ApprovalTimedOut => false,
             // Of the address.
             Reason::AddressSpecialPurpose => false,
             // Of us: what is not known cannot be let out.

@@ -88,6 +88,10 @@ fn help(reason: Reason) -> Help {
         | Reason::NamesFrozen
         | Reason::NameSuspicious
         | Reason::RuleExpired
+        // People decide.
+        | Reason::ApprovalRequired
+        | Reason::ApprovalDenied
+        | Reason::ApprovalTimedOut
         | Reason::AgentQuarantined
         | Reason::LeakBudgetSpent
         // These pass, or are faults of ours.

@@ -1,8 +1,8 @@
 //! One line of a policy.
 
 use super::{
-    budget::Budget, leaks::LeakBudget, mode::Mode, pattern::Pattern, risk::Risk, special::special_within,
-    term::Term, tls::TlsTerms,
+    approval::Approval, budget::Budget, leaks::LeakBudget, mode::Mode, pattern::Pattern, risk::Risk,
+    special::special_within, term::Term, tls::TlsTerms,
 };
 use ipnet::IpNet;
 use std::{fmt, net::IpAddr, sync::Arc};
@@ -38,6 +38,8 @@ pub struct NameTerms {
     pub leak_budget: Option<LeakBudget>,
     /// Record types beside A and AAAA, by their numbers (RFC 6895, section 3.1), sorted.
     pub types: Vec<u16>,
+    /// Whether somebody has to say yes first; also of a network.
+    pub approval: Approval,
 }
 
 impl Rule {

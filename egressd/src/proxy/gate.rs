@@ -10,7 +10,8 @@ use super::{
 use crate::{
     audit::{Event, Gate as Judged, Recorder, Spoken},
     policy::{
-        Agent, AgentId, Denial, Moment, OriginLookup, OriginalDestination, Permit, Reason, Resolve, Transport,
+        Agent, AgentId, Approvals, Denial, Moment, OriginLookup, OriginalDestination, Permit, Reason,
+        Resolve, Transport,
     },
 };
 use std::{
@@ -29,6 +30,7 @@ pub struct Gate {
     pub(super) workers: Option<Arc<Workers>>,
     flows: Arc<Flows>,
     inspector: OnceLock<Arc<Inspector>>,
+    approvals: OnceLock<Arc<dyn Approvals>>,
 }
 
 impl Gate {
@@ -71,6 +73,7 @@ impl Gate {
             workers: None,
             flows: Arc::default(),
             inspector: OnceLock::new(),
+            approvals: OnceLock::new(),
         }
     }
 
@@ -79,6 +82,17 @@ impl Gate {
     pub fn inspect_with(&self, inspector: Inspector) {
         // Somebody else's was first.
         let _ = self.inspector.set(Arc::new(inspector));
+    }
+
+    /// Has tunnels that somebody must approve wait for `approvals`; the first that are given. Without, they are
+    /// denied at once.
+    pub fn ask_people(&self, approvals: Arc<dyn Approvals>) {
+        // Somebody else's were first.
+        let _ = self.approvals.set(approvals);
+    }
+
+    pub(super) fn approvals(&self) -> Option<&Arc<dyn Approvals>> {
+        self.approvals.get()
     }
 
     pub(super) fn inspector(&self) -> Option<Arc<Inspector>> {

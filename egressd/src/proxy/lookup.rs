@@ -1,7 +1,7 @@
 //! Turns a destination that an agent named into permits for addresses.
 
 use super::{judge::judge, origin::Caller};
-use crate::policy::{Denial, Destination, HostName, Permit, Protocol, Reason};
+use crate::policy::{Denial, Destination, HostName, Permit, Protocol, Question, Reason};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
@@ -23,7 +23,13 @@ pub async fn permits(
             return Ok(vec![permit]);
         }
     };
-    let allowed = judge(&caller.agent, destination, None, port, protocols, caller.now())?;
+    let allowed = match judge(&caller.agent, destination, None, port, protocols, caller.now()) {
+        Err(denial) if denial.reason == Reason::ApprovalRequired => {
+            approve(caller, destination, port, denial).await?;
+            judge(&caller.agent, destination, None, port, protocols, caller.now())?
+        }
+        judged => judged?,
+    };
     let protocol = [allowed.protocol()];
     let mut denial = Denial { reason: Reason::UpstreamFailed, rule: allowed.source().cloned() };
     let mut permits = Vec::new();
@@ -34,6 +40,19 @@ pub async fn permits(
         }
     }
     if permits.is_empty() { Err(denial) } else { Ok(permits) }
+}
+
+/// Waits until somebody decides about what met `denial`, if anybody is asked.
+async fn approve(
+    caller: &Caller,
+    destination: &Destination,
+    port: u16,
+    denial: Denial,
+) -> Result<(), Denial> {
+    let Some(approvals) = caller.gate.approvals() else { return Err(denial) };
+    let (destination, process) = (destination.clone(), caller.process.clone());
+    let question = Question { destination, port: Some(port), protocol: None, process };
+    approvals.ask(&caller.agent, question).await
 }
 
 /// How long a lookup may take: as long as stub resolvers wait by default for two servers.

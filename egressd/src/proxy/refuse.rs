@@ -218,6 +218,9 @@ fn status(reason: Reason) -> &'static str {
         | Reason::NamesFrozen
         | Reason::NameSuspicious
         | Reason::RuleExpired
+        | Reason::ApprovalRequired
+        | Reason::ApprovalDenied
+        | Reason::ApprovalTimedOut
         | Reason::AgentQuarantined => "403 Forbidden",
     }
 }

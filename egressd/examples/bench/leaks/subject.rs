@@ -71,7 +71,7 @@ impl Scene {
             protocol: Some(Protocol::Tls),
             private: false,
             reason: None,
-            names: NameTerms { leak_budget: self.budget, types: Vec::new() },
+            names: NameTerms { leak_budget: self.budget, types: Vec::new(), ..NameTerms::default() },
             tls: Default::default(),
             term: Default::default(),
             budget: Default::default(),

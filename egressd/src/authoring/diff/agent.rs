@@ -74,6 +74,7 @@ fn changes(old: &Policy, new: &Policy) -> Vec<String> {
     };
     push("capabilities", capabilities(old), capabilities(new));
     push("host_sockets", old.host_sockets().to_string(), new.host_sockets().to_string());
+    push("approve_unknown", old.asks_about_unknown().to_string(), new.asks_about_unknown().to_string());
     let (one, other) = (old.leaks(), new.leaks());
     push("leak_budget", one.budget.bytes().to_string(), other.budget.bytes().to_string());
     for flag in LeakFlag::ALL {

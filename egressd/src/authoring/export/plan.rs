@@ -6,7 +6,7 @@ use crate::{
         patterns,
     },
     policy::{
-        Ech, HostName, Pattern, Policy, Protocol, RESOLVER_ZONES, Rule, SpecialPurpose, Subject,
+        Approval, Ech, HostName, Pattern, Policy, Protocol, RESOLVER_ZONES, Rule, SpecialPurpose, Subject,
         special_purpose, special_within,
     },
 };
@@ -49,6 +49,15 @@ impl Report {
                 Vec::new(),
                 Fate::Lost,
                 Some("lookups are not told apart by their type"),
+            );
+        }
+        if rule.names.approval == Approval::Required {
+            self.push(
+                rule,
+                "approval: required".to_owned(),
+                Vec::new(),
+                Fate::Lost,
+                Some("nobody is asked: it is open to whatever follows it"),
             );
         }
         if rule.tls.ech == Ech::Refuse {

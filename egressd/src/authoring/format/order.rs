@@ -44,7 +44,7 @@ impl Place {
 
 const FILE: [&str; 5] = ["version", "name", "roles", "agents", "rules"];
 
-const SECTION: [&str; 13] = [
+const SECTION: [&str; 14] = [
     "select",
     "extends",
     "include",
@@ -54,13 +54,14 @@ const SECTION: [&str; 13] = [
     "deny",
     "capabilities",
     "host_sockets",
+    "approve_unknown",
     "leak_budget",
     "leak_actions",
     "secrets",
     "honeytokens",
 ];
 
-const RULE: [&str; 21] = [
+const RULE: [&str; 22] = [
     "host",
     "hosts",
     "cidr",
@@ -77,6 +78,7 @@ const RULE: [&str; 21] = [
     "danger_public_suffix",
     "types",
     "leak_budget",
+    "approval",
     "expires",
     "for",
     "risk",

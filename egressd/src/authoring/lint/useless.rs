@@ -7,7 +7,7 @@ use crate::{
         openings,
     },
     config::Include,
-    policy::{HostName, Pattern, Policy, Reason, Rule, RuleId, Subject},
+    policy::{Approval, HostName, Pattern, Policy, Reason, Rule, RuleId, Subject},
 };
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -80,8 +80,10 @@ impl OfRule {
 }
 
 fn useless(policy: &Policy, rule: &Rule, samples: &OfRule) -> Option<Finding> {
-    // A rule that ends before this one hides it only for a while.
-    let lasts = |held: &&Rule| !held.term.is_bounded() || held.term == rule.term;
+    // A rule that ends before this one hides it only for a while, one that somebody is asked about not at all.
+    let is_free =
+        |held: &Rule| held.names.approval == Approval::NotNeeded || rule.names.approval == Approval::Required;
+    let lasts = |held: &&Rule| (!held.term.is_bounded() || held.term == rule.term) && is_free(held);
     let lasting = policy.allow().iter().filter(lasts).cloned().collect();
     let policy = &policy.with_rules(lasting, policy.deny().to_vec());
     let open = samples.open_by(policy);

@@ -1,7 +1,7 @@
 //! On which terms a rule lets flows pass, and how two such differ.
 
 use crate::policy::{
-    Inspection, LeakBudget, Leave, NameTerms, RecordType, Rule, RuleId, Source, Subject, Term,
+    Approval, Inspection, LeakBudget, Leave, NameTerms, RecordType, Rule, RuleId, Source, Subject, Term,
 };
 use std::{fmt::Display, sync::Arc};
 
@@ -14,6 +14,8 @@ pub(in crate::authoring) struct Terms {
     private: bool,
     types: Vec<u16>,
     budget: Option<LeakBudget>,
+    /// Whether somebody has to say yes first, by whichever rule.
+    is_asked: bool,
     /// When it is closed, by each of the rules that open it; empty where one of them never ends.
     ends: Vec<Term>,
 }
@@ -26,28 +28,41 @@ impl Terms {
             private: leave.private(),
             types: types.collect(),
             budget: leave.wildcard().map(|wildcard| wildcard.budget),
+            is_asked: false,
             ends: Vec::new(),
         }
     }
 
     pub(super) fn of_network(rule: &Rule) -> Self {
-        Self { rule: bare(rule), private: false, types: Vec::new(), budget: None, ends: Vec::new() }
+        Self {
+            rule: bare(rule),
+            private: false,
+            types: Vec::new(),
+            budget: None,
+            is_asked: false,
+            ends: Vec::new(),
+        }
     }
 
-    /// `ends: MOMENT`, if it does.
+    /// `ends: MOMENT`, if it does, and `approval: required`, if it is.
     pub(in crate::authoring) fn ending(&self) -> Vec<String> {
-        if self.ends.is_empty() { Vec::new() } else { vec![format!("ends: {}", ends(self))] }
+        let ends = (!self.ends.is_empty()).then(|| format!("ends: {}", ends(self)));
+        let asked = self.is_asked.then(|| format!("approval: {}", approval(self)));
+        ends.into_iter().chain(asked).collect()
     }
 
     /// The same, where `rules` open it together.
     pub(super) fn until<'a>(self, rules: impl Iterator<Item = &'a Rule>) -> Self {
-        let mut ends: Vec<Term> = rules.map(|rule| rule.term).collect();
+        let rules: Vec<&Rule> = rules.collect();
+        let is_asked =
+            !rules.is_empty() && rules.iter().all(|rule| rule.names.approval == Approval::Required);
+        let mut ends: Vec<Term> = rules.iter().map(|rule| rule.term).collect();
         if ends.iter().any(|term| !term.is_bounded()) {
             ends.clear();
         }
         ends.sort_by_key(|term| (term.until, term.within));
         ends.dedup();
-        Self { ends, ..self }
+        Self { is_asked, ends, ..self }
     }
 }
 
@@ -57,6 +72,7 @@ pub(in crate::authoring) fn changes(old: &Terms, new: &Terms) -> Vec<String> {
     push(&mut changes, "private", old.private, new.private);
     push(&mut changes, "types", types(old), types(new));
     push(&mut changes, "leak_budget", budget(old), budget(new));
+    push(&mut changes, "approval", approval(old), approval(new));
     push(&mut changes, "ends", ends(old), ends(new));
     push(&mut changes, "mode", old.rule.mode.as_str(), new.rule.mode.as_str());
     let (one, other) = (&old.rule.tls, &new.rule.tls);
@@ -94,6 +110,10 @@ fn types(terms: &Terms) -> String {
 /// A name that is spelt out leaks nothing, and so has no budget.
 fn budget(terms: &Terms) -> String {
     terms.budget.map_or_else(|| "not needed".to_owned(), |budget| budget.bytes().to_string())
+}
+
+fn approval(terms: &Terms) -> &'static str {
+    if terms.is_asked { "required" } else { "not needed" }
 }
 
 fn ends(terms: &Terms) -> String {

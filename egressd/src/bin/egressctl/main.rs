@@ -3,6 +3,7 @@
 mod adopt;
 mod agents;
 mod allow;
+mod approvals;
 mod completions;
 mod doctor;
 mod explain;

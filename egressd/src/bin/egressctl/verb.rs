@@ -1,8 +1,8 @@
 //! Every verb, and what does it.
 
 use crate::{
-    adopt, agents, allow, completions, doctor, explain, grants, leaks, output::Format, policy, release,
-    reload, revoke, run, status, suggest, tail,
+    adopt, agents, allow, approvals, completions, doctor, explain, grants, leaks, output::Format, policy,
+    release, reload, revoke, run, status, suggest, tail,
 };
 use clap::Subcommand;
 use egressd::control::Client;
@@ -18,6 +18,7 @@ pub enum Verb {
     Allow(allow::Allow),
     Grants(grants::Grants),
     Revoke(revoke::Revoke),
+    Approvals(approvals::Approvals),
     Policy(policy::Policy),
     Suggest(suggest::Suggest),
     Leaks(leaks::Leaks),
@@ -41,6 +42,7 @@ impl Verb {
             Verb::Allow(allow) => allow.act(client, format),
             Verb::Grants(grants) => grants.act(client, format),
             Verb::Revoke(revoke) => revoke.act(client, format),
+            Verb::Approvals(approvals) => approvals.act(client, format),
             Verb::Suggest(suggest) => suggest.act(client, format),
             Verb::Policy(policy) => policy.act(format),
             Verb::Leaks(leaks) => leaks.act(client, format),

@@ -171,6 +171,7 @@ fn alert_cells(alert: &RecordedAlert, colour: Colour) -> [Cell; 8] {
 fn change_cells(change: &RecordedChange, colour: Colour) -> [Cell; 8] {
     let RecordedChange { change: act, grant, by, why, .. } = change;
     let ports: Vec<String> = change.ports.iter().map(ToString::to_string).collect();
+    let ports = if ports.is_empty() { "-".to_owned() } else { ports.join(",") };
     let until = change.until.map(|until| format!("until {}", clock(until)));
     let terms = [
         until,
@@ -180,14 +181,18 @@ fn change_cells(change: &RecordedChange, colour: Colour) -> [Cell; 8] {
         change.detail.clone(),
     ];
     let terms: Vec<String> = terms.into_iter().flatten().collect();
+    let act = match grant {
+        Some(grant) => format!("GRANT {grant} {act}"),
+        None => format!("APPROVAL {act}"),
+    };
     [
         Cell::plain(&clock(change.time)),
         Cell::plain(&change.agent),
         Cell::plain(&by.as_ref().map_or("-".to_owned(), operator)),
         Cell::plain(&change.destination),
-        Cell::plain(&ports.join(",")),
-        Cell::plain(&change.protocol),
-        Cell::painted(&format!("GRANT {grant} {act}"), |text| colour.warned(text)),
+        Cell::plain(&ports),
+        Cell::plain(change.protocol.as_deref().unwrap_or("-")),
+        Cell::painted(&act, |text| colour.warned(text)),
         Cell::plain(&terms.join(", ")),
     ]
 }

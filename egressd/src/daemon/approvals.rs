@@ -1,0 +1,256 @@
+//! People who are asked before an agent may go somewhere.
+
+mod book;
+
+use super::{Daemon, agents::Running, loans};
+use crate::{
+    audit::{Act, Change, Line, Record, Time, Verdict},
+    config::{ConfigError, LentRule, lasting, lent},
+    control::protocol::{ApprovalRequest, Decide, Decided, Decision, Refusal, RefusalKind},
+    policy::{
+        Agent, AgentId, Approvals, Budget, Denial, Destination, HostName, Operator, Policy, Protocol,
+        Question, Reason, Rule, Subject, host_rule,
+    },
+};
+use book::{Book, Entry, Key, Waiting};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
+
+/// How long a lookup or a tunnel waits for people. Stub resolvers ask again meanwhile, and each of their tries
+/// joins the request that is there; whoever gives up first finds the way open when it tries again.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a deny is remembered, unless whoever denied says so.
+const REMEMBER: &str = "1h";
+
+/// What waits for people.
+#[derive(Debug, Default)]
+pub struct Desk(Mutex<Book>);
+
+impl Desk {
+    // Entries are inserted and removed whole.
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets an agent that ended; whatever waits for it is denied.
+    pub fn forget(&self, agent: AgentId) {
+        self.book().forget(agent);
+    }
+
+    /// Lists a flow that was denied at once, because nobody has approved it.
+    fn note(&self, agent: AgentId, policy: &Policy, record: &Record) {
+        let destination = match (&record.destination.name, record.destination.address) {
+            (Some(name), _) => HostName::parse(name).ok().map(Destination::Name),
+            (None, address) => address.map(Destination::Address),
+        };
+        let Some(destination) = destination else { return };
+        let protocol = Protocol::parse(&record.protocol);
+        let port = record.destination.port;
+        let question = Question { destination, port, protocol, process: None };
+        let process = record.process.as_ref().map_or("-", |process| process.name());
+        let key = Key::of(agent, &question.destination, process);
+        // A flow that is denied at once can be told nothing more.
+        let _ = self.book().join(key, &question, question.source(policy), Instant::now());
+    }
+}
+
+impl Approvals for Desk {
+    fn ask<'a>(
+        &'a self,
+        agent: &'a Agent,
+        question: Question,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Denial>> + Send + 'a>> {
+        Box::pin(async move {
+            let source = question.source(&agent.whole_policy());
+            let key = Key::of(agent.id(), &question.destination, &book::called(question.process.as_ref()));
+            let denied = |reason| Denial { reason, rule: source.clone() };
+            let joined = self.book().wait(key, &question, source.clone(), Instant::now());
+            let Waiting { mut outcome, .. } = joined.map_err(denied)?;
+            let decided = timeout(PATIENCE, outcome.wait_for(Option::is_some)).await;
+            match decided {
+                Ok(Ok(outcome)) if *outcome == Some(Ok(())) => Ok(()),
+                Ok(Ok(_)) => Err(denied(Reason::ApprovalDenied)),
+                // The request is gone with its agent.
+                Ok(Err(_)) | Err(_) => Err(denied(Reason::ApprovalTimedOut)),
+            }
+        })
+    }
+}
+
+impl Daemon {
+    /// Lists what is denied at once where nobody has approved it, for as long as the daemon lives.
+    pub(super) async fn keep_listing(self: Arc<Self>) {
+        let mut follower = self.feed.follow(self.feed.next_seq());
+        while let Some(batch) = follower.next().await {
+            for line in batch.lines {
+                let Line::Record(record) = &*line else { continue };
+                let is_asked = record.reason.as_deref() == Some(Reason::ApprovalRequired.as_str());
+                if record.verdict == Verdict::Deny && is_asked {
+                    let mut all = self.agents.all().into_iter();
+                    let running = all.find(|running| running.agent.name().as_str() == record.agent);
+                    running.iter().for_each(|running| {
+                        self.desk.note(running.agent.id(), &running.agent.whole_policy(), record);
+                    });
+                }
+            }
+        }
+    }
+
+    /// What waits for people, oldest first.
+    pub(super) fn approvals(&self) -> Vec<ApprovalRequest> {
+        let mut book = self.desk.book();
+        book.tidy(Instant::now());
+        let told = |entry: &Entry| {
+            let running = self.agents.get(entry.key.agent)?;
+            Some(told(entry, &running.agent))
+        };
+        book.entries().iter().filter_map(told).collect()
+    }
+
+    /// Decides about a request, on the word of `operator`.
+    pub(super) async fn decide(&self, operator: Operator, request: Decide) -> Result<Decided, Refusal> {
+        let entry = self.desk.book().entries().iter().find(|entry| entry.id == request.id).cloned();
+        let unknown = || Refusal::new(RefusalKind::Unknown, format!("there is no request {}", request.id));
+        let entry = entry.ok_or_else(unknown)?;
+        let running = self.agents.get(entry.key.agent).ok_or_else(unknown)?;
+        match &request.decision {
+            Decision::Approve { lasts, once, private } => {
+                let rules = rules(&entry, &running.agent.whole_policy(), lasts, *once, *private)
+                    .map_err(loans::invalid)?;
+                let lines = rules.iter().filter_map(line).collect();
+                let detail = Some(format!("request {}", entry.id));
+                let mut grants = Vec::new();
+                for mut rule in rules {
+                    rule.reason = request.reason.clone();
+                    let running = Arc::clone(&running);
+                    grants.push(self.lend(running, rule, operator.clone(), detail.clone()).await?);
+                }
+                self.desk.book().approve(&entry);
+                Ok(Decided { id: entry.id, grants, rules: lines })
+            }
+            Decision::Deny { remember } => {
+                let lasts = lasting(remember.as_deref().unwrap_or(REMEMBER)).map_err(loans::invalid)?;
+                self.desk.book().deny(&entry, Instant::now() + lasts);
+                self.tell_denied(&running, &entry, operator, request.reason).await;
+                Ok(Decided { id: entry.id, grants: Vec::new(), rules: Vec::new() })
+            }
+        }
+    }
+
+    async fn tell_denied(
+        &self,
+        running: &Running,
+        entry: &Entry,
+        operator: Operator,
+        reason: Option<String>,
+    ) {
+        self.recorder.change(Change {
+            agent: running.agent.name().clone(),
+            act: Act::Denied,
+            grant: None,
+            destination: entry.key.group.clone(),
+            ports: Vec::new(),
+            protocol: None,
+            until: None,
+            budget: Budget::default(),
+            why: reason,
+            by: Some(operator),
+            detail: Some(format!("request {}", entry.id)),
+        });
+        self.recorder.settled().await;
+    }
+}
+
+/// The rules that a yes to `entry` lends: of each destination that was asked for, what the rule behind it
+/// says, or where no rule knows it, TLS at the port.
+fn rules(
+    entry: &Entry,
+    policy: &Policy,
+    lasts: &str,
+    once: bool,
+    private: bool,
+) -> Result<Vec<Rule>, ConfigError> {
+    let until = loans::until(Time::now().timestamp(), lasts)?;
+    let budget = Budget { max_connections: once.then_some(1), ..Budget::default() };
+    let rule = |question: &Question| {
+        let behind = question.rule(policy);
+        let ports = behind.map_or_else(|| question.port.into_iter().collect(), |rule| rule.ports.clone());
+        let protocol = behind.and_then(|rule| rule.protocol).or(question.protocol);
+        // The kernel sees TCP where TLS was meant, and a name can always be asked for.
+        let protocol = match (&question.destination, behind, protocol) {
+            (Destination::Name(_), None, _) => None,
+            (_, _, protocol) => protocol.map(|protocol| protocol.to_string()),
+        };
+        lent(&LentRule {
+            host: question.destination.to_string(),
+            ports,
+            protocol,
+            private: private || behind.is_some_and(|rule| rule.private),
+            reason: None,
+            until,
+            budget,
+        })
+    };
+    entry.questions.iter().map(rule).collect()
+}
+
+/// The line of `rules:` that would allow the same for ever; None of a network, which is written by hand.
+fn line(rule: &Rule) -> Option<String> {
+    match &rule.subject {
+        Subject::Host(pattern) => Some(host_rule(pattern.name(), &rule.ports, rule.protocol?, rule.private)),
+        Subject::Network(network) => {
+            let (protocol, port) = (rule.protocol?, rule.ports.first()?);
+            Some(format!("- {{cidr: \"{network}\", protocol: {protocol}, ports: [{port}]}}"))
+        }
+    }
+}
+
+fn told(entry: &Entry, agent: &Agent) -> ApprovalRequest {
+    let destination = |question: &Question| match question.port {
+        Some(port) => format!("{}:{port}", question.destination),
+        None => question.destination.to_string(),
+    };
+    ApprovalRequest {
+        id: entry.id,
+        agent: agent.name().to_string(),
+        group: entry.key.group.clone(),
+        process: entry.key.process.clone(),
+        rule: entry.source.as_ref().map(ToString::to_string),
+        destinations: entry.questions.iter().map(destination).collect(),
+        asked: entry.asked,
+        waiting: entry.waiting(),
+        first: Time::from(entry.first),
+        last: Time::from(entry.last),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::AgentName;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_nobody_answers_is_denied_in_time_and_stays_listed() {
+        let desk = Desk::default();
+        let agent = Agent::new(AgentId(1), AgentName::parse("build").expect("a name"), Arc::default());
+        let name = HostName::parse("api.example.com").expect("a name");
+        let destination = Destination::Name(name);
+        let question = Question { destination, port: Some(443), protocol: None, process: None };
+        let start = tokio::time::Instant::now();
+        let denied = desk.ask(&agent, question.clone()).await.map_err(|denial| denial.reason);
+        assert_eq!((denied, start.elapsed()), (Err(Reason::ApprovalTimedOut), PATIENCE));
+        let (asked, decides) = tokio::join!(desk.ask(&agent, question), async {
+            tokio::task::yield_now().await;
+            let entry = desk.book().entries().first().cloned().expect("it is listed");
+            desk.book().approve(&entry);
+            entry.asked
+        });
+        assert_eq!((asked, decides), (Ok(()), 2), "the next try joins it");
+    }
+}

@@ -1,0 +1,146 @@
+//! What waits until a human has said yes.
+
+use crate::{
+    AGENT, fence,
+    fence::{Agent, Fence},
+    loans::{changes, went_to},
+    places::{ALT, DB, DNS},
+    policies::with,
+    program::{Program, poll},
+    sniffer::mark,
+    talker::Talker,
+};
+use serde_json::Value;
+use std::{
+    io::Write,
+    net::{IpAddr, SocketAddr},
+};
+
+#[test]
+fn a_lookup_waits_for_people_and_goes_on_when_somebody_approves() {
+    for mode in ["sealed", "cgroup"] {
+        let fence = fence(&with(&[OK, ASK]));
+        let mut shell = Shell::start(fence.agent(AGENT).with(&["--mode", mode]));
+        let mark = mark();
+        shell.write(&format!("dig +time=30 +tries=1 +short {mark}.alt.test A"));
+        let request = request(&fence, |request| request["waiting"] == 1);
+        for (field, expected) in [("group", "alt.test"), ("process", "dig"), ("agent", AGENT)] {
+            assert_eq!(request[field], expected, "{request:#}");
+        }
+        assert_eq!(request["rule"].as_str().and_then(|rule| rule.rsplit('/').next()), Some("policy.yaml:6"));
+        assert_eq!(went_to(&fence, &mark), [] as [IpAddr; 0], "nothing leaves before somebody says so");
+        assert!(fence.ctl(&["approvals", "approve", "1", "--reason", "why not"]).succeeded());
+        assert!(shell.read().contains(&ALT.v4.to_string()), "the lookup goes on");
+        assert_eq!(shell.ask(&format!("curl -sS -m 5 -o /dev/null https://{mark}.alt.test/")), "0\n");
+        let other = self::mark();
+        shell.write(&format!("curl -sS -m 1 -o /dev/null https://{other}.alt.test/"));
+        self::request(&fence, |request| request["destinations"][0] == format!("{other}.alt.test"));
+        assert!(!shell.read().ends_with("0\n"), "another name was approved by nobody");
+        assert_eq!(went_to(&fence, &other), [] as [IpAddr; 0]);
+        let change = &changes(&fence)[0];
+        assert_eq!((&change["change"], &change["why"]), (&"allowed".into(), &"why not".into()), "{change:#}");
+        assert_eq!((&change["detail"], &change["by"]["uid"]), (&"request 1".into(), &0.into()), "{change:#}");
+    }
+}
+
+#[test]
+fn what_somebody_denies_is_denied_and_the_same_is_not_asked_again() {
+    let fence = fence(&with(&[OK, ASK]));
+    let mut shell = Shell::start(fence.agent(AGENT));
+    let [first, second] = [mark(), mark()];
+    shell.write(&format!("dig +time=30 +tries=1 {first}.alt.test A"));
+    request(&fence, |request| request["waiting"] == 1);
+    assert!(fence.ctl(&["approvals", "deny", "1"]).succeeded());
+    assert!(shell.read().contains("status: REFUSED"));
+    fence.agent(AGENT).denial("the no", |record| record["reason"] == "approval-denied");
+    let again = shell.ask(&format!("dig +time=30 +tries=1 {second}.alt.test A"));
+    assert!(again.contains("status: REFUSED"), "{again}");
+    assert_eq!(fence.ctl(&["approvals"]).stdout, "nobody waits for an approval\n");
+    for mark in [first, second] {
+        assert_eq!(went_to(&fence, &mark), [] as [IpAddr; 0]);
+    }
+    assert_eq!(changes(&fence)[0]["change"], "denied");
+    assert_eq!(shell.ask("curl -sS -m 5 -o /dev/null https://ok.test/"), "0\n", "the rest goes on");
+}
+
+#[test]
+fn a_tunnel_to_a_name_that_no_rule_knows_waits_where_a_policy_says_so() {
+    let fence = fence(&format!("{}    approve_unknown: true\n", with(&[OK])));
+    let mut shell = Shell::start(fence.agent(AGENT).with(&["--proxy-env"]));
+    let mark = mark();
+    shell.write(&format!("curl -sS -m 50 -o /dev/null https://{mark}.alt.test/"));
+    let request = request(&fence, |request| request["waiting"] == 1);
+    assert_eq!((&request["rule"], &request["process"]), (&Value::Null, &"curl".into()), "{request:#}");
+    assert_eq!(request["destinations"][0], format!("{mark}.alt.test:443"), "{request:#}");
+    let approved = fence.ctl(&["approvals", "approve", "1", "--private", "--always"]);
+    assert!(approved.says(&format!("- {{host: {mark}.alt.test, private: true}}")), "{approved:#?}");
+    assert_eq!(shell.read(), "0\n");
+    let mut to = went_to(&fence, &mark);
+    to.retain(|to| *to != IpAddr::V4(DNS.v4));
+    assert!(!to.is_empty() && to.iter().all(|to| [IpAddr::V4(ALT.v4), ALT.v6.into()].contains(to)), "{to:?}");
+}
+
+#[test]
+fn a_flow_to_a_network_that_needs_an_approval_is_denied_and_listed_and_passes_when_it_is_tried_again() {
+    let network = "{cidr: 10.99.0.12/32, protocol: tcp, ports: [5432], approval: required}";
+    let fence = fence(&with(&[OK, network]));
+    let mut talker = Talker::start(&fence.agent(AGENT));
+    let (at, mark) = (SocketAddr::from((DB.v4, 5432)), mark());
+    talker.fails(&format!("tcp {} 5432 {mark}", at.ip()));
+    assert_eq!(went_to(&fence, &mark), [] as [IpAddr; 0]);
+    let request = request(&fence, |request| request["group"] == DB.v4.to_string());
+    assert_eq!(request["destinations"][0], at.to_string(), "{request:#}");
+    fence.agent(AGENT).denial("the flow", |record| record["reason"] == "approval-required");
+    assert!(fence.ctl(&["approvals", "approve", "1", "--for", "10m"]).succeeded());
+    talker.does(&format!("tcp {} 5432 {mark}", at.ip()));
+}
+
+/// A shell in the fence that does one line after the other.
+struct Shell {
+    program: Program,
+    answers: usize,
+}
+
+impl Shell {
+    fn start(agent: Agent<'_>) -> Self {
+        let script = "while read -r line; do eval \"$line\" 2>&1; echo \"$?\"; echo ==; done";
+        Self { program: agent.spawn(&["bash", "-c", script]), answers: 0 }
+    }
+
+    fn write(&mut self, line: &str) {
+        writeln!(self.program.stdin(), "{line}").expect("the agent reads");
+    }
+
+    /// What it said to the last line, and its exit code.
+    fn read(&mut self) -> String {
+        self.answers += 1;
+        let answers = self.answers;
+        poll("the shell", || {
+            let text = self.program.stdout();
+            assert!(!self.program.has_ended(), "the agent ended: {text}{}", self.program.stderr());
+            let whole = text.rfind("==\n").map(|end| text[..end + 3].to_owned())?;
+            whole
+                .split("==\n")
+                .nth(answers - 1)
+                .filter(|_| whole.matches("==\n").count() >= answers)
+                .map(str::to_owned)
+        })
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        self.write(line);
+        self.read()
+    }
+}
+
+/// The first request that `is_meant`, once it is there.
+fn request(fence: &Fence, is_meant: impl Fn(&Value) -> bool) -> Value {
+    poll("the request", || {
+        let text = fence.ctl(&["approvals", "-o", "json"]).stdout;
+        let mut requests = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        requests.find(&is_meant)
+    })
+}
+
+const OK: &str = "{host: ok.test, private: true}";
+const ASK: &str = "{host: '*.alt.test', private: true, approval: required}";
