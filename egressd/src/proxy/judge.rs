@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 
 /// Judges a flow to `destination` in the first of `protocols` that a rule allows; where it is only observed,
-/// in the one that is usual at its port. `address` is None before a name is looked up; the permit then names
+/// and they are for a tunnel, in the one that is usual at its port. `address` is None before a name is looked up; the permit then names
 /// no address that could be dialled.
 ///
 /// # Errors
@@ -29,7 +29,9 @@ pub fn judge(
         match agent.decide(&flow, now).and_then(|permit| deputise(agent, permit)) {
             Ok(permit) if permit.observed().is_none() => return Ok(permit),
             Ok(permit) => {
-                if observed.is_none() || *protocol == usual(port) {
+                // Who asks for a tunnel has not said yet what goes through it.
+                let is_likelier = protocols.contains(&Protocol::Tls) && *protocol == usual(port);
+                if observed.is_none() || is_likelier {
                     observed = Some(permit);
                 }
             }
