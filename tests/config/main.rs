@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod files;
+mod lend;
 mod messages;
 mod packages;
 mod policies;

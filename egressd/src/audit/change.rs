@@ -218,6 +218,7 @@ mod tests {
             protocol: Some(Protocol::Tls),
             private: false,
             reason: Some("a look at #12".to_owned()),
+            risk: None,
             names: NameTerms::default(),
             tls: TlsTerms::default(),
             term: Term { until, within: None },
