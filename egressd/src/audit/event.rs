@@ -1,6 +1,6 @@
 //! What an edge reports of one flow. The log and the feed turn it into a record.
 
-use crate::policy::{AgentName, Denial, Destination, Permit, Process, Protocol, Reason, Source};
+use crate::policy::{AgentName, Denial, Destination, Permit, Process, Protocol, Reason, Revision, Source};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::IpAddr};
 
@@ -29,6 +29,8 @@ pub struct Event {
     pub detail: Option<String>,
     /// How many flows this event stands for; more than 1 where the kernel aggregated.
     pub count: u64,
+    /// The commit of the policy that judged, which the recorder fills in.
+    pub revision: Option<Revision>,
 }
 
 impl Event {
@@ -72,6 +74,7 @@ impl Event {
             rule: None,
             detail: None,
             count: 1,
+            revision: None,
         }
     }
 }

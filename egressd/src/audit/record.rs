@@ -57,12 +57,15 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed: Option<Cow<'static, str>>,
     pub explanation: Option<Cow<'static, str>>,
-    /// `file:line`.
+    /// `file:line`, of a revision `file:line@revision`.
     pub rule: Option<String>,
     /// The rule that would allow the flow, as a line of YAML.
     pub remedy: Option<String>,
     pub detail: Option<String>,
     pub count: u64,
+    /// The commit that the policy in force was read from, in its first digits. Absent where it was not from git.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
 }
 
 impl Record {
@@ -87,6 +90,7 @@ impl Record {
             remedy: remedy_of(event),
             detail: event.detail.as_deref().map(|detail| cut(detail, MAX_DETAIL)),
             count: event.count,
+            revision: event.revision.as_ref().map(ToString::to_string),
         }
     }
 }
@@ -200,7 +204,7 @@ mod tests {
     use super::*;
     use crate::{
         audit::encode_line,
-        policy::{AgentName, Denial, HostName, Reason, Source},
+        policy::{AgentName, Denial, HostName, Reason, Revision, Source},
     };
 
     #[test]
@@ -213,7 +217,7 @@ mod tests {
                 r#""command":"curl https://db.evil.test"},"destination":{"name":"db.evil.test","#,
                 r#""address":"192.0.2.7","port":443},"protocol":"tls","reason":"host-not-allowed","#,
                 r#""explanation":"No rule allows this host.","rule":"a.yaml:3","#,
-                r#""remedy":"- host: db.evil.test","detail":null,"count":1}"#,
+                r#""remedy":"- host: db.evil.test","detail":null,"count":1,"revision":"0123456789ab"}"#,
                 "\n"
             ),
         );
@@ -300,6 +304,7 @@ mod tests {
         event.address = Some("192.0.2.7".parse().unwrap());
         event.port = Some(443);
         event.path = Some(Path::Proxy);
+        event.revision = Revision::parse(&"0123456789abcdef".repeat(4));
         event.process = Some(Process {
             pid: 42,
             executable: Some("/usr/bin/curl".to_owned()),

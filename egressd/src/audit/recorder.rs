@@ -1,7 +1,10 @@
 //! The way from the edges to the log.
 
 use super::{alert::Alert, change::Change, event::Event};
+use crate::policy::{AgentName, Revision};
+use arc_swap::ArcSwap;
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -22,6 +25,7 @@ use tokio::{
 pub struct Recorder {
     queue: Sender<Event>,
     counters: Arc<Counters>,
+    revisions: Arc<ArcSwap<HashMap<AgentName, Revision>>>,
 }
 
 impl Recorder {
@@ -30,17 +34,40 @@ impl Recorder {
     #[must_use]
     pub fn new(capacity: usize) -> (Self, Receiver<Event>) {
         let (queue, receiver) = channel(capacity);
-        (Self { queue, counters: Arc::default() }, receiver)
+        (Self { queue, counters: Arc::default(), revisions: Arc::default() }, receiver)
     }
 
     /// Hands `event` to the log and the feed, or counts it as lost when they lag behind.
-    pub fn record(&self, event: Event) {
+    pub fn record(&self, mut event: Event) {
+        event.revision = match &event.rule {
+            Some(rule) => rule.file.revision().cloned(),
+            None => self.revision_of(&event.agent),
+        };
         match self.queue.try_send(event) {
             Ok(()) => {
                 self.counters.sent.fetch_add(1, Ordering::Release);
             }
             Err(TrySendError::Full(event) | TrySendError::Closed(event)) => self.lose(event.count),
         }
+    }
+
+    /// Says which commit the policy of `agent` is of: what stamps events that name no rule. None where it is not
+    /// from git, and when the agent ends.
+    pub fn judge_by(&self, agent: &AgentName, revision: Option<Revision>) {
+        self.revisions.rcu(|before| {
+            let mut revisions = HashMap::clone(before);
+            match &revision {
+                Some(revision) => revisions.insert(agent.clone(), revision.clone()),
+                None => revisions.remove(agent),
+            };
+            revisions
+        });
+    }
+
+    /// What [`Self::judge_by`] was told last.
+    #[must_use]
+    pub fn revision_of(&self, agent: &AgentName) -> Option<Revision> {
+        self.revisions.load().get(agent).cloned()
     }
 
     /// The same for an alert, for which there is room of its own, so that no flood of flows hides it.
@@ -156,5 +183,34 @@ impl Counters {
     /// Says that so many more events reached the feed, or were folded.
     pub fn done(&self, events: usize) {
         self.done.send_modify(|done| *done += events as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        audit::{Gate, Spoken},
+        policy::{Denial, Reason, Source, SourceFile},
+    };
+
+    #[test]
+    fn an_event_is_stamped_with_the_revision_of_its_rule_else_of_its_agent() {
+        let (recorder, mut queue) = Recorder::new(8);
+        let [old, new] = ["a", "b"].map(|digit| Revision::parse(&digit.repeat(40)));
+        let agent = AgentName::parse("build").unwrap();
+        let mut stamped = |rule: Option<Source>| {
+            let denial = Denial { reason: Reason::HostNotAllowed, rule };
+            recorder.record(Event::denied(&agent, Gate::Name, Spoken::Dns, &denial));
+            queue.try_recv().unwrap().revision
+        };
+        assert_eq!(stamped(None), None);
+        recorder.judge_by(&agent, new.clone());
+        assert_eq!(stamped(None), new);
+        let of = |revision| Some(Source { file: SourceFile::new("a.yaml", revision), line: 1 });
+        assert_eq!(stamped(of(old.clone())), old, "judged before the policy was replaced");
+        assert_eq!(stamped(of(None)), None, "a rule of this host");
+        recorder.judge_by(&agent, None);
+        assert_eq!(stamped(None), None);
     }
 }

@@ -26,6 +26,7 @@ pub struct DaemonConfig {
     pub inspection_ca: Option<PathBuf>,
     pub credentials: Vec<Credential>,
     pub policy_dir: PathBuf,
+    pub reload: Reload,
     pub allowlist_dirs: Vec<PathBuf>,
     pub run_dir: PathBuf,
     pub audit_log: PathBuf,
@@ -42,6 +43,16 @@ pub enum Dnssec {
     Validate { anchor: Option<PathBuf> },
 }
 
+/// When policy files are read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reload {
+    /// When they change.
+    #[default]
+    Auto,
+    /// When somebody asks for it.
+    Manual,
+}
+
 impl Default for DaemonConfig {
     fn default() -> Self {
         Self {
@@ -51,6 +62,7 @@ impl Default for DaemonConfig {
             inspection_ca: None,
             credentials: Vec::new(),
             policy_dir: PathBuf::from("/etc/egressd/policy.d"),
+            reload: Reload::default(),
             allowlist_dirs: vec![
                 PathBuf::from("/etc/egressd/allowlists"),
                 PathBuf::from("/usr/share/egressd/allowlists"),
@@ -95,6 +107,7 @@ impl DaemonConfig {
         }
         let dnssec = dnssec(document, &file).map_err(|error| wrong.push(error)).unwrap_or_default();
         let credentials = credentials(document, file.credentials.as_ref(), &mut wrong);
+        let reload = reload(document, &file).map_err(|error| wrong.push(error)).unwrap_or_default();
         if let Some(excess) = file.upstreams.iter().flatten().nth(MAX_UPSTREAMS) {
             let title = format!("at most {MAX_UPSTREAMS} upstreams are allowed");
             wrong.push(document.error(excess.referenced, title));
@@ -110,6 +123,7 @@ impl DaemonConfig {
             inspection_ca: file.inspection_ca,
             credentials,
             policy_dir: file.policy_dir.unwrap_or(default.policy_dir),
+            reload,
             allowlist_dirs: file.allowlist_dirs.unwrap_or(default.allowlist_dirs),
             run_dir: file.run_dir.unwrap_or(default.run_dir),
             audit_log: file.audit_log.unwrap_or(default.audit_log),
@@ -130,6 +144,17 @@ fn dnssec(document: &Document, file: &DaemonFile) -> Result<Dnssec, Diagnostic> 
             .error(anchor.referenced, "an anchor without validation".to_owned())
             .label("needs `dnssec: validate`")),
         (_, None) => Ok(Dnssec::Off),
+    }
+}
+
+fn reload(document: &Document, file: &DaemonFile) -> Result<Reload, Diagnostic> {
+    let Some(word) = &file.reload else { return Ok(Reload::default()) };
+    match word.value.as_str() {
+        "auto" => Ok(Reload::Auto),
+        "manual" => Ok(Reload::Manual),
+        other => Err(document
+            .error(word.referenced, format!("invalid reload `{other}`"))
+            .label("expected auto or manual")),
     }
 }
 
@@ -159,6 +184,9 @@ pub(super) struct DaemonFile {
     credentials: Option<Named<CredentialSection>>,
     /// Its `*.yaml` are the policies.
     policy_dir: Option<PathBuf>,
+    /// When policy files are read again: when they change, or when somebody asks for it.
+    #[schemars(with = "Option<words::Reload>")]
+    reload: Option<Spanned<String>>,
     /// Where allowlists are looked for that do not lie beside the policy.
     allowlist_dirs: Option<Vec<PathBuf>>,
     /// For sockets and what is remembered.
@@ -218,6 +246,14 @@ mod tests {
     }
 
     #[test]
+    fn policy_files_are_read_again_when_they_change_unless_the_file_says_otherwise() {
+        let reload = |text: &str| compile(&format!("version: 1\n{text}")).unwrap().reload;
+        assert_eq!(reload(""), Reload::Auto);
+        assert_eq!(reload("reload: auto\n"), Reload::Auto);
+        assert_eq!(reload("reload: manual\n"), Reload::Manual);
+    }
+
+    #[test]
     fn a_daemon_file_with_mistakes_is_refused() {
         for text in [
             "",
@@ -227,6 +263,7 @@ mod tests {
             "version: 1\nupstreams: [\"192.0.2.53:0\"]\n",
             "version: 1\nupstream: []\n",
             "version: 1\ndnssec: yes\n",
+            "version: 1\nreload: always\n",
             "version: 1\ndnssec_anchor: /etc/anchor.key\n",
             "version: 1\nversion: 1\n",
             "version: 1\ncredentials: {a: {}}\n",

@@ -1,5 +1,6 @@
 //! What is wrong with a file, and how people are shown it.
 
+use crate::policy::SourceFile;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -104,7 +105,7 @@ impl Diagnostic {
 /// A stretch of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
-    pub(super) file: Arc<str>,
+    pub(super) file: SourceFile,
     pub(super) text: Arc<str>,
     /// In octets, on character boundaries, within the text.
     pub(super) span: Range<usize>,

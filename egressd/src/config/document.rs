@@ -1,7 +1,7 @@
 //! The text of one YAML file, and what its parser says about it.
 
 use super::diagnostic::{Diagnostic, Place};
-use crate::policy::Source;
+use crate::policy::{Source, SourceFile};
 use serde::de::DeserializeOwned;
 use serde_saphyr::{Error, Location, Options, Spanned, options::MergeKeyPolicy};
 use std::sync::Arc;
@@ -9,13 +9,17 @@ use std::sync::Arc;
 /// The text of one file, from which values and places are taken.
 #[derive(Debug, Clone)]
 pub(super) struct Document {
-    file: Arc<str>,
+    file: SourceFile,
     text: Arc<str>,
 }
 
 impl Document {
     pub(super) fn new(file: &str, text: &str) -> Self {
-        Self { file: file.into(), text: text.into() }
+        Self::of(file.into(), text)
+    }
+
+    pub(super) fn of(file: SourceFile, text: &str) -> Self {
+        Self { file, text: text.into() }
     }
 
     pub(super) fn text(&self) -> &str {
@@ -30,7 +34,7 @@ impl Document {
 
     pub(super) fn source(&self, location: Location) -> Source {
         let line = u32::try_from(location.line()).unwrap_or(u32::MAX).max(1);
-        Source { file: Arc::clone(&self.file), line }
+        Source { file: self.file.clone(), line }
     }
 
     pub(super) fn error(&self, location: Location, title: impl Into<String>) -> Diagnostic {
@@ -77,7 +81,7 @@ impl Document {
         let rest = &self.text[start..];
         let line = rest.find('\n').unwrap_or(rest.len());
         let end = start + octet(rest, length).min(line);
-        Place { file: Arc::clone(&self.file), text: Arc::clone(&self.text), span: start..end }
+        Place { file: self.file.clone(), text: Arc::clone(&self.text), span: start..end }
     }
 }
 

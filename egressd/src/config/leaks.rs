@@ -157,7 +157,7 @@ fn from_file(
     let SecretFiles::Below(folder) = files else {
         return Err(document
             .error(file.referenced, format!("secret `{name}` cannot be read from a file here"))
-            .label("this policy was handed in as a text")
+            .label("this policy was handed in as a text, or is of a commit whose signature nobody looks at")
             .help("put the policy into the daemon's `policy_dir`, or plant a honeytoken with a `value`"));
     };
     let read = read_octets(&folder.join(&file.value), Secrets::MAX_LENGTH as u64 + NEWLINE);

@@ -8,6 +8,7 @@ use super::{
     document::Document,
     packages::{Installed, Manager, Registries, Site},
 };
+use crate::policy::{Revision, SourceFile};
 use nix::fcntl::OFlag;
 use serde::de::DeserializeOwned;
 use serde_saphyr::Spanned;
@@ -92,6 +93,17 @@ pub struct Loader<'a> {
     allowlist_dirs: &'a [PathBuf],
     registries: &'a dyn Registries,
     credentials: Option<&'a [Credential]>,
+    tree: Option<&'a Tree>,
+}
+
+/// The files of a revision, where they lie on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    /// The folder that stands for the top of the repository: files are named from there.
+    pub root: PathBuf,
+    pub revision: Revision,
+    /// Whether whoever wrote them may have the daemon read files of secrets.
+    pub may_name_secrets: bool,
 }
 
 /// What the tools answered is remembered for the life of the process.
@@ -100,7 +112,7 @@ static INSTALLED: LazyLock<Installed> = LazyLock::new(|| Installed::new(PathBuf:
 impl<'a> Loader<'a> {
     #[must_use]
     pub fn new(allowlist_dirs: &'a [PathBuf]) -> Self {
-        Self { allowlist_dirs, registries: &*INSTALLED, credentials: None }
+        Self { allowlist_dirs, registries: &*INSTALLED, credentials: None, tree: None }
     }
 
     /// The same, with `packages` answered by `registries` instead of the installed tools.
@@ -116,16 +128,23 @@ impl<'a> Loader<'a> {
         Self { credentials: Some(credentials), ..self }
     }
 
+    /// The same, where files below the root of `tree` are those of its revision.
+    #[must_use]
+    pub fn of_revision(self, tree: &'a Tree) -> Self {
+        Self { tree: Some(tree), ..self }
+    }
+
     /// See [`load`].
     ///
     /// # Errors
     /// As [`load`].
     pub fn load(&self, files: &[PathBuf]) -> Result<Policies, ConfigError> {
+        let may_name_secrets = self.tree.is_none_or(|tree| tree.may_name_secrets);
         let mut compiler = Compiler::new(self);
         for path in files {
             let folder = path.parent().unwrap_or(Path::new(""));
-            match read(path) {
-                Ok(document) => compiler.policy_file(document, folder, true),
+            match self.read(path) {
+                Ok(document) => compiler.policy_file(document, folder, may_name_secrets),
                 Err(error) => compiler.unreadable(Diagnostic::general(error.to_string())),
             }
         }
@@ -158,6 +177,17 @@ impl<'a> Loader<'a> {
             false => compiler.policy_file(Document::new(name, text), folder, true),
         }
         compiler.finish()
+    }
+
+    /// Reads a file, and names it as people know it.
+    fn read(&self, path: &Path) -> Result<Document, ReadError> {
+        let text = text_of(path)?;
+        let within = self.tree.and_then(|tree| Some((path.strip_prefix(&tree.root).ok()?, &tree.revision)));
+        let (name, revision) = match within {
+            Some((name, revision)) => (name, Some(revision.clone())),
+            None => (path, None),
+        };
+        Ok(Document::of(SourceFile::new(&name.display().to_string(), revision), &text))
     }
 
     /// What [`Self::with_credentials`] was told.
@@ -198,7 +228,7 @@ impl<'a> Loader<'a> {
         }
         let beside = [folder.join("allowlists"), folder.to_owned()];
         for folder in beside.iter().chain(self.allowlist_dirs) {
-            match read(&folder.join(format!("{name}.yaml"))) {
+            match self.read(&folder.join(format!("{name}.yaml"))) {
                 Ok(allowlist) => return Ok(allowlist),
                 Err(ReadError::Failed(_, cause)) if cause.kind() == io::ErrorKind::NotFound => {}
                 Err(cause) => return Err(error(cause.to_string())),
@@ -233,9 +263,12 @@ pub(super) enum ReadError {
 
 /// Reads a regular file of at most [`MAX_FILE`] octets.
 pub(super) fn read(path: &Path) -> Result<Document, ReadError> {
+    Ok(Document::new(&path.display().to_string(), &text_of(path)?))
+}
+
+fn text_of(path: &Path) -> Result<String, ReadError> {
     let octets = read_octets(path, MAX_FILE)?;
-    let text = String::from_utf8(octets).map_err(|_| ReadError::NotText(path.to_owned()))?;
-    Ok(Document::new(&path.display().to_string(), &text))
+    String::from_utf8(octets).map_err(|_| ReadError::NotText(path.to_owned()))
 }
 
 /// Reads a regular file of at most `bound` octets.

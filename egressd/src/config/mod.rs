@@ -30,10 +30,10 @@ mod words;
 
 pub use compile::Policies;
 pub use credential::{Credential, CredentialSource};
-pub use daemon::{DaemonConfig, Dnssec};
+pub use daemon::{DaemonConfig, Dnssec, Reload};
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use lend::{LentRule, MAX_LENT, Wish, lasting, lent};
-pub use load::{Loader, MAX_FILE, is_allowlist, load, load_dir, load_str, parse, read_text};
+pub use load::{Loader, MAX_FILE, Tree, is_allowlist, load, load_dir, load_str, parse, read_text};
 pub use packages::{Ask, Child, Installed, Manager, Registries, Run, Scheme, Site, ToolError};
 pub use schema::{allowlist_schema, daemon_schema, policy_schema};
 pub use section::Include;

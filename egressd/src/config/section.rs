@@ -9,9 +9,9 @@ use super::{
     load::Loader,
     mode, rule,
 };
-use crate::policy::{Capability, Mode, Policy, Rule, RuleId, Source};
+use crate::policy::{Capability, Mode, Policy, Rule, RuleId, Source, SourceFile};
 use serde_saphyr::Spanned;
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf};
 
 /// A policy file that was read, and where it lies.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub struct Include {
     /// Where it is included.
     pub source: Source,
     /// The file of the allowlist.
-    pub file: Arc<str>,
+    pub file: SourceFile,
     /// Its rules, also those that the policy has from elsewhere.
     pub rules: Vec<RuleId>,
 }
@@ -209,7 +209,7 @@ fn included(document: &Document, include: &Spanned<String>, rules: &[Rule]) -> O
     Some(Include {
         name: include.value.clone(),
         source: document.source(include.referenced),
-        file: Arc::clone(&rules.first()?.source.file),
+        file: rules.first()?.source.file.clone(),
         rules: rules.iter().map(|rule| rule.id).collect(),
     })
 }

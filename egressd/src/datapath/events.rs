@@ -157,6 +157,7 @@ pub(super) fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event 
         rule: denial.rule,
         detail: detail::of(raw),
         count: 1,
+        revision: None,
     }
 }
 

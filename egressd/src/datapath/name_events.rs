@@ -44,6 +44,7 @@ pub fn event(agent: Option<&Agent>, raw: &NameEvent, now: Moment) -> Event {
         },
         detail: detail(raw, name),
         count: u64::from(raw.flows.max(1)),
+        revision: None,
     }
 }
 
@@ -64,6 +65,7 @@ pub fn rest(agent: &Agent, permit: &Permit, flows: Unreported) -> Event {
         rule: source_of(agent, flows.rule.0),
         detail: None,
         count: u64::from(flows.count),
+        revision: None,
     }
 }
 

@@ -128,6 +128,7 @@ impl Asker {
             rule: by.rule,
             detail: None,
             count: 1,
+            revision: None,
         }
     }
 

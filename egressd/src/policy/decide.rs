@@ -13,7 +13,8 @@ use super::{
     mode::Mode,
     moment::Moment,
     pattern::Pattern,
-    rule::{Protocol, Rule, RuleId, Source, Subject},
+    rule::{Protocol, Rule, RuleId, Subject},
+    source::Source,
     special::special_purpose,
     term::Occasion,
 };

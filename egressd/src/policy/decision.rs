@@ -5,7 +5,8 @@ use super::{
     host::HostName,
     inspect::Inspection,
     leaks::Wildcard,
-    rule::{Protocol, Rule, RuleId, Source},
+    rule::{Protocol, Rule, RuleId},
+    source::Source,
 };
 use std::{fmt, net::IpAddr, sync::Arc};
 

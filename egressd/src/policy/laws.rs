@@ -8,7 +8,8 @@ use super::{
     moment::Moment,
     pattern::Pattern,
     resolvers::ZONES,
-    rule::{NameTerms, Protocol, Rule, RuleId, Source, Subject},
+    rule::{NameTerms, Protocol, Rule, RuleId, Subject},
+    source::Source,
     tls::TlsTerms,
 };
 

@@ -1,10 +1,6 @@
 //! What an agent may let out through the names that it looks up, and what is done about it.
 
-use super::{
-    host::HostName,
-    rule::{RuleId, Source},
-    secrets::Secrets,
-};
+use super::{host::HostName, rule::RuleId, secrets::Secrets, source::Source};
 use std::{fmt, sync::Arc};
 
 /// The terms of one agent for names under wildcards.

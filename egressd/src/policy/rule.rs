@@ -2,10 +2,11 @@
 
 use super::{
     approval::Approval, budget::Budget, leaks::LeakBudget, mode::Mode, pattern::Pattern, risk::Risk,
+    source::Source,
     special::special_within, term::Term, tls::TlsTerms,
 };
 use ipnet::IpNet;
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr};
 
 /// A rule that allows, or, in a policy's `deny` list, one that denies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,20 +65,6 @@ pub struct RuleId(pub u32);
 impl RuleId {
     /// No rule's: of what the mode of a policy lets out to be observed.
     pub const OBSERVED: Self = Self(u32::MAX);
-}
-
-/// Where a rule is written, as `file:line`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Source {
-    pub file: Arc<str>,
-    /// From 1.
-    pub line: u32,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
-    }
 }
 
 /// What a rule is about.
