@@ -33,6 +33,7 @@ mod approvals;
 mod audit;
 mod bypass;
 mod canary;
+mod changes;
 mod crash;
 mod devices;
 mod doctor;

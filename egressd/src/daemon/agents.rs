@@ -308,6 +308,9 @@ impl Daemon {
             _serving: serving,
         });
         self.agents.insert(Arc::clone(&running));
+        if running.own_policy().is_some() {
+            self.watch_own_policy();
+        }
         running
     }
 

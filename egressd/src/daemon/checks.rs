@@ -16,6 +16,7 @@ impl Daemon {
             self.table_is_applied(),
             self.adopted_are_fenced(),
             self.log_is_written(),
+            self.policy_files_are_in_force(),
         ]
     }
 

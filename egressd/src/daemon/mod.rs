@@ -11,6 +11,7 @@ mod inspection;
 mod leaks;
 mod listeners;
 mod loans;
+mod local;
 mod lock;
 mod memory;
 mod proof;
@@ -19,10 +20,11 @@ mod takeover;
 mod terms;
 mod told;
 mod upstreams;
+mod watch;
 
 use crate::{
     audit::{self, Feed, Log, Recorder},
-    config::{self, DaemonConfig, Installed, Loader, Policies},
+    config::{self, DaemonConfig, Installed, Loader, Policies, Reload},
     control,
     datapath::{
         self, Cell, Cgroup, Doomed, Ebpf, Fence, Forwarding, Frames, Hierarchy, Nft, Pins, SecurityHooks,
@@ -51,6 +53,7 @@ use tokio::{
     sync::mpsc::Receiver,
 };
 use tokio_util::sync::CancellationToken;
+use watch::Watch;
 
 /// How a daemon runs.
 #[derive(Debug, Clone)]
@@ -98,6 +101,9 @@ pub struct Daemon {
     _lock: fs::File,
     started: audit::Time,
     policies: ArcSwap<Loaded>,
+    files: local::Files,
+    /// Tells of changes of policy files, until somebody listens. None: they are read when asked for.
+    watch: Mutex<Option<Watch>>,
     hierarchy: Hierarchy,
     root: Cgroup,
     pins: Pins,
@@ -156,6 +162,8 @@ impl Daemon {
     async fn start(options: Options) -> Result<Arc<Self>> {
         raise_descriptor_limit()?;
         let config = &options.config;
+        // First: a file that changes while it is read is read again.
+        let watch = watch(&options)?;
         let loaded = load(&options).context("no policy was put in force")?;
         // Also where this daemon has others: nobody may make them in its place, nor look into those of
         // daemons to come.
@@ -220,6 +228,8 @@ impl Daemon {
         let daemon = Arc::new(Self {
             started: audit::Time::now(),
             policies: ArcSwap::from_pointee(loaded),
+            files: local::Files::default(),
+            watch: Mutex::new(watch),
             hierarchy,
             root,
             pins,
@@ -276,6 +286,10 @@ impl Daemon {
         if let Some(quarantined) = quarantined {
             let daemon = Arc::clone(self);
             tokio::spawn(async move { daemon.cut_quarantined(quarantined).await });
+        }
+        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(watch) = watch {
+            tokio::spawn(Arc::clone(self).keep_reading(watch));
         }
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
@@ -394,6 +408,16 @@ fn load(options: &Options) -> Result<Loaded, config::ConfigError> {
     };
     let policies = loader(config, &Installed::new(config.cache_dir.clone())).load(&files)?;
     Ok(Loaded { policies, files, time: audit::Time::now() })
+}
+
+/// Tells of changes of the policy files that `options` name, if it is to.
+fn watch(options: &Options) -> Result<Option<Watch>> {
+    if options.config.reload == Reload::Manual {
+        return Ok(None);
+    }
+    let mut watch = Watch::new().context("failed to watch policy files")?;
+    watch.arm(&local::wanted(options, std::iter::empty())).context("failed to watch policy files")?;
+    Ok(Some(watch))
 }
 
 /// A relayed flow takes two descriptors: what the service manager grants is taken whole.

@@ -1,6 +1,8 @@
 //! Policies: compiled, and replaced all at once or not at all.
 
-use super::{Daemon, agents::Running, load, loader, memory::Remembered, terms};
+use super::{
+    Daemon, Loaded, agents::Running, load, loader, local, memory::Remembered, terms, watch::is_roots,
+};
 use crate::{
     config::{self, Installed, Policies},
     control::protocol::{PolicyText, Refusal, RefusalKind, ReloadSummary},
@@ -9,8 +11,7 @@ use crate::{
 };
 use std::{
     fs,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, PoisonError},
 };
 use tokio::task::block_in_place;
@@ -22,30 +23,94 @@ struct Replacement {
     own_policy: Option<PolicyText>,
 }
 
+/// Why policies are read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// Somebody asked for it.
+    Asked,
+    /// Files changed.
+    Changed,
+}
+
 impl Daemon {
-    /// Replaces every policy, or none.
+    /// Replaces every policy by what the files say, or none.
     pub(super) async fn replace_policies(&self) -> Result<ReloadSummary, Refusal> {
         let _turn = self.changes.lock().await;
-        block_in_place(|| {
+        let outcome = block_in_place(|| {
             let loaded = load(&self.options).map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
-            let replacements = self.compile_all(&loaded.policies)?;
-            let changed = replacements.iter().filter(|new| *new.running.agent.given_policy() != *new.policy);
-            let changed_agents = changed.map(|new| new.running.agent.name().to_string()).collect();
-            self.replace_all(replacements)?;
-            let policies = loaded.files.clone();
-            self.policies.store(Arc::new(loaded));
-            Ok(ReloadSummary { policies, changed_agents, warnings: Vec::new() })
-        })
+            let replacements = self.compile_all(&loaded.policies, Cause::Asked)?;
+            self.put_all_in_force(loaded, replacements)
+        });
+        self.note(outcome.as_ref().err());
+        outcome
+    }
+
+    /// The same, where the files changed by themselves: nothing is done where they say what is in force, and
+    /// nothing of what others than root may write. Says whether policies were replaced.
+    pub(super) async fn replace_changed(&self) -> bool {
+        let _turn = self.changes.lock().await;
+        let outcome = block_in_place(|| self.replace_if_other());
+        self.note(outcome.as_ref().err());
+        match outcome {
+            Ok(None) | Err(_) => false,
+            Ok(Some(summary)) => {
+                let (files, agents) = (summary.policies.len(), summary.changed_agents.join(", "));
+                tracing::info!(files, %agents, "policy files changed: reloaded");
+                true
+            }
+        }
+    }
+
+    fn replace_if_other(&self) -> Result<Option<ReloadSummary>, Refusal> {
+        let before = self.policies.load();
+        let config = &self.options.config;
+        if self.options.policies.is_empty() && !before.files.is_empty() && !config.policy_dir.is_dir() {
+            // Somebody may be about to put another in its place; to deny everything takes an empty folder.
+            let message = format!("there is no folder `{}`", config.policy_dir.display());
+            return Err(Refusal::new(RefusalKind::Invalid, message));
+        }
+        let loaded = load(&self.options).map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
+        let replacements = self.compile_all(&loaded.policies, Cause::Changed)?;
+        let is_other = |new: &Replacement| *new.running.agent.given_policy() != *new.policy;
+        if loaded.policies == before.policies && !replacements.iter().any(is_other) {
+            return Ok(None);
+        }
+        if let Some(path) = local::wanted(&self.options, std::iter::empty()).writable_by_others() {
+            let message = format!(
+                "`{}` may be written by others than root, so that changes are not taken by themselves: \
+                 look at them and run `egressctl reload`",
+                path.display()
+            );
+            return Err(Refusal::new(RefusalKind::Forbidden, message));
+        }
+        self.put_all_in_force(loaded, replacements).map(Some)
+    }
+
+    fn put_all_in_force(
+        &self,
+        loaded: Loaded,
+        replacements: Vec<Replacement>,
+    ) -> Result<ReloadSummary, Refusal> {
+        let changed = replacements.iter().filter(|new| *new.running.agent.given_policy() != *new.policy);
+        let changed_agents = changed.map(|new| new.running.agent.name().to_string()).collect();
+        self.replace_all(replacements)?;
+        let policies = loaded.files.clone();
+        self.policies.store(Arc::new(loaded));
+        Ok(ReloadSummary { policies, changed_agents, warnings: Vec::new() })
     }
 
     /// What every agent is to obey; nothing is changed yet.
-    fn compile_all(&self, policies: &Policies) -> Result<Vec<Replacement>, Refusal> {
+    fn compile_all(&self, policies: &Policies, cause: Cause) -> Result<Vec<Replacement>, Refusal> {
         let invalid = |error: &dyn std::fmt::Display| Refusal::new(RefusalKind::Invalid, error);
         let mut replacements = Vec::new();
         for running in self.agents.all() {
             let workload = &running.birth.workload;
-            let own_policy = running.own_policy().map(read_again);
+            let own_policy = running.own_policy();
+            let is_kept = cause == Cause::Changed && own_policy.as_ref().is_some_and(local::is_for_others);
+            let own_policy = if is_kept { own_policy } else { own_policy.map(read_again) };
             let policy = match &own_policy {
+                // An agent must not write the allowlists of its policy.
+                Some(_) if is_kept => running.agent.given_policy(),
                 Some(text) => self.compile(text).map_err(|error| invalid(&error))?.for_workload(workload),
                 None => policies.for_workload(workload),
             };
@@ -125,8 +190,6 @@ impl Daemon {
 /// an agent must not write its own policy.
 fn read_again(text: PolicyText) -> PolicyText {
     let path = PathBuf::from(&text.file);
-    let is_roots =
-        |path: &Path| fs::metadata(path).is_ok_and(|found| found.uid() == 0 && found.mode() & 0o022 == 0);
     let is_safe = is_roots(&path) && path.parent().is_some_and(is_roots);
     match fs::read_to_string(&path) {
         Ok(new) if is_safe => PolicyText { text: new, ..text },

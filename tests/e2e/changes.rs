@@ -1,0 +1,114 @@
+//! Policy files that change by themselves: nobody asks the daemon to read them.
+
+use crate::{
+    AGENT, fence,
+    fence::Fence,
+    policies::with,
+    program::{Outcome, poll},
+    reload::cut,
+    talker::Talker,
+};
+use std::{fs, os::unix::fs::PermissionsExt};
+
+#[test]
+fn a_policy_file_that_changes_is_in_force_without_being_asked_for() {
+    let fence = fence(&with(&[OK]));
+    let mut talker = Talker::start(&fence.agent(AGENT));
+    talker.fails("fetch https://alt.test/");
+    fence.write_policy(&with(&[OK, ALT]));
+    poll("the rule that was added", || (talker.tell("fetch https://alt.test/") == "ok").then_some(()));
+    replace(&fence, &with(&[OK]));
+    poll("the rule that was removed", || (talker.tell("fetch https://alt.test/") != "ok").then_some(()));
+}
+
+#[test]
+fn a_rule_that_goes_by_itself_cuts_its_live_flows() {
+    let fence = fence(&with(&[OK, DB]));
+    let mut talker = Talker::start(&fence.agent(AGENT));
+    talker.does("keep db.test 5432");
+    talker.does("say before");
+    replace(&fence, &with(&[OK]));
+    poll("the reload", || told(&fence, "policy files changed").then_some(()));
+    cut(&mut talker, "say after");
+}
+
+#[test]
+fn a_broken_change_is_in_force_nowhere_and_in_the_status_until_it_is_mended() {
+    let fence = fence(&with(&[OK]));
+    let mut talker = Talker::start(&fence.agent(AGENT));
+    fence.write_policy(&with(&[OK, "{host: alt.test, privat: true}"]));
+    let status = poll("the failure", || unhealthy(&fence));
+    assert!(status.says("policy.yaml:6") && status.says("privat"), "file, line and word: {status:#?}");
+    talker.does("fetch https://ok.test/");
+    talker.fails("fetch https://alt.test/");
+    replace(&fence, &with(&[OK, ALT]));
+    poll("the mended file", || fence.ctl(&["status", "-q"]).succeeded().then_some(()));
+    talker.does("fetch https://alt.test/");
+}
+
+#[test]
+fn what_others_than_root_may_write_is_not_taken_by_itself() {
+    let fence = fence(&with(&[OK]));
+    let mut talker = Talker::start(&fence.agent(AGENT));
+    let policy = fence.lab().folder().join("policy.yaml");
+    fs::set_permissions(&policy, fs::Permissions::from_mode(0o666)).expect("it is ours");
+    fence.write_policy(&with(&[OK, ALT]));
+    let status = poll("the failure", || unhealthy(&fence));
+    assert!(status.says("others than root"), "{status:#?}");
+    talker.fails("fetch https://alt.test/");
+    let outcome = fence.ctl(&["reload"]);
+    assert!(outcome.succeeded(), "who is asked for it obeys: {outcome:#?}");
+    talker.does("fetch https://alt.test/");
+    assert!(fence.ctl(&["status", "-q"]).succeeded());
+}
+
+#[test]
+fn the_policy_file_of_one_agent_is_read_again_as_the_others_are() {
+    let fence = fence(&with(&[OK]));
+    let own = fence.lab().folder().join("own/policy.yaml");
+    fs::create_dir(own.parent().expect("it has one")).expect("a folder of the lab");
+    fs::write(&own, with(&[OK])).expect("a file of the lab");
+    let flags = ["--policy", own.to_str().expect("UTF-8")];
+    let mut talker = Talker::start(&fence.agent(AGENT).with(&flags));
+    talker.fails("fetch https://alt.test/");
+    fs::write(&own, with(&[OK, ALT])).expect("a file of the lab");
+    poll("the rule that was added", || (talker.tell("fetch https://alt.test/") == "ok").then_some(()));
+}
+
+#[test]
+fn a_daemon_that_reads_files_when_asked_reads_them_only_then() {
+    let lab = crate::lab::Lab::new();
+    let config = lab.folder().join("egressd.yaml");
+    fs::write(&config, "version: 1\nreload: manual\n").expect("a file of the lab");
+    let flags: &'static [&'static str] = vec!["--config", &*config.display().to_string().leak()].leak();
+    let fence = crate::fence_in_with(lab, &with(&[OK]), flags);
+    let mut talker = Talker::start(&fence.agent(AGENT));
+    fence.write_policy("version: 2\n");
+    assert!(fence.ctl(&["status", "-q"]).succeeded(), "nobody looked at it");
+    fence.write_policy(&with(&[OK, ALT]));
+    talker.fails("fetch https://alt.test/");
+    assert!(fence.ctl(&["reload"]).succeeded());
+    talker.does("fetch https://alt.test/");
+}
+
+/// As editors do it.
+fn replace(fence: &Fence, policy: &str) {
+    let folder = fence.lab().folder();
+    fs::write(folder.join(".policy.yaml.new"), policy).expect("a file of the lab");
+    fs::rename(folder.join(".policy.yaml.new"), folder.join("policy.yaml")).expect("a file of the lab");
+}
+
+/// The status, if it is not healthy.
+fn unhealthy(fence: &Fence) -> Option<Outcome> {
+    let status = fence.ctl(&["status"]);
+    (!status.succeeded()).then_some(status)
+}
+
+fn told(fence: &Fence, what: &str) -> bool {
+    let daemon = fence.daemon();
+    daemon.stdout().contains(what) || daemon.stderr().contains(what)
+}
+
+const OK: &str = "{host: ok.test, private: true}";
+const ALT: &str = "{host: alt.test, private: true}";
+const DB: &str = "{host: db.test, protocol: tcp, ports: [5432], private: true}";
