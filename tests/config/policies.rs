@@ -48,7 +48,7 @@ fn rules_that_say_the_same_are_one_rule() {
     let policy = of(&policies, "default");
     let sources: Vec<String> = policy.allow().iter().map(|rule| rule.subject.to_string()).collect();
     assert_eq!(sources, ["shared.example.com", "one.example.com"]);
-    assert_eq!(policy.allow()[0].source.file.as_ref(), "policy.yaml");
+    assert_eq!(&policy.allow()[0].source.file[..], "policy.yaml");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::{
     document::Document,
     file::{CredentialSection, Named},
     load::read,
+    source::{GitSource, SourceSection, source},
     upstream::Upstream,
     words,
 };
@@ -26,12 +27,16 @@ pub struct DaemonConfig {
     pub inspection_ca: Option<PathBuf>,
     pub credentials: Vec<Credential>,
     pub policy_dir: PathBuf,
+    /// A repository instead of `policy_dir`.
+    pub source: Option<GitSource>,
     pub reload: Reload,
     pub allowlist_dirs: Vec<PathBuf>,
     pub run_dir: PathBuf,
     pub audit_log: PathBuf,
     /// Where the registries of package tools are remembered from one start to the next.
     pub cache_dir: PathBuf,
+    /// What has to outlive a start of this host: of repositories, what was in force.
+    pub state_dir: PathBuf,
 }
 
 /// Whether the signatures of answers are looked at.
@@ -62,6 +67,7 @@ impl Default for DaemonConfig {
             inspection_ca: None,
             credentials: Vec::new(),
             policy_dir: PathBuf::from("/etc/egressd/policy.d"),
+            source: None,
             reload: Reload::default(),
             allowlist_dirs: vec![
                 PathBuf::from("/etc/egressd/allowlists"),
@@ -70,6 +76,7 @@ impl Default for DaemonConfig {
             run_dir: PathBuf::from("/run/egressd"),
             audit_log: PathBuf::from("/var/log/egressd/audit.jsonl"),
             cache_dir: PathBuf::from(DEFAULT_CACHE_DIR),
+            state_dir: PathBuf::from("/var/lib/egressd"),
         }
     }
 }
@@ -108,6 +115,14 @@ impl DaemonConfig {
         let dnssec = dnssec(document, &file).map_err(|error| wrong.push(error)).unwrap_or_default();
         let credentials = credentials(document, file.credentials.as_ref(), &mut wrong);
         let reload = reload(document, &file).map_err(|error| wrong.push(error)).unwrap_or_default();
+        let source = file.source.as_ref().and_then(|section| source(document, section, &mut wrong));
+        if let (Some(_), Some(folder)) = (&file.source, &file.policy_dir) {
+            wrong.push(
+                document
+                    .error(folder.referenced, "policies are in a folder or in a repository, not in both")
+                    .help("leave `policy_dir` out, or `source`"),
+            );
+        }
         if let Some(excess) = file.upstreams.iter().flatten().nth(MAX_UPSTREAMS) {
             let title = format!("at most {MAX_UPSTREAMS} upstreams are allowed");
             wrong.push(document.error(excess.referenced, title));
@@ -122,12 +137,14 @@ impl DaemonConfig {
             dnssec,
             inspection_ca: file.inspection_ca,
             credentials,
-            policy_dir: file.policy_dir.unwrap_or(default.policy_dir),
+            policy_dir: file.policy_dir.map_or(default.policy_dir, |folder| folder.value),
+            source,
             reload,
             allowlist_dirs: file.allowlist_dirs.unwrap_or(default.allowlist_dirs),
             run_dir: file.run_dir.unwrap_or(default.run_dir),
             audit_log: file.audit_log.unwrap_or(default.audit_log),
             cache_dir: file.cache_dir.unwrap_or(default.cache_dir),
+            state_dir: file.state_dir.unwrap_or(default.state_dir),
         })
     }
 }
@@ -183,7 +200,10 @@ pub(super) struct DaemonFile {
     /// What rules may inject, by name.
     credentials: Option<Named<CredentialSection>>,
     /// Its `*.yaml` are the policies.
-    policy_dir: Option<PathBuf>,
+    #[schemars(with = "Option<PathBuf>")]
+    policy_dir: Option<Spanned<PathBuf>>,
+    /// A repository instead.
+    source: Option<SourceSection>,
     /// When policy files are read again: when they change, or when somebody asks for it.
     #[schemars(with = "Option<words::Reload>")]
     reload: Option<Spanned<String>>,
@@ -194,6 +214,8 @@ pub(super) struct DaemonFile {
     audit_log: Option<PathBuf>,
     /// Where the registries of package tools are remembered from one start to the next.
     cache_dir: Option<PathBuf>,
+    /// For what has to outlive a start of this host: of repositories, what was in force.
+    state_dir: Option<PathBuf>,
 }
 
 /// As many as an agent would wait for, one after the other, before it gave up.
@@ -264,6 +286,8 @@ mod tests {
             "version: 1\nupstream: []\n",
             "version: 1\ndnssec: yes\n",
             "version: 1\nreload: always\n",
+            "version: 1\nsource: {git: policies}\n",
+            "version: 1\nsource: {git: /srv/p.git}\npolicy_dir: /etc/p\n",
             "version: 1\ndnssec_anchor: /etc/anchor.key\n",
             "version: 1\nversion: 1\n",
             "version: 1\ncredentials: {a: {}}\n",

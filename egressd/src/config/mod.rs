@@ -23,6 +23,7 @@ mod rule;
 mod schema;
 mod section;
 mod select;
+mod source;
 mod term;
 mod tls;
 mod upstream;
@@ -37,4 +38,5 @@ pub use load::{Loader, MAX_FILE, Tree, is_allowlist, load, load_dir, load_str, p
 pub use packages::{Ask, Child, Installed, Manager, Registries, Run, Scheme, Site, ToolError};
 pub use schema::{allowlist_schema, daemon_schema, policy_schema};
 pub use section::Include;
+pub use source::{GitSource, Repository, Rewrites, Verify};
 pub use upstream::{Carriage, Upstream, UpstreamError};

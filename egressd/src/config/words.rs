@@ -56,6 +56,12 @@ words! {
     Risk = one_of(policy::Risk::ALL.map(policy::Risk::as_str));
     /// Whether somebody has to say yes first.
     Approval = one_of(["required"]);
+    /// When policy files are read again: when they change, or when somebody asks for it.
+    Reload = one_of(["auto", "manual"]);
+    /// Whether a commit must be signed by one of `keys`.
+    Verify = one_of(["none", "signed"]);
+    /// How often the repository is asked: a duration, or `never`.
+    Interval = json_schema!({ "type": "string", "examples": ["60s", "never"] });
     /// Octets, as a number or with a unit.
     Size = json_schema!({ "type": ["string", "integer"], "examples": ["64kB", "10MB"] });
     /// To the end of a day (UTC), or to a moment.
