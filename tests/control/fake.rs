@@ -8,9 +8,9 @@ use egressd::{
         protocol::{
             AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest, ApproveLeaks,
             Boundary, Check, Consent, Decide, Decided, Decision, DeniedZone, ExplainRequest, Explanation,
-            Flows, Found, GrantsRequest, HumanGrant, LeakLevel, LeaksRequest, LogStatus, RaisedFlag, Refusal,
-            RefusalKind, ReloadSummary, RevokeRequest, ServerNames, StartAgent, StartedAgent, Status,
-            ZoneLeaks,
+            Flows, Found, GrantsRequest, HumanGrant, LeakLevel, LeaksRequest, LogStatus, PastRevision,
+            PolicySource, RaisedFlag, Refusal, RefusalKind, ReloadSummary, RevisionOutcome, RevokeRequest,
+            Rollback, ServerNames, StartAgent, StartedAgent, Status, ZoneLeaks,
         },
     },
     policy::{
@@ -80,6 +80,7 @@ impl Daemon for Fake {
             observed: Vec::new(),
             policies: vec!["/etc/egressd/policy.d/build.yaml".into()],
             policies_loaded: time(),
+            source: Some(source()),
             flows: self.feed.totals().into(),
             server_names: Some(ServerNames { by: audit::Path::Kernel, why: None }),
             log: LogStatus::new("/var/log/audit.jsonl".into(), self.feed.next_seq(), Default::default()),
@@ -186,6 +187,43 @@ impl Daemon for Fake {
                 warnings: vec!["no policy is called `default`".to_owned()],
             })
         })
+    }
+
+    fn history(&self) -> Result<Vec<PastRevision>, Refusal> {
+        let entered = PastRevision {
+            time: time(),
+            commit: "a".repeat(40),
+            outcome: RevisionOutcome::Entered,
+            why: None,
+            subject: "allow the mirror".to_owned(),
+            author: "Ada".to_owned(),
+            signer: Some("ada@example.com".to_owned()),
+            in_force: true,
+        };
+        let refused = PastRevision {
+            commit: "b".repeat(40),
+            outcome: RevisionOutcome::Refused,
+            why: Some("is not signed\u{1b}[2J".to_owned()),
+            subject: String::new(),
+            author: String::new(),
+            signer: None,
+            in_force: false,
+            ..entered.clone()
+        };
+        Ok(vec![refused, entered])
+    }
+
+    fn roll_back(&self, request: Rollback) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
+        Box::pin(async move {
+            match request.revision.as_deref() {
+                None | Some("aaaa") => self.reload().await,
+                Some(_) => Err(Refusal::new(RefusalKind::Invalid, "no revision that was in force")),
+            }
+        })
+    }
+
+    fn follow(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
+        self.reload()
     }
 
     fn explain(&self, request: ExplainRequest) -> Result<Explanation, Refusal> {
@@ -324,6 +362,21 @@ fn grant() -> HumanGrant {
 
 fn no_agent(agent: &str) -> Refusal {
     Refusal::new(RefusalKind::Unknown, format!("there is no agent `{agent}`"))
+}
+
+fn source() -> PolicySource {
+    PolicySource {
+        git: "https://git.example/policies.git".to_owned(),
+        reference: "refs/heads/main".to_owned(),
+        path: "policies".to_owned(),
+        signed: true,
+        revision: Some("a".repeat(40)),
+        since: Some(time()),
+        pinned: false,
+        waiting: None,
+        checked: Some(time()),
+        failure: None,
+    }
 }
 
 /// One zone half used up and frozen, one barely used, and a denied tunnel.

@@ -51,6 +51,18 @@ impl Fence {
         fence
     }
 
+    /// Starts the daemon with these flags and no policy file.
+    ///
+    /// # Panics
+    /// See [`Fence::start`].
+    pub fn start_without_policy(lab: Lab, programs: Programs, flags: &'static [&'static str]) -> Self {
+        let path = lab.folder().join("no-policy.yaml");
+        let daemon = launch(&lab, &programs, &path, flags);
+        let mut fence = Self { daemon, programs, policy: path, flags, lab };
+        fence.wait_until_ready();
+        fence
+    }
+
     pub fn lab(&self) -> &Lab {
         &self.lab
     }
@@ -250,7 +262,10 @@ impl<'a> Agent<'a> {
 
 fn launch(lab: &Lab, programs: &Programs, policy: &Path, flags: &[&str]) -> Program {
     let mut command = lab.bare_command(&text(&programs.egressd));
-    command.args(flags).arg("--policy").arg(policy);
+    command.args(flags);
+    if policy.exists() {
+        command.arg("--policy").arg(policy);
+    }
     command.arg("--run-dir").arg(lab.folder().join("run"));
     command.arg("--audit-log").arg(lab.folder().join(AUDIT_LOG));
     if !flags.contains(&"--upstream") {

@@ -42,6 +42,7 @@ mod explicit_proxy;
 mod fetch;
 mod full_map;
 mod gate;
+mod git;
 mod grants;
 mod host;
 mod inbound;

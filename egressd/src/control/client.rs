@@ -3,7 +3,8 @@
 use super::protocol::{
     AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest, ApproveLeaks, Decide,
     Decided, ExplainRequest, Explanation, Frame, GrantsRequest, HumanGrant, LeaksRequest, MAX_REQUEST,
-    RecordsRequest, Refusal, ReloadSummary, RevokeRequest, StartAgent, StartedAgent, Status, VERSION,
+    PastRevision, RecordsRequest, Refusal, ReloadSummary, RevokeRequest, Rollback, StartAgent, StartedAgent,
+    Status, VERSION,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
@@ -79,6 +80,24 @@ impl Client {
     /// Also when a policy has mistakes; then every policy stays as it was.
     pub fn reload(&self) -> Result<ReloadSummary, ClientError> {
         self.ask(Method::POST, "reload", &())
+    }
+
+    /// # Errors
+    /// Also when policies do not come from git.
+    pub fn history(&self) -> Result<Vec<PastRevision>, ClientError> {
+        self.ask(Method::GET, "source/history", &())
+    }
+
+    /// # Errors
+    /// Also when there is no such revision, or it may not be put in force; then policies stay as they were.
+    pub fn roll_back(&self, request: &Rollback) -> Result<ReloadSummary, ClientError> {
+        self.ask(Method::POST, "source/rollback", request)
+    }
+
+    /// # Errors
+    /// Also when the newest revision may not be put in force; then policies stay as they were.
+    pub fn follow(&self) -> Result<ReloadSummary, ClientError> {
+        self.ask(Method::POST, "source/follow", &())
     }
 
     /// # Errors

@@ -2,8 +2,8 @@
 
 use super::protocol::{
     AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest, ApproveLeaks, Decide,
-    Decided, ExplainRequest, Explanation, GrantsRequest, HumanGrant, LeaksRequest, Refusal, ReloadSummary,
-    RevokeRequest, StartAgent, StartedAgent, Status,
+    Decided, ExplainRequest, Explanation, GrantsRequest, HumanGrant, LeaksRequest, PastRevision, Refusal,
+    ReloadSummary, RevokeRequest, Rollback, StartAgent, StartedAgent, Status,
 };
 use crate::{audit::Feed, policy::Operator};
 use std::{future::Future, pin::Pin, sync::Arc};
@@ -30,6 +30,15 @@ pub trait Daemon: Send + Sync + 'static {
 
     /// Replaces every policy, or none.
     fn reload(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>>;
+
+    /// The revisions that were seen in the repository of policies, newest first.
+    fn history(&self) -> Result<Vec<PastRevision>, Refusal>;
+
+    /// Puts an older revision in force; newer ones wait.
+    fn roll_back(&self, request: Rollback) -> BoxFuture<'_, Result<ReloadSummary, Refusal>>;
+
+    /// Puts the newest revision in force, and those to come.
+    fn follow(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>>;
 
     fn explain(&self, request: ExplainRequest) -> Result<Explanation, Refusal>;
 

@@ -5,6 +5,7 @@
 mod approvals;
 mod grants;
 mod leaks;
+mod source;
 
 use crate::audit::{Health, Line, Path, Time, Totals};
 pub use approvals::{ApprovalRequest, Decide, Decided, Decision};
@@ -13,6 +14,7 @@ pub use leaks::{
     AgentLeaks, ApproveLeaks, DeniedZone, LeakBounds, LeakLevel, LeaksRequest, RaisedFlag, ZoneLeaks,
 };
 use serde::{Deserialize, Serialize};
+pub use source::{PastRevision, PolicySource, RevisionOutcome, Rollback, SourceFailure};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
@@ -47,6 +49,9 @@ pub struct Status {
     pub policies: Vec<PathBuf>,
     /// When they were read.
     pub policies_loaded: Time,
+    /// The repository that they come from. None of files of this host.
+    #[serde(default)]
+    pub source: Option<PolicySource>,
     pub flows: Flows,
     pub log: LogStatus,
     /// Events that left no record of their own since the daemon started.

@@ -5,7 +5,8 @@ use super::{
     protocol::{
         AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest, ApproveLeaks,
         Decide, Decided, ExplainRequest, Explanation, GrantsRequest, HumanGrant, LeaksRequest, MAX_REQUEST,
-        RecordsRequest, Refusal, RefusalKind, ReloadSummary, RevokeRequest, StartAgent, StartedAgent, Status,
+        PastRevision, RecordsRequest, Refusal, RefusalKind, ReloadSummary, RevokeRequest, Rollback,
+        StartAgent, StartedAgent, Status,
     },
     stream::stream,
 };
@@ -32,6 +33,9 @@ pub fn router(daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/adopted", post(adopt_agent))
         .route("/v1/adopted/{id}", delete(release_agent))
         .route("/v1/reload", post(reload))
+        .route("/v1/source/history", get(history))
+        .route("/v1/source/rollback", post(roll_back))
+        .route("/v1/source/follow", post(follow))
         .route("/v1/explain", get(explain))
         .route("/v1/leaks", get(leaks))
         .route("/v1/leaks/approve", post(approve_leaks))
@@ -90,6 +94,23 @@ async fn release_agent(
 
 async fn reload(State(daemon): App) -> Result<Json<ReloadSummary>, Refusal> {
     Ok(Json(daemon.reload().await?))
+}
+
+async fn history(State(daemon): App) -> Result<Json<Vec<PastRevision>>, Refusal> {
+    Ok(Json(daemon.history()?))
+}
+
+async fn roll_back(
+    State(daemon): App,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<ReloadSummary>, Refusal> {
+    let body = body.map_err(|rejection| invalid(&rejection.body_text()))?;
+    let request: Rollback = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+    Ok(Json(daemon.roll_back(request).await?))
+}
+
+async fn follow(State(daemon): App) -> Result<Json<ReloadSummary>, Refusal> {
+    Ok(Json(daemon.follow().await?))
 }
 
 async fn explain(

@@ -308,8 +308,9 @@ impl Daemon {
             _serving: serving,
         });
         self.agents.insert(Arc::clone(&running));
-        if running.own_policy().is_some() {
-            self.watch_own_policy();
+        match running.own_policy() {
+            Some(_) => self.watch_own_policy(),
+            None => self.recorder.judge_by(running.agent.name(), self.policies.load().revision.clone()),
         }
         running
     }
@@ -334,6 +335,7 @@ impl Daemon {
         self.agents.remove(id);
         self.desk.forget(id);
         self.feed.forget(running.agent.name().as_str());
+        self.recorder.judge_by(running.agent.name(), None);
         self.memory().forget(id);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What the daemon answers operators.
 
-use super::{Daemon, agents::Running, terms::occasion, told::told};
+use super::{Daemon, agents::Running, source::Source, terms::occasion, told::told};
 use crate::{
     audit::{Feed, Path},
     control::{
@@ -8,8 +8,8 @@ use crate::{
         protocol::{
             AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest, ApproveLeaks,
             Boundary, Decide, Decided, ExplainRequest, Explanation, GrantsRequest, HumanGrant, LeaksRequest,
-            LogStatus, Refusal, RefusalKind, ReloadSummary, RevokeRequest, ServerNames, StartAgent,
-            StartedAgent, Status,
+            LogStatus, PastRevision, Refusal, RefusalKind, ReloadSummary, RevokeRequest, Rollback,
+            ServerNames, StartAgent, StartedAgent, Status,
         },
     },
     datapath,
@@ -62,6 +62,20 @@ impl control::Daemon for Answers {
     fn reload(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
         let daemon = Arc::clone(&self.0);
         Box::pin(finish(async move { daemon.replace_policies().await }))
+    }
+
+    fn history(&self) -> Result<Vec<PastRevision>, Refusal> {
+        self.0.history()
+    }
+
+    fn roll_back(&self, request: Rollback) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
+        let daemon = Arc::clone(&self.0);
+        Box::pin(finish(async move { daemon.roll_back(request).await }))
+    }
+
+    fn follow(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
+        let daemon = Arc::clone(&self.0);
+        Box::pin(finish(async move { daemon.follow().await }))
     }
 
     fn explain(&self, request: ExplainRequest) -> Result<Explanation, Refusal> {
@@ -139,6 +153,7 @@ impl Daemon {
             observed: self.observed(),
             policies: loaded.files.clone(),
             policies_loaded: loaded.time,
+            source: self.source.as_ref().map(Source::status),
             flows: self.feed.totals().into(),
             log: LogStatus::new(
                 self.options.config.audit_log.clone(),

@@ -8,7 +8,7 @@ use crate::{
 
 impl Daemon {
     pub(super) fn checks(&self) -> Vec<Check> {
-        vec![
+        let checks = [
             self.proof.check(),
             self.proof.check_server_names(&self.fence),
             self.programs_are_attached(),
@@ -17,7 +17,8 @@ impl Daemon {
             self.adopted_are_fenced(),
             self.log_is_written(),
             self.policy_files_are_in_force(),
-        ]
+        ];
+        checks.into_iter().chain(self.newest_revision_is_in_force()).collect()
     }
 
     fn programs_are_attached(&self) -> Check {

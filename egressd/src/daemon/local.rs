@@ -111,7 +111,7 @@ pub fn wanted(options: &Options, own: impl Iterator<Item = PolicyText>) -> Wante
     let config = &options.config;
     let mut wanted = Wanted::default();
     wanted.folders.extend(config.allowlist_dirs.iter().cloned());
-    if options.policies.is_empty() {
+    if options.policies.is_empty() && config.source.is_none() {
         with_allowlists(&mut wanted, &config.policy_dir);
     }
     for file in &options.policies {
@@ -143,7 +143,7 @@ fn with_allowlists(wanted: &mut Wanted, folder: &Path) {
 }
 
 /// The first thing that a message of several lines says, with its place.
-fn brief(message: &str) -> String {
+pub fn brief(message: &str) -> String {
     let mut lines = message.lines().map(str::trim);
     let title = lines.next().unwrap_or_default();
     let title = title.strip_prefix("error: ").unwrap_or(title);

@@ -7,6 +7,7 @@ mod approvals;
 mod cells;
 mod checks;
 mod ends;
+mod follow;
 mod inspection;
 mod leaks;
 mod listeners;
@@ -16,6 +17,7 @@ mod lock;
 mod memory;
 mod proof;
 mod reload;
+mod source;
 mod takeover;
 mod terms;
 mod told;
@@ -31,7 +33,7 @@ use crate::{
         UseSecurityHooks,
     },
     dns,
-    policy::AgentId,
+    policy::{AgentId, Revision},
     proxy,
 };
 use agents::Agents;
@@ -41,6 +43,7 @@ use approvals::Desk;
 use arc_swap::ArcSwap;
 use leaks::Leaks;
 use proof::Proof;
+use source::Source;
 use std::{
     fs,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
@@ -51,6 +54,7 @@ use std::{
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc::Receiver,
+    task::block_in_place,
 };
 use tokio_util::sync::CancellationToken;
 use watch::Watch;
@@ -101,6 +105,8 @@ pub struct Daemon {
     _lock: fs::File,
     started: audit::Time,
     policies: ArcSwap<Loaded>,
+    /// Of the policies. None: they are files of this host.
+    source: Option<Source>,
     files: local::Files,
     /// Tells of changes of policy files, until somebody listens. None: they are read when asked for.
     watch: Mutex<Option<Watch>>,
@@ -135,6 +141,8 @@ pub struct Daemon {
 struct Loaded {
     policies: Policies,
     files: Vec<PathBuf>,
+    /// None of files of this host.
+    revision: Option<Revision>,
     time: audit::Time,
 }
 
@@ -164,10 +172,11 @@ impl Daemon {
         let config = &options.config;
         // First: a file that changes while it is read is read again.
         let watch = watch(&options)?;
-        let loaded = load(&options).context("no policy was put in force")?;
+        let (source, loaded) = block_in_place(|| follow::open(&options))?;
         // Also where this daemon has others: nobody may make them in its place, nor look into those of
         // daemons to come.
-        for folder in hidden(config).iter().filter(|path| **path != config.audit_log) {
+        let is_private = |path: &&PathBuf| **path != config.audit_log && **path != config.state_dir;
+        for folder in hidden(config).iter().filter(is_private) {
             make_private_folder(folder)?;
         }
         make_private_folder(&config.run_dir)?;
@@ -228,6 +237,7 @@ impl Daemon {
         let daemon = Arc::new(Self {
             started: audit::Time::now(),
             policies: ArcSwap::from_pointee(loaded),
+            source,
             files: local::Files::default(),
             watch: Mutex::new(watch),
             hierarchy,
@@ -291,6 +301,7 @@ impl Daemon {
         if let Some(watch) = watch {
             tokio::spawn(Arc::clone(self).keep_reading(watch));
         }
+        tokio::spawn(Arc::clone(self).keep_following());
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
         tracing::info!(instance = %self.options.instance, "ready");
@@ -332,9 +343,9 @@ impl Daemon {
             tokio::select! {
                 _ = reap.tick() => self.reap().await,
                 _ = age.tick() => self.end_terms().await,
-                _ = look.tick() => tokio::task::block_in_place(|| self.look_for_strangers()),
+                _ = look.tick() => block_in_place(|| self.look_for_strangers()),
                 _ = follow.tick() => {
-                    followed = tokio::task::block_in_place(|| self.follow_names(followed));
+                    followed = block_in_place(|| self.follow_names(followed));
                 }
                 _ = sweep.tick() => {
                     let agents = self.agents.all();
@@ -385,6 +396,7 @@ fn remove_everything(options: &Options) {
         ("nft table", root().and_then(|root| Ok(Nft::claim(&options.instance, &root)?.delete()?))),
         ("pins", Pins::open(&run_dir.join("bpf")).and_then(Pins::remove).map_err(anyhow::Error::from)),
         ("cgroup", root().and_then(|root| Ok(root.remove()?))),
+        ("policy source", source::remove(options)),
         ("run folder", fs::remove_dir_all(run_dir).map_err(anyhow::Error::from)),
     ];
     for (what, outcome) in outcomes {
@@ -407,7 +419,7 @@ fn load(options: &Options) -> Result<Loaded, config::ConfigError> {
         files => files.to_vec(),
     };
     let policies = loader(config, &Installed::new(config.cache_dir.clone())).load(&files)?;
-    Ok(Loaded { policies, files, time: audit::Time::now() })
+    Ok(Loaded { policies, files, revision: None, time: audit::Time::now() })
 }
 
 /// Tells of changes of the policy files that `options` name, if it is to.
@@ -433,7 +445,7 @@ fn hidden(config: &DaemonConfig) -> Vec<PathBuf> {
     let usual = DaemonConfig::default();
     let log_folder = usual.audit_log.parent().map(Path::to_owned);
     let mut hidden: Vec<PathBuf> = [Some(usual.run_dir), log_folder].into_iter().flatten().collect();
-    for path in [&config.run_dir, &config.audit_log] {
+    for path in [&config.run_dir, &config.audit_log, &config.state_dir] {
         if !hidden.iter().any(|folder| path.starts_with(folder)) {
             hidden.push(path.clone());
         }

@@ -1,13 +1,14 @@
 //! Policies: compiled, and replaced all at once or not at all.
 
 use super::{
-    Daemon, Loaded, agents::Running, load, loader, local, memory::Remembered, terms, watch::is_roots,
+    Daemon, Loaded, agents::Running, follow, load, loader, local, memory::Remembered, source::Source, terms,
+    watch::is_roots,
 };
 use crate::{
     config::{self, Installed, Policies},
     control::protocol::{PolicyText, Refusal, RefusalKind, ReloadSummary},
     datapath::{self, Fence},
-    policy::{Policy, Workload},
+    policy::{Policy, Revision, Workload},
 };
 use std::{
     fs,
@@ -21,6 +22,8 @@ struct Replacement {
     running: Arc<Running>,
     policy: Arc<Policy>,
     own_policy: Option<PolicyText>,
+    /// That the policy is of.
+    revision: Option<Revision>,
 }
 
 /// Why policies are read again.
@@ -35,12 +38,13 @@ enum Cause {
 impl Daemon {
     /// Replaces every policy by what the files say, or none.
     pub(super) async fn replace_policies(&self) -> Result<ReloadSummary, Refusal> {
+        if let Some(source) = &self.source
+            && let Some(summary) = self.catch_up(source).await?
+        {
+            return Ok(summary);
+        }
         let _turn = self.changes.lock().await;
-        let outcome = block_in_place(|| {
-            let loaded = load(&self.options).map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
-            let replacements = self.compile_all(&loaded.policies, Cause::Asked)?;
-            self.put_all_in_force(loaded, replacements)
-        });
+        let outcome = block_in_place(|| self.put_loaded_in_force(self.load_again()?));
         self.note(outcome.as_ref().err());
         outcome
     }
@@ -64,13 +68,14 @@ impl Daemon {
     fn replace_if_other(&self) -> Result<Option<ReloadSummary>, Refusal> {
         let before = self.policies.load();
         let config = &self.options.config;
-        if self.options.policies.is_empty() && !before.files.is_empty() && !config.policy_dir.is_dir() {
+        let is_folder = self.options.policies.is_empty() && self.source.is_none();
+        if is_folder && !before.files.is_empty() && !config.policy_dir.is_dir() {
             // Somebody may be about to put another in its place; to deny everything takes an empty folder.
             let message = format!("there is no folder `{}`", config.policy_dir.display());
             return Err(Refusal::new(RefusalKind::Invalid, message));
         }
-        let loaded = load(&self.options).map_err(|error| Refusal::new(RefusalKind::Invalid, error))?;
-        let replacements = self.compile_all(&loaded.policies, Cause::Changed)?;
+        let loaded = self.load_again()?;
+        let replacements = self.compile_all(&loaded, Cause::Changed)?;
         let is_other = |new: &Replacement| *new.running.agent.given_policy() != *new.policy;
         if loaded.policies == before.policies && !replacements.iter().any(is_other) {
             return Ok(None);
@@ -84,6 +89,21 @@ impl Daemon {
             return Err(Refusal::new(RefusalKind::Forbidden, message));
         }
         self.put_all_in_force(loaded, replacements).map(Some)
+    }
+
+    /// Replaces every policy by what was `loaded`, or none.
+    pub(super) fn put_loaded_in_force(&self, loaded: Loaded) -> Result<ReloadSummary, Refusal> {
+        let replacements = self.compile_all(&loaded, Cause::Asked)?;
+        self.put_all_in_force(loaded, replacements)
+    }
+
+    /// What the files say by now: those of this host, or of the revision in force with the allowlists of this host.
+    fn load_again(&self) -> Result<Loaded, Refusal> {
+        let loaded = match self.source.as_ref().and_then(Source::files) {
+            Some(files) => follow::load(&self.options, &files),
+            None => load(&self.options),
+        };
+        loaded.map_err(|error| Refusal::new(RefusalKind::Invalid, error))
     }
 
     fn put_all_in_force(
@@ -100,7 +120,7 @@ impl Daemon {
     }
 
     /// What every agent is to obey; nothing is changed yet.
-    fn compile_all(&self, policies: &Policies, cause: Cause) -> Result<Vec<Replacement>, Refusal> {
+    fn compile_all(&self, loaded: &Loaded, cause: Cause) -> Result<Vec<Replacement>, Refusal> {
         let invalid = |error: &dyn std::fmt::Display| Refusal::new(RefusalKind::Invalid, error);
         let mut replacements = Vec::new();
         for running in self.agents.all() {
@@ -112,12 +132,13 @@ impl Daemon {
                 // An agent must not write the allowlists of its policy.
                 Some(_) if is_kept => running.agent.given_policy(),
                 Some(text) => self.compile(text).map_err(|error| invalid(&error))?.for_workload(workload),
-                None => policies.for_workload(workload),
+                None => loaded.policies.for_workload(workload),
             };
             let policy = running.birth.obeyed(policy);
             let whole = policy.lending(&running.agent.loans());
             Fence::holds(&whole).map_err(|error| invalid(&error))?;
-            replacements.push(Replacement { running, policy, own_policy });
+            let revision = if own_policy.is_some() { None } else { loaded.revision.clone() };
+            replacements.push(Replacement { running, policy, own_policy, revision });
         }
         Ok(replacements)
     }
@@ -127,7 +148,9 @@ impl Daemon {
         let mut before: Vec<Replacement> = Vec::new();
         for new in replacements {
             let (running, policy) = (Arc::clone(&new.running), new.running.agent.given_policy());
-            before.push(Replacement { policy, own_policy: running.own_policy(), running });
+            let (own_policy, revision) =
+                (running.own_policy(), self.recorder.revision_of(running.agent.name()));
+            before.push(Replacement { policy, own_policy, revision, running });
             if let Err(error) = self.put_in_force(new) {
                 before.into_iter().for_each(|old| self.put_back(old));
                 let message = format!("nothing was replaced: {error:#}");
@@ -139,7 +162,7 @@ impl Daemon {
     }
 
     fn put_in_force(&self, new: Replacement) -> anyhow::Result<()> {
-        let Replacement { running, policy, own_policy } = new;
+        let Replacement { running, policy, own_policy, revision } = new;
         // First what the next daemon is to obey, should this one be killed.
         self.memory().write(&Remembered::of(
             &running.agent,
@@ -149,6 +172,7 @@ impl Daemon {
         ))?;
         *running.own_policy.lock().unwrap_or_else(PoisonError::into_inner) = own_policy;
         running.agent.replace_policy(policy);
+        self.recorder.judge_by(running.agent.name(), revision);
         running.agent.live(terms::occasion(running.birth.born), datapath::now());
         // At once: a name that the agent asks for first would leave at a moment of its choice.
         self.names.keep_warm(&running.agent);

@@ -2,8 +2,7 @@
 
 use super::{
     approval::Approval, budget::Budget, leaks::LeakBudget, mode::Mode, pattern::Pattern, risk::Risk,
-    source::Source,
-    special::special_within, term::Term, tls::TlsTerms,
+    source::Source, special::special_within, term::Term, tls::TlsTerms,
 };
 use ipnet::IpNet;
 use std::{fmt, net::IpAddr};

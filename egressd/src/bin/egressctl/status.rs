@@ -65,6 +65,11 @@ fn print(out: &mut impl Write, colour: Colour, status: &protocol::Status) -> io:
             if policies.is_empty() { "none".to_owned() } else { policies.join(", ") }
         ),
     )?;
+    if let Some(source) = &status.source {
+        for text in told(source) {
+            line("policy source", &text)?;
+        }
+    }
     line("agents", &status.agents.to_string())?;
     if !status.observed.is_empty() {
         let names = status.observed.join(", ");
@@ -81,4 +86,21 @@ fn print(out: &mut impl Write, colour: Colour, status: &protocol::Status) -> io:
         line("lost", &format!("{} events left no record of their own", status.lost))?;
     }
     Ok(())
+}
+
+/// What is known of the repository, beside the check that says what is in force.
+fn told(source: &protocol::PolicySource) -> Vec<String> {
+    let clock = |time: &Option<_>| time.map_or_else(|| "never".to_owned(), crate::tail::clock);
+    let short = |commit: &String| commit.chars().take(12).collect::<String>();
+    let protocol::PolicySource { git, reference, path, revision, .. } = source;
+    let signed = if source.signed { ", signed" } else { "" };
+    let reference = reference.strip_prefix("refs/heads/").unwrap_or(reference);
+    let path = if path.is_empty() { "." } else { path };
+    let revision = revision.as_ref().map_or_else(|| "none".to_owned(), short);
+    let mut told = vec![
+        format!("{git} {reference}:{path}{signed}, asked {}", clock(&source.checked)),
+        format!("revision {revision} in force since {}", clock(&source.since)),
+    ];
+    told.extend(source.waiting.as_ref().map(|waiting| format!("{} waits", short(waiting))));
+    told
 }

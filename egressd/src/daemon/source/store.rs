@@ -1,0 +1,337 @@
+//! The bare repository that commits are fetched into, and what is asked of it.
+
+use super::git::Git;
+use crate::{
+    config::{GitSource, MAX_FILE, Verify},
+    policy::Revision,
+};
+use anyhow::{Context, Result, bail, ensure};
+use nix::unistd::{Gid, Uid, User, geteuid};
+use std::{
+    ffi::OsStr,
+    fs::{self, DirBuilder},
+    io::ErrorKind,
+    os::unix::fs::{DirBuilderExt, PermissionsExt, chown},
+    path::{Path, PathBuf},
+};
+
+/// A folder with the repository and all that git is told.
+#[derive(Debug)]
+pub struct Store {
+    git: Git,
+    reference: String,
+    /// The keys of this host, if signatures are looked at.
+    keys: Option<PathBuf>,
+    /// Where git finds them.
+    keys_for_git: PathBuf,
+    /// A folder for each revision.
+    trees: PathBuf,
+}
+
+/// What a commit says of itself, each in a line of at most [`MAX_TEXT`] letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    pub subject: String,
+    pub author: String,
+    /// Whose key signed it, as the file of keys has it. None where that is not looked at.
+    pub signer: Option<String>,
+}
+
+const MAX_TEXT: usize = 120;
+
+/// Files of one folder of a revision at the most.
+const MAX_FILES: usize = 256;
+
+/// Octets of the whole repository: of policies, a thousand times what any has. It is never packed anew, so that a
+/// remote that rewrites and rewrites fills it.
+const MAX_STORE: u64 = 512 << 20;
+
+/// What a ref of the store is called that was fetched.
+const TIP: &str = "refs/egressd/tip";
+
+impl Store {
+    /// Makes `folder` ready for `source`, whatever is there already. git and all that it reads is below.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or there is no such user.
+    pub fn open(source: &GitSource, folder: &Path) -> Result<Self> {
+        let user = user(&source.user)?;
+        let [store, config, keys, trees] =
+            ["store", "git.conf", "keys", "trees"].map(|name| folder.join(name));
+        // Others find nothing by its names, and git gets through to what is its own.
+        make_folder(folder, 0o711)?;
+        make_folder(&trees, 0o700)?;
+        make_folder(&store, 0o700)?;
+        give_to(&store, user)?;
+        let text = configuration(source, &keys);
+        write_for_git(&config, text.as_bytes(), user)?;
+        let keys_of_host = match &source.verify {
+            Verify::Signed { keys } => Some(keys.clone()),
+            Verify::No => None,
+        };
+        let git = Git { program: "git".into(), store: store.clone(), config, user };
+        let opened =
+            Self { git, reference: source.reference.clone(), keys: keys_of_host, keys_for_git: keys, trees };
+        if !store.join("HEAD").exists() {
+            opened.git.ask(&["init", "--quiet", "--bare", "--template="])?;
+        }
+        Ok(opened)
+    }
+
+    /// The commit that the ref names by now, with all that it stands on.
+    ///
+    /// # Errors
+    /// The remote cannot be asked, or has no such ref, or sent what git refuses.
+    pub fn fetch(&self) -> Result<Revision> {
+        let size = size(&self.git.store);
+        ensure!(
+            size <= MAX_STORE,
+            "`{}` has {size} octets, at most {MAX_STORE} are kept: remove it, then run `egressctl reload`",
+            self.git.store.display()
+        );
+        let reference = format!("+{}:{TIP}", self.reference);
+        self.git.ask(&[
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--no-recurse-submodules",
+            "--no-write-fetch-head",
+            "--no-auto-maintenance",
+            "origin",
+            &reference,
+        ])?;
+        self.commit(TIP)
+    }
+
+    /// The commit that `name` stands for.
+    fn commit(&self, name: &str) -> Result<Revision> {
+        let commit =
+            self.git.line(&["rev-parse", "--verify", "--end-of-options", &format!("{name}^{{commit}}")])?;
+        Revision::parse(&commit).context("git named no commit")
+    }
+
+    /// Whether `older` is `newer`, or one of those that it stands on.
+    ///
+    /// # Errors
+    /// One of them is not here.
+    pub fn leads_to(&self, older: &Revision, newer: &Revision) -> Result<bool> {
+        let answer = self.git.run(&["merge-base", "--is-ancestor", older.as_str(), newer.as_str()])?;
+        match answer.status.code() {
+            Some(0) => Ok(true),
+            Some(1) => Ok(false),
+            Some(_) | None => bail!("git merge-base: {}", answer.complaint),
+        }
+    }
+
+    /// Looks whether an allowed key signed the commit, if that is asked for, and reads what it says.
+    ///
+    /// # Errors
+    /// Says whether there is no signature, or one that does not count.
+    pub fn verify(&self, commit: &Revision) -> Result<About> {
+        let format = match &self.keys {
+            None => "--format=%an%x00%s%x00",
+            Some(keys) => {
+                // As they are by now: a key that was taken away counts no more.
+                let text = fs::read(keys).with_context(|| format!("failed to read `{}`", keys.display()))?;
+                write_for_git(&self.keys_for_git, &text, self.git.user)?;
+                let answer = self.git.run(&["verify-commit", "--raw", commit.as_str()])?;
+                ensure!(answer.status.success(), "{}", unverified(&answer.complaint));
+                "--format=%an%x00%s%x00%GS"
+            }
+        };
+        let told = self.git.ask(&[
+            "show",
+            "--no-patch",
+            "--no-show-signature",
+            "--no-color",
+            format,
+            commit.as_str(),
+        ])?;
+        let told = String::from_utf8_lossy(&told);
+        let mut texts = told.trim_end_matches('\n').split('\0').map(shown);
+        let mut next = || texts.next().unwrap_or_default();
+        let (author, subject, signer) = (next(), next(), next());
+        Ok(About { subject, author, signer: self.keys.as_ref().map(|_| signer) })
+    }
+
+    /// The folder with the policies and allowlists of a commit: its YAML files in `path` and in `allowlists` below
+    /// it, as git has them. Nothing is checked out, so that no filter and no link of the repository counts.
+    ///
+    /// # Errors
+    /// There is no such folder, or something in it is no file, too large or too much.
+    pub fn tree(&self, commit: &Revision, path: &str) -> Result<PathBuf> {
+        let (ready, unready) = (self.trees.join(commit.as_str()), self.trees.join("unready"));
+        remove(&unready)?;
+        let folder = unready.join(path);
+        DirBuilder::new().mode(0o700).recursive(true).create(&folder)?;
+        ensure!(self.copy(commit, path, &folder)?, "there is no folder `{path}` in {commit}");
+        let (beside, below) = (join(path, "allowlists"), folder.join("allowlists"));
+        fs::create_dir(&below)?;
+        self.copy(commit, &beside, &below)?;
+        remove(&ready)?;
+        fs::rename(&unready, &ready).with_context(|| format!("failed to make `{}`", ready.display()))?;
+        Ok(ready)
+    }
+
+    /// Removes the folders of all revisions but `kept`.
+    pub fn forget_trees_but(&self, kept: &Revision) {
+        for path in fs::read_dir(&self.trees).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if path.file_name() != Some(OsStr::new(kept.as_str())) {
+                // What is left is removed the next time.
+                let _ = remove(&path);
+            }
+        }
+    }
+
+    /// Copies the YAML files of one folder; false where there is no such folder.
+    fn copy(&self, commit: &Revision, path: &str, into: &Path) -> Result<bool> {
+        let folder = format!("{}:{path}", commit.as_str());
+        let kind = self.git.run(&["cat-file", "-t", &folder])?;
+        if !kind.status.success() || kind.output != b"tree\n" {
+            return Ok(false);
+        }
+        let listed = self.git.ask(&["ls-tree", "-z", "-l", &folder])?;
+        let mut copied = 0;
+        for entry in listed.split(|octet| *octet == 0).filter(|entry| entry.ends_with(b".yaml")) {
+            copied += 1;
+            ensure!(copied <= MAX_FILES, "`{path}` has more than {MAX_FILES} files");
+            let Listed { object, name } = Listed::of(entry, path)?;
+            let text = self.git.ask(&["cat-file", "blob", object])?;
+            fs::write(into.join(name), text).with_context(|| format!("failed to write `{name}`"))?;
+        }
+        Ok(true)
+    }
+}
+
+/// A file of a tree.
+#[derive(Debug, PartialEq, Eq)]
+struct Listed<'a> {
+    object: &'a str,
+    name: &'a str,
+}
+
+impl<'a> Listed<'a> {
+    /// Reads `MODE TYPE OBJECT SIZE<tab>NAME`: git-ls-tree(1), `-l`.
+    fn of(entry: &'a [u8], path: &str) -> Result<Self> {
+        let strange = || format!("git lists `{path}` in another way than it used to");
+        let entry = std::str::from_utf8(entry).with_context(|| format!("a name in `{path}` is not UTF-8"))?;
+        let (about, name) = entry.split_once('\t').with_context(strange)?;
+        let mut fields = about.split_ascii_whitespace();
+        let mut field = || fields.next().with_context(strange);
+        let (mode, _, object, size) = (field()?, field()?, field()?, field()?);
+        let is_plain = !name.contains(['/', '\0']) && !name.chars().any(char::is_control);
+        ensure!(is_plain, "{name:?} in `{path}` is no name of a file");
+        // 120000 is a symbolic link, 160000 a submodule (git-fast-import(1)).
+        ensure!(
+            matches!(mode, "100644" | "100755"),
+            "`{}` is no file but a link, a folder or a submodule",
+            join(path, name)
+        );
+        let is_small = size.parse::<u64>().is_ok_and(|size| size <= MAX_FILE);
+        ensure!(is_small, "`{}` is larger than {MAX_FILE} octets", join(path, name));
+        Ok(Self { object, name })
+    }
+}
+
+/// All that git is told, whatever the store or the host says elsewhere.
+fn configuration(source: &GitSource, keys: &Path) -> String {
+    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    let (address, keys) = (quoted(source.repository.address()), quoted(&keys.display().to_string()));
+    // `safe`: whose the repository is says nothing where nothing of it is run.
+    format!(
+        "[core]\n\thooksPath = /dev/null\n\tfsmonitor = false\n\tsshCommand = false\n\tbigFileThreshold = 2m\n\
+         [safe]\n\tdirectory = *\n\
+         [gc]\n\tauto = 0\n\
+         [maintenance]\n\tauto = false\n\
+         [transfer]\n\tfsckObjects = true\n\
+         [fetch]\n\tfsckObjects = true\n\trecurseSubmodules = false\n\
+         [submodule]\n\trecurse = false\n\
+         [protocol]\n\tallow = never\n\
+         [protocol \"file\"]\n\tallow = always\n\
+         [protocol \"git\"]\n\tallow = always\n\
+         [protocol \"https\"]\n\tallow = always\n\
+         [http]\n\tlowSpeedLimit = 1000\n\tlowSpeedTime = 20\n\
+         [credential]\n\thelper =\n\
+         [log]\n\tshowSignature = false\n\
+         [gpg]\n\tformat = ssh\n\tminTrustLevel = fully\n\
+         [gpg \"ssh\"]\n\tprogram = ssh-keygen\n\tallowedSignersFile = {keys}\n\
+         [gpg \"openpgp\"]\n\tprogram = false\n\
+         [gpg \"x509\"]\n\tprogram = false\n\
+         [remote \"origin\"]\n\turl = {address}\n"
+    )
+}
+
+/// Why a commit is not taken, where git says little: of one without a signature it says nothing.
+fn unverified(complaint: &str) -> String {
+    match complaint {
+        "" => "is not signed by an allowed key".to_owned(),
+        complaint if complaint.starts_with("exit status") => "is not signed".to_owned(),
+        complaint => format!("is not signed by an allowed key: {complaint}"),
+    }
+}
+
+/// Whom git is run as; None where we cannot choose.
+fn user(name: &str) -> Result<Option<(Uid, Gid)>> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    let found = User::from_name(name).with_context(|| format!("failed to look for user `{name}`"))?;
+    let user = found.with_context(|| format!("there is no user `{name}` for git to run as"))?;
+    ensure!(!user.uid.is_root(), "user `{name}` is root: name another for git to run as");
+    Ok(Some((user.uid, user.gid)))
+}
+
+fn make_folder(path: &Path, mode: u32) -> Result<()> {
+    let made = DirBuilder::new().mode(mode).recursive(true).create(path);
+    let made = made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)));
+    made.with_context(|| format!("failed to make folder `{}`", path.display()))
+}
+
+fn give_to(path: &Path, user: Option<(Uid, Gid)>) -> Result<()> {
+    let Some((uid, gid)) = user else { return Ok(()) };
+    let given = chown(path, Some(uid.as_raw()), Some(gid.as_raw()));
+    given.with_context(|| format!("failed to give `{}` to git", path.display()))
+}
+
+/// Writes what git may read and not change: it may hold a password.
+fn write_for_git(path: &Path, text: &[u8], user: Option<(Uid, Gid)>) -> Result<()> {
+    let act = || {
+        let unready = path.with_extension("new");
+        fs::write(&unready, text)?;
+        fs::set_permissions(&unready, fs::Permissions::from_mode(0o640))?;
+        if let Some((_, gid)) = user {
+            chown(&unready, Some(0), Some(gid.as_raw()))?;
+        }
+        fs::rename(&unready, path)
+    };
+    act().with_context(|| format!("failed to write `{}`", path.display()))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to remove `{}`", path.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Octets of all files below `folder`.
+fn size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => size(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+/// A text of a commit as it may be shown.
+fn shown(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(MAX_TEXT).collect()
+}
