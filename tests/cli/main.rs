@@ -225,6 +225,44 @@ fn status_is_quiet_when_asked_and_tells_health_by_its_exit_code() {
 }
 
 #[test]
+fn the_status_says_which_revision_of_which_repository_is_in_force() {
+    let (_folder, socket) = socket();
+    let _server = Server::start(&socket);
+    let status = run(&socket, &["status"]).stdout;
+    assert!(status.contains("https://git.example/policies.git main:policies, signed, asked "), "{status}");
+    assert!(status.contains("revision aaaaaaaaaaaa in force since "), "{status}");
+}
+
+#[test]
+fn history_lists_revisions_and_says_why_one_was_refused() {
+    let (_folder, socket) = socket();
+    assert_eq!(run(&socket, &["policy", "history"]).code, 2, "no daemon answers");
+    let _server = Server::start(&socket);
+    let history = run(&socket, &["policy", "history"]);
+    assert_eq!((history.code, history.stderr.as_str()), (1, ""), "the newest was refused");
+    let lines: Vec<&str> = history.stdout.lines().collect();
+    assert!(lines[0].starts_with("COMMIT        TIME"), "{lines:#?}");
+    assert!(lines[1].starts_with("bbbbbbbbbbbb  ") && lines[1].contains("  refused   -"), "{lines:#?}");
+    assert!(lines[2].contains("  in force  ada@example.com  allow the mirror"), "{lines:#?}");
+    assert_eq!(lines[3..], ["", "bbbbbbbbbbbb was refused:", "  is not signed\\u{1b}[2J"]);
+    let json = run(&socket, &["policy", "history", "-n", "1", "-o", "json"]).stdout;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()[0]["outcome"], "refused");
+}
+
+#[test]
+fn a_rollback_exits_0_where_it_is_in_force_and_2_where_it_is_not() {
+    let (_folder, socket) = socket();
+    let _server = Server::start(&socket);
+    for done in [&["policy", "rollback"][..], &["policy", "rollback", "aaaa"], &["policy", "follow"]] {
+        let done = run(&socket, done);
+        assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+        assert!(done.stdout.ends_with("the policy of 1 running agent(s) changed\n"), "{done:?}");
+    }
+    let refused = run(&socket, &["policy", "rollback", "cccc"]);
+    assert!(refused.code == 2 && refused.stderr.contains("no revision that was in force"), "{refused:?}");
+}
+
+#[test]
 fn agents_are_a_table_or_json() {
     let (_folder, socket) = socket();
     let _server = Server::start(&socket);

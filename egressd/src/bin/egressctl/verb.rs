@@ -44,7 +44,7 @@ impl Verb {
             Verb::Revoke(revoke) => revoke.act(client, format),
             Verb::Approvals(approvals) => approvals.act(client, format),
             Verb::Suggest(suggest) => suggest.act(client, format),
-            Verb::Policy(policy) => policy.act(format),
+            Verb::Policy(policy) => policy.act(client, format),
             Verb::Leaks(leaks) => leaks.act(client, format),
             Verb::Agents(agents) => agents.act(client, format),
             Verb::Status(status) => status.act(client, format),

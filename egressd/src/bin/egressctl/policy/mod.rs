@@ -1,9 +1,10 @@
-//! `egressctl policy`: what people do with policy files, without a daemon.
+//! `egressctl policy`: what people do with policy files, without a daemon, and with the revisions of one.
 
 mod check;
 mod diff;
 mod export;
 mod fmt;
+mod history;
 mod import;
 mod revision;
 mod schema;
@@ -11,9 +12,10 @@ mod source;
 mod test;
 
 use crate::output::Format;
+use egressd::control::Client;
 use std::process::ExitCode;
 
-/// Check, compare, try and translate policy files
+/// Check, compare, try and translate policy files; look through and choose revisions
 #[derive(Debug, clap::Args)]
 pub struct Policy {
     #[command(subcommand)]
@@ -29,10 +31,13 @@ enum Verb {
     Import(import::Import),
     Export(export::Export),
     Schema(schema::Schema),
+    History(history::History),
+    Rollback(history::Rollback),
+    Follow(history::Follow),
 }
 
 impl Policy {
-    pub fn act(self, format: Format) -> anyhow::Result<ExitCode> {
+    pub fn act(self, client: &Client, format: Format) -> anyhow::Result<ExitCode> {
         match self.verb {
             Verb::Check(check) => check.act(format),
             Verb::Diff(diff) => diff.act(format),
@@ -41,6 +46,9 @@ impl Policy {
             Verb::Import(import) => import.act(format),
             Verb::Export(export) => export.act(format),
             Verb::Schema(schema) => schema.act(),
+            Verb::History(history) => history.act(client, format),
+            Verb::Rollback(rollback) => rollback.act(client, format),
+            Verb::Follow(follow) => follow.act(client, format),
         }
     }
 }
