@@ -75,9 +75,10 @@ impl Daemon {
             return Err(Refusal::new(RefusalKind::Invalid, message));
         }
         let loaded = self.load_again()?;
-        let replacements = self.compile_all(&loaded, Cause::Changed)?;
-        let is_other = |new: &Replacement| *new.running.agent.given_policy() != *new.policy;
-        if loaded.policies == before.policies && !replacements.iter().any(is_other) {
+        let mut replacements = self.compile_all(&loaded, Cause::Changed)?;
+        // An agent whose policy is as it was costs nothing: others wait for theirs.
+        replacements.retain(|new| *new.running.agent.given_policy() != *new.policy);
+        if loaded.policies == before.policies && replacements.is_empty() {
             return Ok(None);
         }
         if let Some(path) = local::wanted(&self.options, std::iter::empty()).writable_by_others() {
