@@ -38,7 +38,10 @@ pub fn first(source: &Source, options: &Options) -> Result<Loaded> {
     let newest = || -> Result<Loaded, Refused> {
         let candidate = source.newest()?.ok_or_else(|| Refused {
             commit: None,
-            why: "it was rolled back to; `egressctl policy follow` needs a daemon that runs".to_owned(),
+            why: format!(
+                "newer commits wait for the end of a rollback: to end it, remove `{}`",
+                source.file()
+            ),
         })?;
         let loaded = load(options, &candidate.files).map_err(|error| refused(&candidate, &error))?;
         source.entered(candidate);

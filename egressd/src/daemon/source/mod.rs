@@ -215,6 +215,11 @@ impl Source {
         self.state().in_force.clone()
     }
 
+    /// Where it is remembered what was in force.
+    pub fn file(&self) -> std::path::Display<'_> {
+        self.file.display()
+    }
+
     /// How often it is to be asked.
     pub fn interval(&self) -> Option<std::time::Duration> {
         self.config.interval
