@@ -5,7 +5,8 @@ use super::{
     decide::Policy,
     decision::{Denial, Reason},
     flow::{Destination, Process},
-    rule::{Protocol, Rule, Source, Subject},
+    rule::{Protocol, Rule, Subject},
+    source::Source,
 };
 use std::{future::Future, pin::Pin};
 

@@ -3,7 +3,8 @@
 use super::{
     decide::Policy,
     pattern::Pattern,
-    rule::{Rule, RuleId, Source, Subject},
+    rule::{Rule, RuleId, Subject},
+    source::Source,
 };
 use jiff::Timestamp;
 
