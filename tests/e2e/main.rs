@@ -30,6 +30,7 @@ mod addresses;
 mod adopt;
 mod agents;
 mod audit;
+mod budgets;
 mod bypass;
 mod canary;
 mod crash;

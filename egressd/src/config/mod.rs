@@ -1,5 +1,6 @@
 //! Policy files and the daemon's own file: from YAML to values, with errors that show the line.
 
+mod budget;
 mod compile;
 mod credential;
 mod daemon;

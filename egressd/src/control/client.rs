@@ -1,9 +1,9 @@
 //! The asking side of the control socket, for programs that are not asynchronous.
 
 use super::protocol::{
-    AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, ApproveLeaks, ExplainRequest, Explanation, Frame,
-    LeaksRequest, MAX_REQUEST, RecordsRequest, Refusal, ReloadSummary, StartAgent, StartedAgent, Status,
-    VERSION,
+    AdoptAgent, AdoptedAgent, AgentBudgets, AgentLeaks, AgentStatus, ApproveLeaks, BudgetsRequest,
+    ExplainRequest, Explanation, Frame, LeaksRequest, MAX_REQUEST, RecordsRequest, Refusal, ReloadSummary,
+    StartAgent, StartedAgent, Status, VERSION,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
@@ -91,6 +91,13 @@ impl Client {
             .add("protocol", protocol.as_ref())
             .add("agent", agent.as_ref());
         self.ask(Method::GET, &query.after("explain"), &())
+    }
+
+    /// # Errors
+    /// Also when there is no such agent.
+    pub fn budgets(&self, request: &BudgetsRequest) -> Result<Vec<AgentBudgets>, ClientError> {
+        let query = Query::new().add("agent", request.agent.as_ref());
+        self.ask(Method::GET, &query.after("budgets"), &())
     }
 
     /// # Errors

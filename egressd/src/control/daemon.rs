@@ -1,8 +1,8 @@
 //! What the control server asks of the daemon.
 
 use super::protocol::{
-    AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, ApproveLeaks, ExplainRequest, Explanation,
-    LeaksRequest, Refusal, ReloadSummary, StartAgent, StartedAgent, Status,
+    AdoptAgent, AdoptedAgent, AgentBudgets, AgentLeaks, AgentStatus, ApproveLeaks, BudgetsRequest,
+    ExplainRequest, Explanation, LeaksRequest, Refusal, ReloadSummary, StartAgent, StartedAgent, Status,
 };
 use crate::audit::Feed;
 use std::{future::Future, pin::Pin, sync::Arc};
@@ -31,6 +31,9 @@ pub trait Daemon: Send + Sync + 'static {
     fn reload(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>>;
 
     fn explain(&self, request: ExplainRequest) -> Result<Explanation, Refusal>;
+
+    /// What agents and rules may use up, and have.
+    fn budgets(&self, request: BudgetsRequest) -> Result<Vec<AgentBudgets>, Refusal>;
 
     /// What agents let out through names.
     fn leaks(&self, request: LeaksRequest) -> Result<Vec<AgentLeaks>, Refusal>;

@@ -3,9 +3,9 @@
 use super::{
     daemon::Daemon,
     protocol::{
-        AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, ApproveLeaks, ExplainRequest, Explanation,
-        LeaksRequest, MAX_REQUEST, RecordsRequest, Refusal, RefusalKind, ReloadSummary, StartAgent,
-        StartedAgent, Status,
+        AdoptAgent, AdoptedAgent, AgentBudgets, AgentLeaks, AgentStatus, ApproveLeaks, BudgetsRequest,
+        ExplainRequest, Explanation, LeaksRequest, MAX_REQUEST, RecordsRequest, Refusal, RefusalKind,
+        ReloadSummary, StartAgent, StartedAgent, Status,
     },
     stream::stream,
 };
@@ -32,6 +32,7 @@ pub fn router(daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/adopted/{id}", delete(release_agent))
         .route("/v1/reload", post(reload))
         .route("/v1/explain", get(explain))
+        .route("/v1/budgets", get(budgets))
         .route("/v1/leaks", get(leaks))
         .route("/v1/leaks/approve", post(approve_leaks))
         .route("/v1/records", get(records))
@@ -94,6 +95,14 @@ async fn explain(
 ) -> Result<Json<Explanation>, Refusal> {
     let Query(request) = query.map_err(|rejection| invalid(&rejection.body_text()))?;
     Ok(Json(daemon.explain(request)?))
+}
+
+async fn budgets(
+    State(daemon): App,
+    query: Result<Query<BudgetsRequest>, QueryRejection>,
+) -> Result<Json<Vec<AgentBudgets>>, Refusal> {
+    let Query(request) = query.map_err(|rejection| invalid(&rejection.body_text()))?;
+    Ok(Json(daemon.budgets(request)?))
 }
 
 async fn leaks(

@@ -3,6 +3,7 @@
 mod adopt;
 mod agents;
 mod answers;
+mod budgets;
 mod cells;
 mod checks;
 mod ends;

@@ -109,6 +109,12 @@ impl Agent {
         !is_same
     }
 
+    /// The moment that it was told last; None before anybody said.
+    #[must_use]
+    pub fn last_occasion(&self) -> Option<Occasion> {
+        *self.occasion()
+    }
+
     /// What is to be in force.
     fn due(&self) -> Policy {
         let due = self.given.load().at(*self.occasion());

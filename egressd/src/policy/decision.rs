@@ -248,6 +248,10 @@ reasons! {
     RuleRemoved = "rule-removed",
     /// The rule that allowed this host has expired.
     RuleExpired = "rule-expired",
+    /// What the rule, or the agent, may use up is used up: see `egressctl budgets`.
+    BudgetSpent = "budget-spent",
+    /// Flows of the rule, or of the agent, start faster than they may.
+    RateExceeded = "rate-exceeded",
     /// Sockets other than TCP and UDP over IP are not allowed.
     SocketTypeNotAllowed = "socket-type-not-allowed",
     /// The Unix socket belongs to a process outside of the agent.

@@ -68,6 +68,8 @@ impl Mode {
             | Reason::InboundNotAllowed => false,
             // Of bounds.
             Reason::LeakBudgetSpent
+            | Reason::BudgetSpent
+            | Reason::RateExceeded
             | Reason::NamesFrozen
             | Reason::NameSuspicious
             | Reason::AgentQuarantined

@@ -88,6 +88,8 @@ fn help(reason: Reason) -> Help {
         | Reason::NamesFrozen
         | Reason::NameSuspicious
         | Reason::RuleExpired
+        | Reason::BudgetSpent
+        | Reason::RateExceeded
         | Reason::AgentQuarantined
         | Reason::LeakBudgetSpent
         // These pass, or are faults of ours.

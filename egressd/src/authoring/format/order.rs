@@ -44,7 +44,7 @@ impl Place {
 
 const FILE: [&str; 5] = ["version", "name", "roles", "agents", "rules"];
 
-const SECTION: [&str; 13] = [
+const SECTION: [&str; 16] = [
     "select",
     "extends",
     "include",
@@ -54,13 +54,16 @@ const SECTION: [&str; 13] = [
     "deny",
     "capabilities",
     "host_sockets",
+    "max_bytes",
+    "max_connections",
+    "rate",
     "leak_budget",
     "leak_actions",
     "secrets",
     "honeytokens",
 ];
 
-const RULE: [&str; 21] = [
+const RULE: [&str; 24] = [
     "host",
     "hosts",
     "cidr",
@@ -71,12 +74,15 @@ const RULE: [&str; 21] = [
     "inspect",
     "allow",
     "max_body",
-    "max_bytes",
+    "max_bodies",
     "inject",
     "private",
     "danger_public_suffix",
     "types",
     "leak_budget",
+    "max_bytes",
+    "max_connections",
+    "rate",
     "expires",
     "for",
     "risk",

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod agents;
+mod budgets;
 mod completions;
 mod doctor;
 mod explain;

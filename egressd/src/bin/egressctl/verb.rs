@@ -1,8 +1,8 @@
 //! Every verb, and what does it.
 
 use crate::{
-    adopt, agents, completions, doctor, explain, leaks, output::Format, policy, release, reload, run, status,
-    suggest, tail,
+    adopt, agents, budgets, completions, doctor, explain, leaks, output::Format, policy, release, reload,
+    run, status, suggest, tail,
 };
 use clap::Subcommand;
 use egressd::control::Client;
@@ -18,6 +18,7 @@ pub enum Verb {
     Policy(policy::Policy),
     Suggest(suggest::Suggest),
     Leaks(leaks::Leaks),
+    Budgets(budgets::Budgets),
     Agents(agents::Agents),
     Status(status::Status),
     Doctor(doctor::Doctor),
@@ -38,6 +39,7 @@ impl Verb {
             Verb::Suggest(suggest) => suggest.act(client, format),
             Verb::Policy(policy) => policy.act(format),
             Verb::Leaks(leaks) => leaks.act(client, format),
+            Verb::Budgets(budgets) => budgets.act(client, format),
             Verb::Agents(agents) => agents.act(client, format),
             Verb::Status(status) => status.act(client, format),
             Verb::Doctor(doctor) => doctor.act(format),

@@ -193,7 +193,7 @@ impl Opening {
     fn session(self, permit: Permit, upstream: Upstream) -> Session {
         Session {
             server: Server { name: self.name, port: permit.port() },
-            bounds: Bounds::new(self.inspection.max_body, self.inspection.max_bytes),
+            bounds: Bounds::new(self.inspection.max_body, self.inspection.max_bodies),
             sought: Sought { address: permit.address(), ..self.sought },
             caller: self.caller,
             inspector: self.inspector,
