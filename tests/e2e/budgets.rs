@@ -80,6 +80,11 @@ fn octets_count_of_flows_whose_server_name_the_kernel_reads() {
     spends_by_tls("kernel", CGROUP);
 }
 
+#[test]
+fn octets_count_of_flows_that_go_through_the_proxy() {
+    spends_by_tls("proxy", SEALED);
+}
+
 /// Eight flows of TLS by `gate` keep to a budget together, and no more of them start than may.
 fn spends_by_tls(gate: &str, mode: &'static [&'static str]) {
     let rule = |bounds: &str| {
@@ -105,7 +110,7 @@ fn spends_by_tls(gate: &str, mode: &'static [&'static str]) {
 /// Octets of the first hello that it heard.
 fn hello(server: &Server) -> u64 {
     let heard = server.heard();
-    u64::from(heard[3]) << 8 | u64::from(heard[4]) + 5
+    (u64::from(heard[3]) << 8 | u64::from(heard[4])) + 5
 }
 
 #[test]

@@ -210,6 +210,7 @@ impl Daemon {
             Arc::clone(&fence) as _,
         );
         server_names.inspect_with(inspection::inspector(config)?);
+        server_names.spend_by(Arc::clone(fence.budgets()) as _);
         let daemon = Arc::new(Self {
             started: audit::Time::now(),
             policies: ArcSwap::from_pointee(loaded),

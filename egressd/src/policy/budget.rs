@@ -79,4 +79,7 @@ pub trait Spend: Send + Sync {
     /// # Errors
     /// One of them has not so much, or the term of the rule is over.
     fn spend(&self, agent: AgentId, permit: &Permit, usage: Usage) -> Result<(), Denial>;
+
+    /// Gives back what [`Self::spend`] took, and what did not happen.
+    fn give_back(&self, agent: AgentId, permit: &Permit, usage: Usage);
 }

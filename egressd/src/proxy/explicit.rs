@@ -134,7 +134,8 @@ impl Tunnel {
     }
 
     async fn carry(self, permit: &Permit, upstream: UpstreamStream, hello: Option<&Hello>) {
-        match self.caller.gate.admit(&self.caller.agent, permit) {
+        let octets = hello.map_or(0, |hello| hello.length);
+        match self.caller.gate.begin(&self.caller.agent, permit, octets) {
             Ok(flow) => {
                 self.caller.record_permit(&self.sought, permit, None);
                 match hello {

@@ -5,12 +5,14 @@ use super::{
     inspect::Inspector,
     origin::canonical,
     pipes::{Bulk, Pipes},
+    purse::Purse,
     workers::Workers,
 };
 use crate::{
     audit::{Event, Gate as Judged, Recorder, Spoken},
     policy::{
-        Agent, AgentId, Denial, Moment, OriginLookup, OriginalDestination, Permit, Reason, Resolve, Transport,
+        Agent, AgentId, Denial, Moment, OriginLookup, OriginalDestination, Permit, Reason, Resolve, Spend,
+        Transport,
     },
 };
 use std::{
@@ -29,6 +31,7 @@ pub struct Gate {
     pub(super) workers: Option<Arc<Workers>>,
     flows: Arc<Flows>,
     inspector: OnceLock<Arc<Inspector>>,
+    spend: OnceLock<Arc<dyn Spend>>,
 }
 
 impl Gate {
@@ -71,6 +74,7 @@ impl Gate {
             workers: None,
             flows: Arc::default(),
             inspector: OnceLock::new(),
+            spend: OnceLock::new(),
         }
     }
 
@@ -79,6 +83,17 @@ impl Gate {
     pub fn inspect_with(&self, inspector: Inspector) {
         // Somebody else's was first.
         let _ = self.inspector.set(Arc::new(inspector));
+    }
+
+    /// Has `spend` count what flows use up; the first that is given. Without one, nothing is bounded.
+    pub fn spend_by(&self, spend: Arc<dyn Spend>) {
+        // Somebody else's was first.
+        let _ = self.spend.set(spend);
+    }
+
+    /// What pays for a flow by `permit`.
+    pub(super) fn purse(&self, agent: &Agent, permit: &Permit) -> Purse {
+        Purse::of(agent, permit, self.spend.get().cloned(), self.recorder.clone())
     }
 
     pub(super) fn inspector(&self) -> Option<Arc<Inspector>> {
@@ -114,13 +129,22 @@ impl Gate {
         Some(canonical(original))
     }
 
+    /// As [`Self::admit`], of a flow that begins, with so many octets: its budgets pay for it.
+    ///
+    /// # Errors
+    /// They cannot, too.
+    pub(super) fn begin(&self, agent: &Agent, permit: &Permit, octets: usize) -> Result<LiveFlow, Denial> {
+        let flow = self.admit(agent, permit)?;
+        flow.purse().begin(octets).map(|()| flow)
+    }
+
     /// Enters a permitted flow into the list of live flows.
     ///
     /// # Errors
     /// The policy was replaced since the permit was given, by one that denies the flow.
     pub(super) fn admit(&self, agent: &Agent, permit: &Permit) -> Result<LiveFlow, Denial> {
         // In this order, a policy that is replaced meanwhile is seen here or by `rejudge`.
-        let flow = self.flows.enter(agent.id(), permit);
+        let flow = self.flows.enter(agent.id(), permit, self.purse(agent, permit));
         still_allowed(agent, permit, (self.clock)())?;
         Ok(flow)
     }

@@ -67,13 +67,15 @@ impl Session {
     async fn answer(&mut self, head: &Head) -> Result<(), Ending> {
         let sought = self.sought(head)?;
         let Held { permit, mut stream, is_used } = self.route(&sought, head).await?;
-        let flow = match self.caller.gate.admit(&self.caller.agent, &permit) {
+        let (gate, agent) = (&self.caller.gate, &self.caller.agent);
+        let admitted = if is_used { gate.admit(agent, &permit) } else { gate.begin(agent, &permit, 0) };
+        let flow = match admitted {
             Ok(flow) => flow,
             Err(denial) => return Err(Ending::Denied(sought, denial.into())),
         };
         self.caller.record_permit(&sought, &permit, None);
         let after = tokio::select! {
-            after = exchange(&mut self.agent, &mut stream, head, permit.port()) => after,
+            after = exchange(&mut self.agent, &mut stream, head, permit.port(), flow.purse()) => after,
             () = flow.cut() => After::Broken,
         };
         match after {

@@ -78,7 +78,7 @@ async fn carry(caller: Caller, mut agent: AgentStream, sought: Sought, permit: P
             return agent.0.reset();
         }
     };
-    match caller.gate.admit(&caller.agent, &permit) {
+    match caller.gate.begin(&caller.agent, &permit, hello.length) {
         Ok(flow) => {
             // Before the record, which takes some time. What of the hello does not go at once follows.
             hello.length -= upstream.0.pass_on(&mut agent.0, hello.length);

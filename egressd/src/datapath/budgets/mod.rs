@@ -207,6 +207,13 @@ impl Budgets {
         slots.filter(|(_, slot)| !slot.is_idle()).collect()
     }
 
+    /// The budgets of an agent and of the rule of `permit`, where they have any.
+    fn payers(&self, agent: AgentId, permit: &Permit) -> (Option<&Slot>, Option<&Slot>) {
+        let places = self.read();
+        let held = |rule| places.held.get(&(agent.0, rule)).map(|place| self.slot(*place));
+        (held(0), held(permit.rule().0))
+    }
+
     fn slot(&self, place: u32) -> &Slot {
         // Place 0 is nobody's, and as long as the map.
         usize::try_from(place).ok().and_then(|place| self.memory.get(place)).unwrap_or(&self.memory[0])
@@ -224,13 +231,7 @@ impl Budgets {
 
 impl Spend for Budgets {
     fn spend(&self, agent: AgentId, permit: &Permit, usage: Usage) -> Result<(), Denial> {
-        let places = self.read();
-        if places.held.is_empty() {
-            return Ok(());
-        }
-        let held = |rule| places.held.get(&(agent.0, rule)).map(|place| self.slot(*place));
-        let (own, of_rule) = (held(0), held(permit.rule().0));
-        drop(places);
+        let (own, of_rule) = self.payers(agent, permit);
         if own.is_none() && of_rule.is_none() {
             return Ok(());
         }
@@ -240,6 +241,11 @@ impl Spend for Budgets {
             own.into_iter().for_each(|own| own.give_back(usage));
             Denial { reason, rule: permit.source().cloned() }
         })
+    }
+
+    fn give_back(&self, agent: AgentId, permit: &Permit, usage: Usage) {
+        let (own, of_rule) = self.payers(agent, permit);
+        own.into_iter().chain(of_rule).for_each(|slot| slot.give_back(usage));
     }
 }
 

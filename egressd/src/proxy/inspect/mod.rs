@@ -162,8 +162,15 @@ impl Opening {
         let first = permits[0].clone();
         let (permit, stream) = match dial_first(permits).await {
             Ok((permit, UpstreamStream(wire))) => {
+                let purse = self.caller.gate.purse(&self.caller.agent, permit);
+                if let Err(denial) = purse.begin(0) {
+                    let refusal = Refusal::from(denial);
+                    self.deny(permit, &refusal);
+                    return (permit.clone(), Link::nowhere(Upstream::Denied(refusal)));
+                }
                 let (tcp, replayed, _) = wire.into_parts();
-                (permit.clone(), Plain::new(tcp, replayed.freeze(), Arc::clone(&self.pulse)))
+                let plain = Plain::new(tcp, replayed.freeze(), Arc::clone(&self.pulse));
+                (permit.clone(), plain.paid_by(purse))
             }
             Err(error) => {
                 let why = error.to_string();

@@ -164,9 +164,13 @@ impl Flow {
                 }
             }
         }
-        let entered = self.caller.gate.admit(&self.caller.agent, permit);
+        let entered = self.caller.gate.begin(&self.caller.agent, permit, datagram.len());
         match (entered, &self.open) {
-            (Ok(live), Some(open)) => open.keep(live, permit.destination()),
+            (Ok(live), Some(open)) => {
+                // It is paid for as it goes.
+                live.purse().give_back(datagram.len());
+                open.keep(live, permit.destination());
+            }
             (Err(denial), _) => return self.deny(number, sought, &denial, None, datagram),
             (Ok(_), None) => return None,
         }
