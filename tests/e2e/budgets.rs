@@ -172,6 +172,23 @@ fn what_is_used_is_shown_and_explained() {
     assert_eq!(fence.ctl(&["budgets", "--agent", "nobody"]).code, 2);
 }
 
+#[test]
+fn a_budget_is_told_when_half_of_it_is_used_up_and_most_and_all() {
+    let fence = fence(&with(&[&tcp("max_connections: 10")]));
+    let mut talker = Talker::start(&fence.agent(AGENT));
+    for (flows, flag) in [(5, "budget-half"), (3, "budget-most"), (2, "budget-all")] {
+        for _ in 0..flows {
+            talker.does("tcp db.test 9000 x");
+        }
+        let is_told = || {
+            let told = fence.ctl(&["tail", "-n", "1000", "-o", "json"]);
+            told.stdout.lines().find(|line| line.contains(flag)).map(str::to_owned)
+        };
+        let line = poll_for(Duration::from_secs(10), is_told).unwrap_or_else(|| panic!("no {flag}"));
+        assert!(line.contains("policy.yaml:5") && line.contains("of 10 connections"), "{line}");
+    }
+}
+
 /// Connections of the only rule that has a budget.
 fn used(fence: &Fence) -> u64 {
     let shown = fence.ctl(&["budgets", "-o", "json"]);

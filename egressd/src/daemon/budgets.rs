@@ -2,8 +2,9 @@
 
 use super::{Daemon, agents::Running};
 use crate::{
+    audit::{Alert, Sign},
     control::protocol::{AgentBudgets, BudgetState, Used},
-    datapath::{BudgetLevel, Level},
+    datapath::{BudgetLevel, Level, Passed, Spent},
 };
 
 impl Daemon {
@@ -23,6 +24,32 @@ impl Daemon {
             budgets: levels.into_iter().map(|level| state(running, level)).collect(),
         }
     }
+}
+
+impl Daemon {
+    /// Reports the marks that budgets have passed.
+    pub(super) fn tell_budgets(&self) {
+        for running in self.agents.all() {
+            for passed in self.fence.budgets().take_passed(running.agent.id()) {
+                self.recorder.alert(alert(&running, passed));
+            }
+        }
+    }
+}
+
+fn alert(running: &Running, Passed { rule, what, mark, level }: Passed) -> Alert {
+    let policy = running.agent.given_policy();
+    let rule = rule.and_then(|id| policy.allow().iter().find(|rule| rule.id == id));
+    let of =
+        rule.map_or_else(|| "of all flows of the agent".to_owned(), |rule| format!("of `{}`", rule.subject));
+    let what = match what {
+        Spent::Bytes => "bytes",
+        Spent::Flows => "connections",
+    };
+    let evidence = format!("{} of {} {what} {of} are used up", level.used, level.most.unwrap_or(level.used));
+    let (agent, rule) = (running.agent.name().clone(), rule.map(|rule| rule.source.clone()));
+    tracing::info!(%agent, mark = mark.as_str(), "{evidence}");
+    Alert { agent, sign: Sign::Budget(mark), zone: None, rule, evidence }
 }
 
 fn state(running: &Running, level: BudgetLevel) -> BudgetState {

@@ -135,7 +135,7 @@ const REAP: Duration = Duration::from_secs(2);
 /// descriptors takes some milliseconds.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// How often rules are looked at whose term may be over.
+/// How often rules are looked at whose term may be over, and budgets that may be used up.
 const AGE: Duration = Duration::from_secs(1);
 
 /// How often it is looked which names were connected to; that a name never was is told after half a
@@ -308,7 +308,10 @@ impl Daemon {
         loop {
             tokio::select! {
                 _ = reap.tick() => self.reap().await,
-                _ = age.tick() => self.end_terms().await,
+                _ = age.tick() => {
+                    self.end_terms().await;
+                    self.tell_budgets();
+                }
                 _ = look.tick() => tokio::task::block_in_place(|| self.look_for_strangers()),
                 _ = follow.tick() => {
                     followed = tokio::task::block_in_place(|| self.follow_names(followed));

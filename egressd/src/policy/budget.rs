@@ -62,6 +62,57 @@ impl fmt::Display for Rate {
     }
 }
 
+/// How much of a budget is used up, where somebody should know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BudgetMark {
+    Half,
+    Most,
+    All,
+}
+
+impl BudgetMark {
+    pub const ALL: [Self; 3] = [Self::Half, Self::Most, Self::All];
+
+    #[must_use]
+    pub fn percent(self) -> u64 {
+        match self {
+            Self::Half => 50,
+            Self::Most => 80,
+            Self::All => 100,
+        }
+    }
+
+    /// The word of the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Half => "budget-half",
+            Self::Most => "budget-most",
+            Self::All => "budget-all",
+        }
+    }
+
+    /// Its number, as in `B80`.
+    #[must_use]
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Half => "B50",
+            Self::Most => "B80",
+            Self::All => "B100",
+        }
+    }
+
+    /// One sentence for people and models.
+    #[must_use]
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::Half => "Half of a budget is used up.",
+            Self::Most => "80 percent of a budget are used up.",
+            Self::All => "A budget is used up: what would use more of it is denied.",
+        }
+    }
+}
+
 /// What a flow is about to use up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {

@@ -39,7 +39,7 @@ mod tls;
 
 pub use agent::{Agent, AgentId, AgentName, AgentNameError};
 pub use asked::{Asked, AskedError};
-pub use budget::{Budget, Rate, Spend, Usage};
+pub use budget::{Budget, BudgetMark, Rate, Spend, Usage};
 pub use capability::Capability;
 pub use decide::Policy;
 pub use decision::{Denial, Leave, Opening, Permit, Reason, UnknownReason};

@@ -9,7 +9,7 @@ use super::{
     ebpf::{EbpfError, chain},
 };
 use crate::policy::{
-    Agent, AgentId, Budget, Denial, Moment, Occasion, Permit, Policy, RuleId, Spend, Term, Usage,
+    Agent, AgentId, Budget, BudgetMark, Denial, Moment, Occasion, Permit, Policy, RuleId, Spend, Term, Usage,
 };
 use aya::maps::Map;
 use egress_common::MAX_BUDGETS_PER_AGENT;
@@ -77,8 +77,7 @@ pub struct BudgetLevel {
 pub struct Passed {
     pub rule: Option<RuleId>,
     pub what: Spent,
-    /// 50, 80 or 100.
-    pub percent: u64,
+    pub mark: BudgetMark,
     pub level: Level,
 }
 
@@ -193,8 +192,8 @@ impl Budgets {
         let mut all = Vec::new();
         for (rule, slot) in self.of(agent) {
             let ((bytes, flows), levels) = (slot.passed(), slot.levels());
-            for (what, percent, level) in [(Spent::Bytes, bytes, levels.0), (Spent::Flows, flows, levels.1)] {
-                all.extend(percent.map(|percent| Passed { rule, what, percent, level }));
+            for (what, mark, level) in [(Spent::Bytes, bytes, levels.0), (Spent::Flows, flows, levels.1)] {
+                all.extend(mark.map(|mark| Passed { rule, what, mark, level }));
             }
         }
         all

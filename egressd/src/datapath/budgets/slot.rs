@@ -1,6 +1,6 @@
 //! One budget, as it lies in memory that the programs use too.
 
-use crate::policy::{Budget, Reason, Usage};
+use crate::policy::{Budget, BudgetMark, Reason, Usage};
 use egress_common::Budget as Shared;
 use std::{
     mem::offset_of,
@@ -104,8 +104,8 @@ impl Slot {
         (level(&self.bytes, &self.max_bytes), level(&self.flows, &self.max_flows))
     }
 
-    /// The marks that are passed since they were asked for last, of bytes and of flows: 50, 80 or 100 percent.
-    pub fn passed(&self) -> (Option<u64>, Option<u64>) {
+    /// The last marks that are passed since they were asked for last, of bytes and of flows.
+    pub fn passed(&self) -> (Option<BudgetMark>, Option<BudgetMark>) {
         let (bytes, flows) = self.levels();
         (passed(bytes, &self.told_bytes), passed(flows, &self.told_flows))
     }
@@ -161,16 +161,15 @@ fn add_up_to(used: &AtomicU64, most: &AtomicU64, amount: u64) -> bool {
     used.fetch_update(Relaxed, Relaxed, add).is_ok()
 }
 
-fn passed(level: Level, told: &AtomicU64) -> Option<u64> {
+fn passed(level: Level, told: &AtomicU64) -> Option<BudgetMark> {
     let most = level.most?;
-    let percent = |mark: &&u64| u128::from(level.used) * 100 >= u128::from(most) * u128::from(**mark);
-    let mark = MARKS.iter().rev().find(percent).copied().unwrap_or(0);
+    let is_passed =
+        |mark: &BudgetMark| u128::from(level.used) * 100 >= u128::from(most) * u128::from(mark.percent());
+    let mark = BudgetMark::ALL.into_iter().rev().find(is_passed);
+    let percent = mark.map_or(0, BudgetMark::percent);
     // Where a bound was raised, its marks may be passed again.
-    (mark > told.swap(mark, Relaxed)).then_some(mark)
+    mark.filter(|_| percent > told.swap(percent, Relaxed))
 }
-
-/// In percent.
-const MARKS: [u64; 3] = [50, 80, 100];
 
 /// Two seconds.
 const SLACK: u64 = 2_000_000_000;
@@ -242,10 +241,11 @@ mod tests {
             slot.take(usage(octets, 0), 1).unwrap();
             slot.passed().0
         };
-        assert_eq!([49, 1, 1, 40, 9].map(told), [None, Some(50), None, Some(80), Some(100)]);
+        let (half, most, all) = (Some(BudgetMark::Half), Some(BudgetMark::Most), Some(BudgetMark::All));
+        assert_eq!([49, 1, 1, 40, 9].map(told), [None, half, None, most, all]);
         slot.bound(Budget { max_bytes: Some(1000), ..Budget::default() });
         assert_eq!(slot.passed(), (None, None));
-        assert_eq!(told(500), Some(50));
+        assert_eq!(told(500), half);
     }
 
     fn slot(budget: Budget) -> Slot {
