@@ -149,7 +149,8 @@ pub(super) fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event 
     let denied = DropReason::from_code(raw.reason).map_or(Reason::PacketNotAllowed, reason);
     let is_observed = raw.observed != 0;
     let place = place(raw);
-    let policy = agent.map(Agent::policy).unwrap_or_default();
+    // Also of a rule whose term is over.
+    let policy = agent.map(Agent::given_policy).unwrap_or_default();
     let rule = policy.deny().iter().chain(policy.allow()).find(|rule| rule.id.0 == raw.rule && raw.rule != 0);
     let wire = place.and_then(|(wire, _)| wire);
     let name = wire.zip(agent).and_then(|(wire, agent)| agent.name_granted_at(wire));

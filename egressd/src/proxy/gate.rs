@@ -129,22 +129,23 @@ impl Gate {
         Some(canonical(original))
     }
 
-    /// As [`Self::admit`], of a flow that begins, with so many octets: its budgets pay for it.
+    /// What pays for a flow by `permit` that begins, with so many octets. To be asked before anything is
+    /// dialled.
     ///
     /// # Errors
-    /// They cannot, too.
-    pub(super) fn begin(&self, agent: &Agent, permit: &Permit, octets: usize) -> Result<LiveFlow, Denial> {
-        let flow = self.admit(agent, permit)?;
-        flow.purse().begin(octets).map(|()| flow)
+    /// The budgets of the agent or the rule cannot pay.
+    pub(super) fn begin(&self, agent: &Agent, permit: &Permit, octets: usize) -> Result<Purse, Denial> {
+        let purse = self.purse(agent, permit);
+        purse.begin(octets).map(|()| purse)
     }
 
-    /// Enters a permitted flow into the list of live flows.
+    /// Enters a permitted flow, which `purse` pays for, into the list of live flows.
     ///
     /// # Errors
     /// The policy was replaced since the permit was given, by one that denies the flow.
-    pub(super) fn admit(&self, agent: &Agent, permit: &Permit) -> Result<LiveFlow, Denial> {
+    pub(super) fn admit(&self, agent: &Agent, permit: &Permit, purse: Purse) -> Result<LiveFlow, Denial> {
         // In this order, a policy that is replaced meanwhile is seen here or by `rejudge`.
-        let flow = self.flows.enter(agent.id(), permit, self.purse(agent, permit));
+        let flow = self.flows.enter(agent.id(), permit, purse);
         still_allowed(agent, permit, (self.clock)())?;
         Ok(flow)
     }

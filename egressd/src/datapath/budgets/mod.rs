@@ -127,8 +127,8 @@ impl Budgets {
                 Some(place) => *place,
                 None => {
                     let is_full = places.held.range((id, 0)..=(id, u32::MAX)).count() >= HELD;
-                    let given_up =
-                        idle.pop_front().filter(|_| is_full).and_then(|key| places.held.remove(&key));
+                    let given_up = if is_full { idle.pop_front() } else { None };
+                    let given_up = given_up.and_then(|key| places.held.remove(&key));
                     let place =
                         given_up.or_else(|| places.free.pop_front()).ok_or(TooManyBudgets(wanted.len()))?;
                     self.slot(place).open(id, *rule);

@@ -168,7 +168,8 @@ fn passed(level: Level, told: &AtomicU64) -> Option<BudgetMark> {
     let mark = BudgetMark::ALL.into_iter().rev().find(is_passed);
     let percent = mark.map_or(0, BudgetMark::percent);
     // Where a bound was raised, its marks may be passed again.
-    mark.filter(|_| percent > told.swap(percent, Relaxed))
+    let before = told.swap(percent, Relaxed);
+    mark.filter(|_| percent > before)
 }
 
 /// Two seconds.

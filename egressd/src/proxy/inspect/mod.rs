@@ -125,7 +125,8 @@ impl Opening {
         };
         let (tasks, _guard) = Tasks::guarded();
         let (permit, link) = self.link(permits, &greeted, end, tasks.clone()).await;
-        let flow = match self.caller.gate.admit(&self.caller.agent, &permit) {
+        let purse = self.caller.gate.purse(&self.caller.agent, &permit);
+        let flow = match self.caller.gate.admit(&self.caller.agent, &permit, purse) {
             Ok(flow) => flow,
             Err(denial) => return self.deny(&permit, &denial.into()),
         };
@@ -160,14 +161,16 @@ impl Opening {
         tasks: Tasks,
     ) -> (Permit, Link) {
         let first = permits[0].clone();
+        let purse = match self.caller.gate.begin(&self.caller.agent, &first, 0) {
+            Ok(purse) => purse,
+            Err(denial) => {
+                let refusal = Refusal::from(denial);
+                self.deny(&first, &refusal);
+                return (first, Link::nowhere(Upstream::Denied(refusal)));
+            }
+        };
         let (permit, stream) = match dial_first(permits).await {
             Ok((permit, UpstreamStream(wire))) => {
-                let purse = self.caller.gate.purse(&self.caller.agent, permit);
-                if let Err(denial) = purse.begin(0) {
-                    let refusal = Refusal::from(denial);
-                    self.deny(permit, &refusal);
-                    return (permit.clone(), Link::nowhere(Upstream::Denied(refusal)));
-                }
                 let (tcp, replayed, _) = wire.into_parts();
                 let plain = Plain::new(tcp, replayed.freeze(), Arc::clone(&self.pulse));
                 (permit.clone(), plain.paid_by(purse))

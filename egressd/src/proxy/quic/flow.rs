@@ -154,6 +154,12 @@ impl Flow {
 
     /// The first datagram goes upstream here, and only behind a permit.
     fn admit(&mut self, number: Number, sought: &Sought, permit: &Permit, datagram: &[u8]) -> Answer {
+        let purse = match self.caller.gate.begin(&self.caller.agent, permit, datagram.len()) {
+            Ok(purse) => purse,
+            Err(denial) => return self.deny(number, sought, &denial, None, datagram),
+        };
+        // It is paid for as it goes.
+        purse.give_back(datagram.len());
         if self.open.is_none() {
             match Open::dial(permit, self.door.clone(), unreachable_words(datagram)) {
                 Ok(open) => self.open = Some(open),
@@ -164,13 +170,9 @@ impl Flow {
                 }
             }
         }
-        let entered = self.caller.gate.begin(&self.caller.agent, permit, datagram.len());
+        let entered = self.caller.gate.admit(&self.caller.agent, permit, purse);
         match (entered, &self.open) {
-            (Ok(live), Some(open)) => {
-                // It is paid for as it goes.
-                live.purse().give_back(datagram.len());
-                open.keep(live, permit.destination());
-            }
+            (Ok(live), Some(open)) => open.keep(live, permit.destination()),
             (Err(denial), _) => return self.deny(number, sought, &denial, None, datagram),
             (Ok(_), None) => return None,
         }
