@@ -124,7 +124,7 @@ impl Budget {
 
 impl Spend for Budget {
     fn spend(&self, _: AgentId, permit: &Permit, usage: Usage) -> Result<(), Denial> {
-        let spent = Denial::by(Reason::BudgetSpent, permit.source());
+        let spent = Denial { reason: Reason::BudgetSpent, rule: permit.source().cloned() };
         let take = |from: &AtomicU64, amount: u64| {
             let less = |left: u64| left.checked_sub(amount);
             from.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).map_err(|_| spent.clone())
