@@ -26,8 +26,11 @@ pub struct AgentConfig {
     pub zero: [u8; 3],
     /// Changes with the policy: then open flows are judged again. Never 0.
     pub generation: u32,
-    /// [`Self::RAW_FRAMES`], [`Self::SEALED`], [`Self::HOST_SOCKETS`], [`Self::ELSEWHERE`], [`Self::OBSERVES`].
+    /// [`Self::RAW_FRAMES`], [`Self::SEALED`], [`Self::HOST_SOCKETS`], [`Self::ELSEWHERE`], [`Self::OBSERVES`],
+    /// [`Self::BUDGETS`].
     pub flags: u32,
+    /// The place of the agent's own [`crate::Budget`], or 0.
+    pub budget: u32,
 }
 
 impl AgentConfig {
@@ -44,6 +47,8 @@ impl AgentConfig {
     /// The agent, or a rule of its policy, is in observe mode: flows that would be denied may be let out, and
     /// are reported.
     pub const OBSERVES: u32 = 16;
+    /// The agent, or one of its rules, has a [`crate::Budget`].
+    pub const BUDGETS: u32 = 32;
     /// Of agents that have a network namespace of their own, whoever made it.
     pub const OWN_NETWORK: u32 = Self::SEALED | Self::ELSEWHERE;
 }
@@ -57,7 +62,7 @@ pub struct CounterKey {
     pub reason: u32,
 }
 
-const _: () = assert!(size_of::<AgentConfig>() == 24);
+const _: () = assert!(size_of::<AgentConfig>() == 28);
 const _: () = assert!(size_of::<CounterKey>() == 8);
 
 #[cfg(feature = "user")]

@@ -31,6 +31,19 @@ pub struct Event {
     pub command: [u8; 16],
 }
 
+/// A TCP flow that is cut: an [`Event`], and which socket it is. It comes through the same ring, and is told
+/// from others by its length.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct CutEvent {
+    pub event: Event,
+    /// Of the socket, for SOCK_DESTROY.
+    pub cookie: u64,
+    pub source: Address,
+    pub source_port: u16,
+    pub zero: [u16; 3],
+}
+
 /// Which program denied.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +84,9 @@ impl Hook {
 }
 
 const _: () = assert!(size_of::<Event>() == 64);
+const _: () = assert!(size_of::<CutEvent>() == 96);
 
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Event {}
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for CutEvent {}

@@ -165,9 +165,9 @@ pub struct RuleKey {
 }
 
 /// What a rule allows is allowed.
-pub const RULE_ENFORCED: u8 = 1;
+pub const RULE_ENFORCED: u32 = 1;
 /// The same, and each flow by it is reported as one that would be denied without.
-pub const RULE_OBSERVED: u8 = 2;
+pub const RULE_OBSERVED: u32 = 2;
 
 /// The rule of flows that no rule allows, of an agent in observe mode.
 pub const OBSERVED: u32 = u32::MAX;

@@ -7,6 +7,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod agent;
+mod budget;
 mod device;
 mod event;
 mod flow;
@@ -19,8 +20,9 @@ mod probe;
 mod verdict;
 
 pub use agent::{AgentConfig, CounterKey, LOST_EVENTS, MAX_AGENTS, MAX_SOCKETS_PER_AGENT};
+pub use budget::{Budget, MAX_BUDGETS, MAX_BUDGETS_PER_AGENT, RuleValue};
 pub use device::{Device, DeviceKind};
-pub use event::{Event, Hook};
+pub use event::{CutEvent, Event, Hook};
 pub use flow::{Address, OriginKey, OriginValue, TCP, UDP, fnv1a, loopback_v4, loopback_v6, v4_mapped};
 pub use gate::{GateState, MAX_SILENT_PER_AGENT, NameEvent, NamedFlow, NamedFlowKey};
 pub use grant::{

@@ -45,6 +45,12 @@ drop_reasons! {
     SourceForged = 10,
     /// The address is special, and the network rule that holds it does not name it.
     AddressSpecial = 11,
+    /// What the rule or the agent may use up is used up.
+    BudgetSpent = 12,
+    /// Flows by the rule, or of the agent, start faster than they may.
+    RateExceeded = 13,
+    /// The term of the rule is over.
+    RuleExpired = 14,
     /// The device could reach the network, the host or other agents.
     DeviceNotAllowed = 16,
     /// A system call that works around the programs.

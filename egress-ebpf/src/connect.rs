@@ -2,6 +2,7 @@
 
 use crate::{
     DENY, PASS, agent,
+    budget::{self, Payers},
     error::Denied,
     gate,
     maps::{Socket, socket, socket_or_insert},
@@ -125,6 +126,9 @@ fn choose(
         verdict => verdict?,
     };
     match pass.gate {
+        Gate::Direct if hook == Hook::Connect && to.transport == TCP && budget::is_counted(config) => {
+            Payers::of(config, agent, pass.rule).take(0, 1)?;
+        }
         Gate::Direct => {}
         Gate::Kernel if hook == Hook::Connect && may_name(config, to) => {
             gate::begin(ctx.as_ptr(), sk(ctx), socket)?
@@ -142,6 +146,10 @@ fn choose(
             Some(_) => 0,
             None => config.generation,
         };
+        // Of a flow under the gate, its name says which rule it is.
+        let is_named = !gate::is_under(socket);
+        socket.flow_budget = if is_named { budget::place_of(config, agent, pass.rule) } else { 0 };
+        socket.is_cut = 0;
     }
     Ok(())
 }

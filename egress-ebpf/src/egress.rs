@@ -2,6 +2,7 @@
 
 use crate::{
     DENY, PASS, agent,
+    budget::{self, Payers},
     error::Denied,
     gate,
     maps::{Socket, socket},
@@ -83,14 +84,22 @@ fn may_leave(
                     tell(ctx, config, Some(socket), agent, &denied);
                 }
                 socket.flow_rule = pass.rule;
+                socket.flow_budget = budget::place_of(config, agent, pass.rule);
                 socket.flow_generation = generation;
             }
-            return Ok(!gate::is_under(socket) || gate::segment::may_leave(ctx, socket, packet));
+            if gate::is_under(socket) && !gate::segment::may_leave(ctx, socket, packet) {
+                return Ok(false);
+            }
+            return if budget::is_counted(config) { pays(ctx, config, socket, packet) } else { Ok(true) };
         }
     }
     match verdict::judge(agent, packet.transport, to, port) {
         Ok(pass) if pass.is_direct() => {
-            note(ctx, agent, socket, packet, &pass)?;
+            note(ctx, agent, socket.as_deref_mut(), packet, &pass)?;
+            let config = service::config(agent)?;
+            if budget::is_counted(config) {
+                budget::pay(ctx.skb.skb, Payers::of(config, agent, pass.rule), socket, packet)?;
+            }
             Ok(true)
         }
         // A socket that was not redirected, nor put under the gate, may not speak to an address whose flows
@@ -133,6 +142,34 @@ fn tell(ctx: &SkBuffContext, config: &AgentConfig, socket: Option<&Socket>, agen
     if config.flags & AgentConfig::RAW_FRAMES == 0 {
         report::observed::<AT_START>(ctx.skb.skb, agent, socket, Hook::Egress, denied);
     }
+}
+
+/// Takes what a packet of the flow that `socket` carries uses up. False where that is not there: a flow of
+/// TCP is cut then, and that was reported, once.
+#[inline(always)]
+fn pays(
+    ctx: &SkBuffContext,
+    config: &AgentConfig,
+    socket: &mut Socket,
+    packet: &Packet,
+) -> Result<bool, Denied> {
+    let payers = Payers::known(config, socket);
+    // What says nothing may end it.
+    if socket.is_cut == 1 && packet::payload::<AT_START>(ctx.skb.skb, packet) != 0 {
+        return Ok(false);
+    }
+    let denied = match budget::pay(ctx.skb.skb, payers, Some(socket), packet) {
+        Ok(()) => return Ok(true),
+        Err(denied) => denied,
+    };
+    if packet.transport != TCP {
+        return Err(denied);
+    }
+    if socket.is_cut == 0 {
+        socket.is_cut = 1;
+        report::cut(ctx, socket, packet, &denied);
+    }
+    Ok(false)
 }
 
 /// Whether a packet goes from a sealed agent to itself, and not to a listener of ours: in a network

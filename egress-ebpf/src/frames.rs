@@ -2,6 +2,7 @@
 //! whatever namespace, layer or device of the agent it comes.
 
 use crate::{
+    budget::{self, Payers},
     error::Denied,
     maps::{FLOWS, LINKS, NAMED_FLOWS},
     packet::{self, BEHIND_ETHERNET, Packet, words},
@@ -100,6 +101,7 @@ fn flow(skb: *const __sk_buff, link: &LinkConfig, packet: &Packet) -> Result<(),
             {
                 report::observed::<BEHIND_ETHERNET>(skb, agent, None, Hook::Frame, &observed);
             }
+            pays(skb, config, link, packet, pass.rule)?;
             remember(link, packet, pass.rule, generation);
             Ok(())
         }
@@ -113,10 +115,28 @@ fn flow(skb: *const __sk_buff, link: &LinkConfig, packet: &Packet) -> Result<(),
                 known.rule = verdict::judge_again(agent, packet.transport, to, port, known.rule)?.rule;
                 known.generation = generation;
             }
-            Ok(())
+            pays(skb, config, link, packet, known.rule)
         }
         Err(denied) => Err(denied),
     }
+}
+
+/// Takes what a frame uses up, of an agent that makes frames beside its sockets: its payload, and a flow
+/// where it begins one.
+#[inline(always)]
+fn pays(
+    skb: *const __sk_buff,
+    config: &AgentConfig,
+    link: &LinkConfig,
+    packet: &Packet,
+    rule: u32,
+) -> Result<(), Denied> {
+    if !budget::is_counted_at_link(config) {
+        return Ok(());
+    }
+    let begins = (packet.opens || packet.transport == UDP) && find(link, packet).is_none();
+    let octets = packet::payload::<BEHIND_ETHERNET>(skb, packet);
+    Payers::of(config, link.agent, rule).take(u64::from(octets), u64::from(begins))
 }
 
 /// Whether a frame of a flow that must name its server may pass: of one that has named it, or without

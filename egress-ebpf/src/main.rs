@@ -9,6 +9,7 @@
 #![feature(asm_experimental_arch)]
 
 mod agent;
+mod budget;
 mod connect;
 mod device;
 mod egress;

@@ -3,7 +3,7 @@
 
 use crate::gate::place::Place;
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE},
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE},
     btf_maps::SkStorage,
     helpers::generated::bpf_sk_storage_get,
     macros::{btf_map, map},
@@ -11,9 +11,10 @@ use aya_ebpf::{
 };
 use core::{ffi::c_void, ptr};
 use egress_common::{
-    Address, AgentConfig, CounterKey, GrantKey, GrantValue, KnownFlow, LinkConfig, MAX_AGENTS, MAX_FLOWS,
-    MAX_GRANTS_PER_AGENT, MAX_NETWORKS_PER_AGENT, MAX_SILENT_PER_AGENT, MAX_SOCKETS_PER_AGENT, NameKey,
-    NameValue, NamedFlow, NamedFlowKey, NetworkKey, NetworkValue, OriginKey, OriginValue, RuleKey,
+    Address, AgentConfig, Budget, CounterKey, GrantKey, GrantValue, KnownFlow, LinkConfig, MAX_AGENTS,
+    MAX_BUDGETS, MAX_FLOWS, MAX_GRANTS_PER_AGENT, MAX_NETWORKS_PER_AGENT, MAX_SILENT_PER_AGENT,
+    MAX_SOCKETS_PER_AGENT, NameKey, NameValue, NamedFlow, NamedFlowKey, NetworkKey, NetworkValue, OriginKey,
+    OriginValue, RuleKey, RuleValue,
     hello::{Hello, MAX_EXTENSIONS},
 };
 
@@ -51,7 +52,13 @@ pub static DENIED_NETWORKS: LpmTrie<NetworkKey, NetworkValue> =
 
 /// The rules that are in force.
 #[map]
-pub static RULES: HashMap<RuleKey, u8> = HashMap::with_max_entries(MAX_AGENTS * 4096, BPF_F_NO_PREALLOC);
+pub static RULES: HashMap<RuleKey, RuleValue> =
+    HashMap::with_max_entries(MAX_AGENTS * 4096, BPF_F_NO_PREALLOC);
+
+/// What agents and rules may use up; place 0 stands for none. The daemon, whose proxy uses it up too, has it in
+/// its memory.
+#[map]
+pub static BUDGETS: Array<Budget> = Array::with_max_entries(MAX_BUDGETS + 1, BPF_F_MMAPABLE);
 
 /// Where redirected sockets wanted to go.
 #[map]
@@ -117,8 +124,15 @@ pub struct Socket {
     pub gate: u16,
     /// 1 while this socket holds a place in [`SILENT_COUNTS`].
     pub silent: u16,
+    /// The place of the budget of `flow_rule`, or 0.
+    pub flow_budget: u32,
+    /// 1 once the direct flow had nothing left to use up.
+    pub is_cut: u32,
     /// Destination of the direct flow.
     pub flow_address: Address,
+    /// The last destination of datagrams for which a flow was used up.
+    pub paid_address: Address,
+    pub paid_port: u32,
     /// What the agent asked for before the last redirect.
     pub original_address: Address,
     pub origin: OriginKey,
@@ -209,6 +223,26 @@ pub fn add(counter: *mut u64, amount: i64) {
     unsafe {
         core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) amount);
     }
+}
+
+/// As [`add`], modulo 2^64; returns what was there.
+#[inline(always)]
+pub fn fetch_add(counter: *mut u64, amount: u64) -> u64 {
+    let mut held = amount;
+    unsafe {
+        core::arch::asm!("{1} = atomic_fetch_add((u64 *)({0} + 0), {1})", in(reg) counter, inout(reg) held);
+    }
+    held
+}
+
+/// Writes `new` where `old` stands, whatever other processors do; false if something else does.
+#[inline(always)]
+pub fn replace(place: *mut u64, old: u64, new: u64) -> bool {
+    let mut found = old;
+    unsafe {
+        core::arch::asm!("r0 = cmpxchg_64({0} + 0, r0, {1})", in(reg) place, in(reg) new, inout("r0") found);
+    }
+    found == old
 }
 
 #[inline(always)]

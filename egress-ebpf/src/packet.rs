@@ -152,6 +152,18 @@ pub struct Segment {
     pub length: u32,
 }
 
+/// Octets of the payload of a packet that [`read`] has read.
+#[inline(always)]
+pub fn payload<const AT: usize>(skb: *const __sk_buff, packet: &Packet) -> u32 {
+    let ip = if ether_type(skb) == ETH_P_IP { 20 } else { 40 };
+    let whole = unsafe { (*skb).len };
+    match packet.transport {
+        // A header that cannot be read counts as payload.
+        TCP => segment::<AT>(skb).map_or(whole, |segment| segment.length),
+        _ => whole.saturating_sub(AT as u32 + ip + 8),
+    }
+}
+
 /// Reads what [`read`] does not of a packet that it has read. None if it is no TCP, or short.
 #[inline(always)]
 pub fn segment<const AT: usize>(skb: *const __sk_buff) -> Option<Segment> {

@@ -7,14 +7,17 @@ use crate::{
     error::Denied,
     lsm,
     maps::{COUNTERS, EVENTS, Socket, add},
-    packet,
+    packet::{self, Packet},
 };
 use aya_ebpf::{
     bindings::__sk_buff,
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
-    programs::{SockContext, SockoptContext},
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid,
+        generated::{bpf_get_socket_cookie, bpf_ktime_get_boot_ns},
+    },
+    programs::{SkBuffContext, SockContext, SockoptContext},
 };
-use egress_common::{Address, CounterKey, Device, DropReason, Event, Hook, LOST_EVENTS};
+use egress_common::{Address, CounterKey, CutEvent, Device, DropReason, Event, Hook, LOST_EVENTS};
 
 /// A socket that may not be made.
 #[inline(always)]
@@ -107,6 +110,34 @@ fn what_of<const AT: usize>(skb: *const __sk_buff, hook: Hook) -> What {
             address: packet::destination::<AT>(skb),
         },
     }
+}
+
+/// A flow of TCP that is cut, so that whoever waits for it hears of that.
+#[inline(always)]
+pub fn cut(ctx: &SkBuffContext, socket: &Socket, packet: &Packet, denied: &Denied) {
+    count(socket.agent, denied.reason as u32);
+    let Some(mut slot) = EVENTS.reserve::<CutEvent>(0) else { return count(socket.agent, LOST_EVENTS) };
+    slot.write(CutEvent {
+        event: Event {
+            time: unsafe { bpf_ktime_get_boot_ns() },
+            agent: socket.agent,
+            pid: socket.pid,
+            reason: denied.reason as u32,
+            rule: denied.rule,
+            port: packet.destination_port,
+            protocol: packet.transport,
+            hook: Hook::Egress as u8,
+            family: packet::family(ctx.skb.skb),
+            observed: 0,
+            address: packet.destination(),
+            command: socket.command,
+        },
+        cookie: unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) },
+        source: packet.source(),
+        source_port: packet.source_port,
+        zero: [0; 3],
+    });
+    slot.submit(0);
 }
 
 /// A socket of another family that may not be made.

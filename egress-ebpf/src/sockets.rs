@@ -51,7 +51,11 @@ pub fn made_by_current(agent: u32) -> Socket {
         flow_generation: 0,
         gate: GateState::None as u16,
         silent: 0,
+        flow_budget: 0,
+        is_cut: 0,
         flow_address: [0; 16],
+        paid_address: [0; 16],
+        paid_port: 0,
         original_address: [0; 16],
         origin: OriginKey { agent: 0, port: 0, transport: 0, zero: 0, address: [0; 16] },
     }

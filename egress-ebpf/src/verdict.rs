@@ -111,7 +111,7 @@ fn observe(agent: u32, address: &Address, port: u16, denied: Denied) -> Result<P
 #[inline(always)]
 fn on_trial(agent: u32, rule: u32) -> Option<Denied> {
     match unsafe { RULES.get(&RuleKey { agent, rule }) } {
-        Some(standing) if *standing == RULE_OBSERVED => {
+        Some(known) if known.standing == RULE_OBSERVED => {
             Some(Denied { reason: DropReason::AddressNotGranted, rule })
         }
         Some(_) | None => None,

@@ -466,6 +466,28 @@ job
 ";
 
 #[test]
+fn budgets_shows_what_is_used_and_left_of_each_bound() {
+    let (_folder, socket) = socket();
+    let _server = Server::start(&socket);
+    assert_eq!(run(&socket, &["budgets"]).all(), (0, BUDGETS, ""));
+    let json = run(&socket, &["budgets", "--agent", "build", "-o", "json"]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["budgets"][1]["bytes"]["left"], 1_000);
+    assert_eq!(run(&socket, &["budgets", "--agent", "nobody"]).code, 2);
+}
+
+const BUDGETS: &str = "\
+build
+  all flows                    [#####-----]  52.4 MB of 100 MB                     47.6 MB left
+  api.example    build.yaml:7  [#########-]  9.9 MB of 10 MB                       1 kB left
+                               [##########]  100 of 100 connections                0 left
+                                             100 connections so far, 10/s at most
+  *.cdn.example  build.yaml:9                1.2 kB so far, ends in 50m
+job
+  nothing is bounded
+";
+
+#[test]
 fn what_flags_did_is_lifted_by_agent_or_by_zone() {
     let (_folder, socket) = socket();
     let _server = Server::start(&socket);

@@ -3,10 +3,11 @@
 use egressd::{
     config::{Credential, CredentialSource, Loader, Policies, load_str},
     policy::{
-        AgentName, LeakAction, LeakBudget, LeakFlag, LeakTerms, Mode, Policy, Protocol, Rule, Workload,
+        AgentName, Budget, LeakAction, LeakBudget, LeakFlag, LeakTerms, Mode, Policy, Protocol, Rate, Rule,
+        Workload,
     },
 };
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 #[test]
 fn a_rule_with_only_a_host_means_tls_on_443() {
@@ -260,12 +261,34 @@ fn a_rule_that_inspects_says_which_requests_pass_and_what_is_sent_with_them() {
     let inspection = rule.tls.inspection.clone().unwrap();
     let allowed: Vec<String> = inspection.allow.iter().flatten().map(ToString::to_string).collect();
     assert_eq!(allowed, ["GET /repos/**", "* /graphql"]);
-    assert_eq!((inspection.max_body, inspection.max_bytes), (Some(1_000_000), Some(65536)));
+    assert_eq!((inspection.max_body, inspection.max_bodies), (Some(1_000_000), Some(65536)));
     let injected = inspection.inject.first().unwrap();
     assert_eq!((injected.header.as_str(), injected.credential.as_str()), ("authorization", "forge"));
     // Another term is another rule, so that a reload cuts the flows of the one before.
     assert_ne!(only_rule(&INSPECTING.replace("GET", "POST")).id, rule.id);
     assert!(!only_rule("- {host: api.example.com, inspect: false}").tls.needs_proxy());
+}
+
+#[test]
+fn an_agent_and_a_rule_have_the_budgets_of_the_nearest_who_names_them() {
+    let policies = compile(
+        "version: 1\nroles:\n  base:\n    max_bytes: 10MB\n    rate: 600/min\n    \
+         rules:\n      - {host: a.example, max_bytes: 1kB, max_connections: 7}\n\
+         agents:\n  build:\n    extends: [base]\n    max_bytes: 2GB\n    \
+         rules:\n      - {host: a.example, max_bytes: 3kB, rate: 1000/h}\n",
+    );
+    let policy = of(&policies, "build");
+    let rate = |flows, seconds| Some(Rate { flows, per: Duration::from_secs(seconds) });
+    let own = Budget { max_bytes: Some(2_000_000_000), max_connections: None, rate: rate(600, 60) };
+    assert_eq!(policy.budget(), own);
+    let of_rule = Budget { max_bytes: Some(3_000), max_connections: Some(7), rate: rate(1000, 3600) };
+    assert_eq!(policy.allow().iter().map(|rule| rule.budget).collect::<Vec<_>>(), [of_rule]);
+}
+
+#[test]
+fn a_rule_with_another_budget_is_the_same_rule_so_that_a_reload_cuts_nobody() {
+    let of = |bounds: &str| only_rule(&format!("- {{host: a.example{bounds}}}")).id;
+    assert_eq!(of(", max_bytes: 1kB, rate: 2/s"), of(""));
 }
 
 #[test]
@@ -287,7 +310,7 @@ fn a_rule_injects_none_but_the_credentials_of_the_daemon() {
 }
 
 const INSPECTING: &str = "- {host: api.example.com, inspect: true, allow: [GET /repos/**, \"* /graphql\"], \
-                          max_body: 1MB, max_bytes: 65536, inject: {header: Authorization, from: forge}}";
+                          max_body: 1MB, max_bodies: 65536, inject: {header: Authorization, from: forge}}";
 
 fn only_rule(rule: &str) -> Rule {
     of(&compile(&default_of(rule)), "default").allow()[0].clone()

@@ -2,7 +2,7 @@
 
 use egressd::{
     audit::{
-        Alert, Event, Gate, Line, Record, RecordedAlert, RecordedChange, RecordedOperator, Spoken, Time,
+        Alert, Event, Gate, Line, Record, RecordedAlert, RecordedChange, RecordedOperator, Sign, Spoken, Time,
     },
     policy::{
         AgentName, Denial, Destination, HostName, LeakAction, LeakFlag, Process, Protocol, Reason, Source,
@@ -19,8 +19,7 @@ pub fn denial(seq: u64, host: &str) -> Arc<Line> {
 pub fn alert(seq: u64) -> Arc<Line> {
     let alert = Alert {
         agent: AgentName::parse("build").unwrap(),
-        flag: LeakFlag::EncodedNames,
-        action: LeakAction::Freeze,
+        sign: Sign::Leak(LeakFlag::EncodedNames, LeakAction::Freeze),
         zone: Some(HostName::parse("cdn.example").unwrap()),
         rule: Some(Source { file: "build.yaml".into(), line: 7 }),
         evidence: "5 names in 41 s, such as `nbswy3dp`\u{1b}[2J".to_owned(),

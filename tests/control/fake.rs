@@ -6,11 +6,12 @@ use egressd::{
     control::{
         Asked, BoxFuture, Daemon, Earned, explain,
         protocol::{
-            AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest, ApproveLeaks,
-            Boundary, Check, Consent, Decide, Decided, Decision, DeniedZone, ExplainRequest, Explanation,
-            Flows, Found, GrantsRequest, HumanGrant, LeakLevel, LeaksRequest, LogStatus, PastRevision,
-            PolicySource, RaisedFlag, Refusal, RefusalKind, ReloadSummary, RevisionOutcome, RevokeRequest,
-            Rollback, ServerNames, StartAgent, StartedAgent, Status, ZoneLeaks,
+            AdoptAgent, AdoptedAgent, AgentBudgets, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest,
+            ApproveLeaks, Boundary, BudgetState, BudgetsRequest, Check, Consent, Decide, Decided, Decision,
+            DeniedZone, ExplainRequest, Explanation, Flows, Found, GrantsRequest, HumanGrant, LeakLevel,
+            LeaksRequest, LogStatus, PastRevision, PolicySource, RaisedFlag, Refusal, RefusalKind,
+            ReloadSummary, RevisionOutcome, RevokeRequest, Rollback, ServerNames, StartAgent, StartedAgent,
+            Status, Used, ZoneLeaks,
         },
     },
     policy::{
@@ -238,6 +239,17 @@ impl Daemon for Fake {
         ))
     }
 
+    fn budgets(&self, request: BudgetsRequest) -> Result<Vec<AgentBudgets>, Refusal> {
+        let all = [budgets_of_build(), AgentBudgets { agent: "job".to_owned(), budgets: Vec::new() }];
+        let is_asked_for =
+            |held: &AgentBudgets| request.agent.as_ref().is_none_or(|agent| *agent == held.agent);
+        let found: Vec<AgentBudgets> = all.into_iter().filter(is_asked_for).collect();
+        match found.is_empty() {
+            true => Err(Refusal::new(RefusalKind::Unknown, "no agent of that name")),
+            false => Ok(found),
+        }
+    }
+
     fn leaks(&self, request: LeaksRequest) -> Result<Vec<AgentLeaks>, Refusal> {
         let all = [leaks_of_build(), quiet_leaks("job")];
         let is_asked_for =
@@ -377,6 +389,34 @@ fn source() -> PolicySource {
         checked: Some(time()),
         failure: None,
     }
+}
+
+/// The agent's bytes half used up, a rule with everything, and one that ends.
+fn budgets_of_build() -> AgentBudgets {
+    let unbounded = Used::of(0, None);
+    let rule = |line: u32, subject: &str| BudgetState {
+        rule: Some(format!("build.yaml:{line}")),
+        subject: Some(subject.to_owned()),
+        bytes: unbounded,
+        connections: unbounded,
+        rate: None,
+        ends_in: None,
+    };
+    let own = BudgetState {
+        rule: None,
+        subject: None,
+        bytes: Used::of(52_400_000, Some(100_000_000)),
+        ..rule(0, "")
+    };
+    let full = BudgetState {
+        bytes: Used::of(9_999_000, Some(10_000_000)),
+        connections: Used::of(100, Some(100)),
+        rate: Some("10/s".to_owned()),
+        ..rule(7, "api.example")
+    };
+    let short =
+        BudgetState { bytes: Used::of(1_200, None), ends_in: Some(3_000), ..rule(9, "*.cdn.example") };
+    AgentBudgets { agent: "build".to_owned(), budgets: vec![own, full, short] }
 }
 
 /// One zone half used up and frozen, one barely used, and a denied tunnel.

@@ -9,8 +9,8 @@ use egressd::{
     control::{
         Client, ClientError,
         protocol::{
-            AllowRequest, ApproveLeaks, Boundary, Decide, Decision, ExplainRequest, Frame, GrantsRequest,
-            LeaksRequest, PolicyText, RecordsRequest, RefusalKind, RevokeRequest, StartAgent,
+            AllowRequest, ApproveLeaks, Boundary, BudgetsRequest, Decide, Decision, ExplainRequest, Frame,
+            GrantsRequest, LeaksRequest, PolicyText, RecordsRequest, RefusalKind, RevokeRequest, StartAgent,
         },
     },
 };
@@ -36,6 +36,9 @@ fn every_request_is_answered_in_kind() {
     assert_eq!(client.leaks(&LeaksRequest::default()).unwrap().len(), 2);
     let of_build = LeaksRequest { agent: Some("build".to_owned()) };
     assert_eq!(client.leaks(&of_build).unwrap()[0].accounts[0].level.used_bits, 4096);
+    assert_eq!(client.budgets(&BudgetsRequest::default()).unwrap().len(), 2);
+    let of_nobody = BudgetsRequest { agent: Some("nobody".to_owned()) };
+    refused(client.budgets(&of_nobody), RefusalKind::Unknown);
     client.approve_leaks(&ApproveLeaks { agent: "build".to_owned(), zone: None }).unwrap();
 }
 

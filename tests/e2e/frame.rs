@@ -47,6 +47,13 @@ impl Frame {
         (ports & 0xffff == u32::from(port) && !octets.is_empty()).then_some(octets)
     }
 
+    /// What a UDP datagram to `port` carries.
+    pub fn datagram(&self, port: u16) -> Option<&[u8]> {
+        let (UDP, offset) = self.transport()? else { return None };
+        let is_it = u16::from_be_bytes(self.array(offset + 2)?) == port;
+        is_it.then(|| self.0.get(offset + 8..self.end()?)).flatten()
+    }
+
     /// The neighbours that ARP (RFC 826) or a neighbour solicitation (RFC 4861, section 4.3) is
     /// about: who asks, and who is asked for.
     pub fn neighbours(&self) -> Option<[IpAddr; 2]> {
@@ -150,6 +157,7 @@ const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const TCP: u8 = 6;
+const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 

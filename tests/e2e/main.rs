@@ -31,6 +31,7 @@ mod adopt;
 mod agents;
 mod approvals;
 mod audit;
+mod budgets;
 mod bypass;
 mod canary;
 mod changes;

@@ -8,8 +8,10 @@ use super::{
     source::Message,
 };
 use crate::{
+    budget::{self, Payers},
     error::Denied,
     maps::{NAMED_FLOWS, SILENT, Socket, Spoken, socket, spoken},
+    service,
 };
 use aya_ebpf::{
     bindings::{BPF_F_INGRESS, sk_msg_md},
@@ -113,6 +115,7 @@ fn examine(
     let said = hello::fold(&mut spoken.flow.name, octets);
     spoken.flow.length = said.length;
     let granted = name::judge(socket, &spoken.hello, &said, &spoken.flow.name).map_err(Stop::Deny)?;
+    pays(socket, granted.rule)?;
     if there > length {
         ends_at(message, length).ok_or(Stop::because(UNREADABLE))?;
     }
@@ -128,6 +131,18 @@ fn examine(
     // A cork that is left would hold back every short message after this one.
     unsafe { bpf_msg_cork_bytes(message, 0) };
     unsafe { bpf_msg_apply_bytes(message, length) };
+    Ok(())
+}
+
+/// Takes a flow by `rule`, which the socket carries from here on.
+#[inline(always)]
+fn pays(socket: &mut Socket, rule: u32) -> Result<(), Stop> {
+    let config = service::config(socket.agent).map_err(Stop::Deny)?;
+    if budget::is_counted(config) {
+        let payers = Payers::of(config, socket.agent, rule);
+        payers.take(0, 1).map_err(Stop::Deny)?;
+        socket.flow_budget = payers.of_rule;
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use super::name;
 use crate::{
     error::Denied,
-    maps::{EVENTS, Socket, Spoken},
+    maps::{EVENTS, Socket, Spoken, replace},
     report::count,
 };
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns};
@@ -98,14 +98,4 @@ fn add_short(counter: *mut u32, amount: i32) {
     unsafe {
         asm!("lock *(u32 *)({0} + 0) += {1}", in(reg) counter, in(reg) i64::from(amount));
     }
-}
-
-/// Writes `new` where `old` stands, whatever other processors do; false if something else does.
-#[inline(always)]
-fn replace(place: *mut u64, old: u64, new: u64) -> bool {
-    let mut found = old;
-    unsafe {
-        asm!("r0 = cmpxchg_64({0} + 0, r0, {1})", in(reg) place, in(reg) new, inout("r0") found);
-    }
-    found == old
 }

@@ -1,27 +1,66 @@
-//! Signs that names carry more than names: as they are reported, and as lines of the log.
+//! Signs that names carry more than names, and that budgets are used up: as they are reported, and as lines
+//! of the log.
 
 use super::{
     record::{MAX_DETAIL, MAX_PATH, SCHEMA_VERSION, cut},
     time::Time,
 };
-use crate::policy::{AgentName, HostName, LeakAction, LeakFlag, Source};
+use crate::policy::{AgentName, BudgetMark, HostName, LeakAction, LeakFlag, Source};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-/// A flag that was raised over an agent.
+/// What was noticed of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
     pub agent: AgentName,
-    pub flag: LeakFlag,
-    /// What is done about it.
-    pub action: LeakAction,
+    pub sign: Sign,
     /// Whose names they were: what the wildcard stands above, or a denied domain. None where they were
     /// of several.
     pub zone: Option<HostName>,
-    /// The rule with the wildcard.
+    /// The rule with the wildcard, or the budget.
     pub rule: Option<Source>,
     /// What was seen, in a sentence. It may quote names that the agent chose.
     pub evidence: String,
+}
+
+/// What an alert is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    /// A flag was raised, and what is done about it.
+    Leak(LeakFlag, LeakAction),
+    /// A budget came to this mark.
+    Budget(BudgetMark),
+}
+
+impl Sign {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Leak(flag, _) => flag.as_str(),
+            Self::Budget(mark) => mark.as_str(),
+        }
+    }
+
+    fn id(self) -> &'static str {
+        match self {
+            Self::Leak(flag, _) => flag.id(),
+            Self::Budget(mark) => mark.id(),
+        }
+    }
+
+    fn action(self) -> &'static str {
+        match self {
+            Self::Leak(_, action) => action.as_str(),
+            Self::Budget(BudgetMark::Half | BudgetMark::Most) => LeakAction::Flag.as_str(),
+            Self::Budget(BudgetMark::All) => "deny",
+        }
+    }
+
+    fn explanation(self) -> &'static str {
+        match self {
+            Self::Leak(flag, _) => flag.explanation(),
+            Self::Budget(mark) => mark.explanation(),
+        }
+    }
 }
 
 /// An alert as a line of the log.
@@ -53,14 +92,22 @@ impl RecordedAlert {
             seq,
             time,
             agent: alert.agent.to_string(),
-            flag: Cow::Borrowed(alert.flag.as_str()),
-            flag_id: Cow::Borrowed(alert.flag.id()),
-            action: Cow::Borrowed(alert.action.as_str()),
+            flag: Cow::Borrowed(alert.sign.word()),
+            flag_id: Cow::Borrowed(alert.sign.id()),
+            action: Cow::Borrowed(alert.sign.action()),
             zone: alert.zone.as_ref().map(ToString::to_string),
             rule: alert.rule.as_ref().map(|rule| cut(&rule.to_string(), MAX_PATH)),
             evidence: cut(&alert.evidence, MAX_DETAIL),
-            explanation: Cow::Borrowed(alert.flag.explanation()),
+            explanation: Cow::Borrowed(alert.sign.explanation()),
         }
+    }
+}
+
+impl RecordedAlert {
+    /// Whether it is about names that an agent looked up.
+    #[must_use]
+    pub fn is_about_names(&self) -> bool {
+        !BudgetMark::ALL.iter().any(|mark| mark.as_str() == self.flag)
     }
 }
 
@@ -104,6 +151,17 @@ mod tests {
             );
             assert!(document.contains(&row), "{row}");
         }
+        for mark in BudgetMark::ALL {
+            let sign = Sign::Budget(mark);
+            let row = format!(
+                "| `{}` | {} | {} | `{}` |",
+                sign.word(),
+                sign.id(),
+                sign.explanation(),
+                sign.action()
+            );
+            assert!(document.contains(&row), "{row}");
+        }
         for action in LeakAction::ALL {
             assert!(document.contains(&format!("| `{action}` |")), "{action}");
         }
@@ -118,8 +176,7 @@ mod tests {
     fn alert() -> Alert {
         Alert {
             agent: AgentName::parse("build").unwrap(),
-            flag: LeakFlag::Secret,
-            action: LeakAction::Quarantine,
+            sign: Sign::Leak(LeakFlag::Secret, LeakAction::Quarantine),
             zone: Some(HostName::parse("cdn.example").unwrap()),
             rule: Some(Source { file: "a.yaml".into(), line: 3 }),
             evidence: "a part of the secret `canary` is in the name".to_owned(),

@@ -224,7 +224,6 @@ mod tests {
             term: Term { until, within: None },
             budget: Budget { max_bytes: Some(10_000_000), max_connections: Some(3), rate: None },
             mode: Mode::default(),
-            risk: None,
         };
         let command = "egressctl allow api.example.com".to_owned();
         let lender = Operator { uid: 0, login_uid: Some(1000), pid: 42, command };

@@ -20,7 +20,7 @@ mod recover;
 mod run;
 mod time;
 
-pub use alert::{Alert, RecordedAlert};
+pub use alert::{Alert, RecordedAlert, Sign};
 pub use change::{Act, Change, RecordedChange, RecordedOperator};
 pub use encode::{encode_line, is_unprintable};
 pub use event::{Event, Gate, Path, Spoken, Verdict};

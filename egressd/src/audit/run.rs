@@ -177,6 +177,7 @@ fn number(to_write: &Written, next_seq: u64) -> Vec<Arc<Line>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::Sign;
     use crate::{
         audit::{Gate, Recovered, Spoken},
         policy::{Denial, LeakAction, LeakFlag, Reason},
@@ -285,8 +286,7 @@ mod tests {
     fn alert(agent: &str) -> Alert {
         Alert {
             agent: AgentName::parse(agent).unwrap(),
-            flag: LeakFlag::ManyNames,
-            action: LeakAction::Freeze,
+            sign: Sign::Leak(LeakFlag::ManyNames, LeakAction::Freeze),
             zone: None,
             rule: None,
             evidence: "32 names".to_owned(),

@@ -89,6 +89,15 @@ pub(super) struct AgentSection {
     pub(super) mode: Option<Spanned<String>>,
     /// Whether somebody is asked about destinations that no rule knows.
     pub(super) approve_unknown: Option<bool>,
+    /// Octets that may leave, over all rules.
+    #[schemars(with = "Option<words::Size>")]
+    pub(super) max_bytes: Option<Spanned<String>>,
+    /// Flows that may start.
+    #[schemars(with = "Option<std::num::NonZeroU64>")]
+    pub(super) max_connections: Option<Spanned<u64>>,
+    /// How many of them in how long.
+    #[schemars(with = "Option<words::Rate>")]
+    pub(super) rate: Option<Spanned<String>>,
     /// Bytes a day, over all rules.
     #[schemars(with = "Option<u64>")]
     pub(super) leak_budget: Option<Spanned<u64>>,
@@ -183,6 +192,15 @@ pub(super) struct AllowRule {
     /// Whether somebody has to say yes first.
     #[schemars(with = "Option<words::Approval>")]
     pub(super) approval: Option<Spanned<String>>,
+    /// Octets that may leave by it.
+    #[schemars(with = "Option<words::Size>")]
+    pub(super) max_bytes: Option<Spanned<String>>,
+    /// Flows that may start by it.
+    #[schemars(with = "Option<std::num::NonZeroU64>")]
+    pub(super) max_connections: Option<Spanned<u64>>,
+    /// How many of them in how long.
+    #[schemars(with = "Option<words::Rate>")]
+    pub(super) rate: Option<Spanned<String>>,
     /// Whether its answers may be private addresses.
     #[schemars(with = "Option<bool>")]
     pub(super) private: Option<Spanned<bool>>,
@@ -212,7 +230,7 @@ pub(super) struct AllowRule {
     pub(super) max_body: Option<Spanned<String>>,
     /// Octets of the bodies of one connection.
     #[schemars(with = "Option<words::Size>")]
-    pub(super) max_bytes: Option<Spanned<String>>,
+    pub(super) max_bodies: Option<Spanned<String>>,
     /// Header fields that requests are given, with credentials that the agent never sees.
     pub(super) inject: Option<OneOrMore<InjectSection>>,
 }

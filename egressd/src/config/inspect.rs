@@ -41,7 +41,7 @@ pub(super) fn terms(
     Ok(Some(Inspection {
         allow: rule.allow.as_ref().map(|patterns| allowed(document, patterns)).transpose()?,
         max_body: rule.max_body.as_ref().map(|size| octets(document, size)).transpose()?,
-        max_bytes: rule.max_bytes.as_ref().map(|size| octets(document, size)).transpose()?,
+        max_bodies: rule.max_bodies.as_ref().map(|size| octets(document, size)).transpose()?,
         inject: rule
             .inject
             .iter()
@@ -53,12 +53,12 @@ pub(super) fn terms(
 
 /// A key that means nothing without inspection.
 fn stray(rule: &AllowRule) -> Option<(&'static str, Location)> {
-    let AllowRule { allow, max_body, max_bytes, inject, .. } = rule;
+    let AllowRule { allow, max_body, max_bodies, inject, .. } = rule;
     let inject = inject.as_ref().and_then(|inject| inject.0.first());
     let found = [
         ("allow", allow.as_ref().map(|allow| allow.referenced)),
         ("max_body", max_body.as_ref().map(|size| size.referenced)),
-        ("max_bytes", max_bytes.as_ref().map(|size| size.referenced)),
+        ("max_bodies", max_bodies.as_ref().map(|size| size.referenced)),
         ("inject", inject.map(|inject| inject.header.referenced)),
     ];
     found.into_iter().find_map(|(key, place)| Some((key, place?)))

@@ -1,6 +1,7 @@
 //! Policy files and the daemon's own file: from YAML to values, with errors that show the line.
 
 mod approval;
+mod budget;
 mod compile;
 mod credential;
 mod daemon;

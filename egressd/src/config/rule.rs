@@ -1,7 +1,7 @@
 //! From the keys of one rule to the rule.
 
 use super::{
-    approval,
+    approval, budget,
     credential::Credential,
     diagnostic::Diagnostic,
     document::Document,
@@ -41,6 +41,7 @@ fn allow_one(
 ) -> Result<Rule, Diagnostic> {
     let AllowRule { ports, protocol, reason, private, mode, .. } = &rule.value;
     let AllowRule { danger_public_suffix, leak_budget, types, expires, lasts, risk, .. } = &rule.value;
+    let AllowRule { max_bytes, max_connections, rate, .. } = &rule.value;
     let dangerous = danger_public_suffix.as_ref().is_some_and(|danger| danger.value);
     check_breadth(document, &subject, at, dangerous)?;
     let protocol = allowed_protocol(document, rule.referenced, &subject, protocol.as_ref())?;
@@ -65,6 +66,12 @@ fn allow_one(
         (Mode::Enforce, Approval::Required) => "ask",
         (Mode::Observe, _) => "observe what would not be allowed",
     };
+    let bounds = budget::Keys {
+        max_bytes: max_bytes.as_ref(),
+        max_connections: max_connections.as_ref(),
+        rate: rate.as_ref(),
+    };
+    let budget = budget::budget(document, bounds)?;
     Ok(Rule {
         id: ids.id(effect, &subject, &ports, Some(protocol), private, (&tls, term)),
         source: document.source(place),
@@ -76,7 +83,7 @@ fn allow_one(
         names,
         tls,
         term,
-        budget: Budget::default(),
+        budget,
         mode,
         risk,
     })

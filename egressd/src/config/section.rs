@@ -1,6 +1,7 @@
 //! From one section of a file, an agent's or a role's, to what it says by itself.
 
 use super::{
+    budget,
     diagnostic::Diagnostic,
     document::Document,
     file::{AgentSection, AllowRule, AllowlistFile, DenyRule, PolicyFile},
@@ -9,7 +10,7 @@ use super::{
     load::Loader,
     mode, rule,
 };
-use crate::policy::{Capability, Mode, Policy, Rule, RuleId, Source, SourceFile};
+use crate::policy::{Budget, Capability, Mode, Policy, Rule, RuleId, Source, SourceFile};
 use serde_saphyr::Spanned;
 use std::{collections::HashMap, path::PathBuf};
 
@@ -49,6 +50,7 @@ pub(super) struct Part {
     host_sockets: Option<bool>,
     mode: Option<Mode>,
     approve_unknown: Option<bool>,
+    budget: Budget,
     leaks: LeakPart,
     includes: Vec<Include>,
 }
@@ -63,6 +65,7 @@ impl Part {
         self.host_sockets = self.host_sockets.or(parent.host_sockets);
         self.mode = self.mode.or(parent.mode);
         self.approve_unknown = self.approve_unknown.or(parent.approve_unknown);
+        self.budget = self.budget.or(parent.budget);
         self.leaks.inherit(&parent.leaks);
         self.includes.extend(parent.includes.iter().cloned());
     }
@@ -77,8 +80,17 @@ impl Part {
     /// # Errors
     /// There is too much of it.
     pub(super) fn into_policy(self) -> Result<Policy, String> {
-        let Self { allow, deny, mut capabilities, host_sockets, mode, approve_unknown, leaks, includes: _ } =
-            self;
+        let Self {
+            allow,
+            deny,
+            mut capabilities,
+            host_sockets,
+            mode,
+            approve_unknown,
+            budget,
+            leaks,
+            includes: _,
+        } = self;
         let (allow, deny) = (distinct(allow), distinct(deny));
         if allow.len() + deny.len() > MAX_RULES {
             return Err(format!("{} rules, at most {MAX_RULES} are allowed", allow.len() + deny.len()));
@@ -90,6 +102,7 @@ impl Part {
             .with_host_sockets(host_sockets.unwrap_or_default())
             .in_mode(mode.unwrap_or_default())
             .asking_about_unknown(approve_unknown.unwrap_or_default())
+            .with_budget(budget)
             .with_leaks(leaks.into_terms()?))
     }
 }
@@ -130,6 +143,7 @@ impl<'a> Sections<'a> {
             host_sockets: section.host_sockets,
             mode: self.mode(document, section.mode.as_ref()),
             approve_unknown: section.approve_unknown,
+            budget: self.budget(document, section),
             leaks: leaks::part(document, section, policy.secret_files(), &mut self.wrong),
             includes,
         }
@@ -138,6 +152,19 @@ impl<'a> Sections<'a> {
     fn mode(&mut self, document: &Document, word: Option<&Spanned<String>>) -> Option<Mode> {
         let mode = mode::mode(document, word).map_err(|diagnostic| self.wrong.push(diagnostic)).ok();
         word.and(mode)
+    }
+
+    fn budget(&mut self, document: &Document, section: &AgentSection) -> Budget {
+        let AgentSection { max_bytes, max_connections, rate, .. } = section;
+        let keys = budget::Keys {
+            max_bytes: max_bytes.as_ref(),
+            max_connections: max_connections.as_ref(),
+            rate: rate.as_ref(),
+        };
+        budget::budget(document, keys).unwrap_or_else(|diagnostic| {
+            self.wrong.push(diagnostic);
+            Budget::default()
+        })
     }
 
     fn capabilities(&mut self, document: &Document, words: &[Spanned<String>]) -> Vec<Capability> {
@@ -224,7 +251,7 @@ fn keep(
 }
 
 /// Of rules that say the same of flows, the first, with what all of them say of lookups; the first
-/// that names a budget sets it.
+/// that names a bound or a budget sets it.
 fn distinct(rules: Vec<Rule>) -> Vec<Rule> {
     let mut places: HashMap<RuleId, usize> = HashMap::new();
     let mut distinct: Vec<Rule> = Vec::new();
@@ -232,6 +259,7 @@ fn distinct(rules: Vec<Rule>) -> Vec<Rule> {
         let place = *places.entry(rule.id).or_insert(distinct.len());
         match distinct.get_mut(place) {
             Some(first) => {
+                first.budget = first.budget.or(rule.budget);
                 first.names.leak_budget = first.names.leak_budget.or(rule.names.leak_budget);
                 first.names.types.extend(rule.names.types);
                 first.names.types.sort_unstable();

@@ -64,6 +64,8 @@ words! {
     Interval = json_schema!({ "type": "string", "examples": ["60s", "never"] });
     /// Octets, as a number or with a unit.
     Size = json_schema!({ "type": ["string", "integer"], "examples": ["64kB", "10MB"] });
+    /// So many at once, and in each such time.
+    Rate = json_schema!({ "type": "string", "examples": ["10/s", "600/min", "1000/h"] });
     /// To the end of a day (UTC), or to a moment.
     Expires = json_schema!({ "type": "string", "examples": ["2026-12-31", "2026-12-31T18:00:00Z"] });
     /// A duration, from the start of the agent on.

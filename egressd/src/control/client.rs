@@ -1,10 +1,10 @@
 //! The asking side of the control socket, for programs that are not asynchronous.
 
 use super::protocol::{
-    AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest, ApproveLeaks, Decide,
-    Decided, ExplainRequest, Explanation, Frame, GrantsRequest, HumanGrant, LeaksRequest, MAX_REQUEST,
-    PastRevision, RecordsRequest, Refusal, ReloadSummary, RevokeRequest, Rollback, StartAgent, StartedAgent,
-    Status, VERSION,
+    AdoptAgent, AdoptedAgent, AgentBudgets, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest,
+    ApproveLeaks, BudgetsRequest, Decide, Decided, ExplainRequest, Explanation, Frame, GrantsRequest,
+    HumanGrant, LeaksRequest, MAX_REQUEST, PastRevision, RecordsRequest, Refusal, ReloadSummary,
+    RevokeRequest, Rollback, StartAgent, StartedAgent, Status, VERSION,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
@@ -110,6 +110,13 @@ impl Client {
             .add("protocol", protocol.as_ref())
             .add("agent", agent.as_ref());
         self.ask(Method::GET, &query.after("explain"), &())
+    }
+
+    /// # Errors
+    /// Also when there is no such agent.
+    pub fn budgets(&self, request: &BudgetsRequest) -> Result<Vec<AgentBudgets>, ClientError> {
+        let query = Query::new().add("agent", request.agent.as_ref());
+        self.ask(Method::GET, &query.after("budgets"), &())
     }
 
     /// # Errors

@@ -1,9 +1,10 @@
 //! What the control server asks of the daemon.
 
 use super::protocol::{
-    AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest, ApproveLeaks, Decide,
-    Decided, ExplainRequest, Explanation, GrantsRequest, HumanGrant, LeaksRequest, PastRevision, Refusal,
-    ReloadSummary, RevokeRequest, Rollback, StartAgent, StartedAgent, Status,
+    AdoptAgent, AdoptedAgent, AgentBudgets, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest,
+    ApproveLeaks, BudgetsRequest, Decide, Decided, ExplainRequest, Explanation, GrantsRequest, HumanGrant,
+    LeaksRequest, PastRevision, Refusal, ReloadSummary, RevokeRequest, Rollback, StartAgent, StartedAgent,
+    Status,
 };
 use crate::{audit::Feed, policy::Operator};
 use std::{future::Future, pin::Pin, sync::Arc};
@@ -41,6 +42,9 @@ pub trait Daemon: Send + Sync + 'static {
     fn follow(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>>;
 
     fn explain(&self, request: ExplainRequest) -> Result<Explanation, Refusal>;
+
+    /// What agents and rules may use up, and have.
+    fn budgets(&self, request: BudgetsRequest) -> Result<Vec<AgentBudgets>, Refusal>;
 
     /// What agents let out through names.
     fn leaks(&self, request: LeaksRequest) -> Result<Vec<AgentLeaks>, Refusal>;

@@ -2,13 +2,13 @@
 
 use super::{
     earned::Earned,
-    protocol::{ExplainRequest, Explanation, InspectionBounds, LeakBounds, TlsBounds},
+    protocol::{BudgetState, ExplainRequest, Explanation, InspectionBounds, LeakBounds, TlsBounds, Used},
 };
 use crate::{
     audit::Verdict,
     policy::{
-        Asked, AskedError, Denial, Destination, Flow, Leave, Occasion, Permit, Policy, Protocol, Reason,
-        RecordType, Rule, Subject, Term,
+        Asked, AskedError, Budget, Denial, Destination, Flow, Leave, Occasion, Permit, Policy, Protocol,
+        Reason, RecordType, Rule, Subject, Term,
     },
 };
 
@@ -69,8 +69,9 @@ fn explain_in_force(policy: &Policy, agent: &str, earned: &Earned, asked: &Asked
     let rule = judged.as_ref().ok().and_then(|permit| rule_of(policy, permit));
     let term = rule.and_then(|rule| told(rule.term));
     let risk = rule.and_then(|rule| rule.risk).map(|risk| risk.as_str().to_owned());
+    let budgets = rule.map_or_else(Vec::new, |rule| budgets_of(policy, rule));
     let answer = answer(agent, &flow, judged, open);
-    let answer = Explanation { tls, term, risk, networks, denied_networks, grants, ..answer };
+    let answer = Explanation { tls, term, risk, budgets, networks, denied_networks, grants, ..answer };
     match &leave {
         Some(leave) => Explanation { types: types(leave), leak: leak(policy, leave), ..answer },
         None => answer,
@@ -178,6 +179,7 @@ fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<St
         networks: Vec::new(),
         denied_networks: Vec::new(),
         grants: Vec::new(),
+        budgets: Vec::new(),
     }
 }
 
@@ -189,6 +191,23 @@ fn networks(rules: &[Rule], flow: &Flow) -> Vec<String> {
             && rule.covers_protocol(flow.protocol)
     };
     rules.iter().filter(is_about).map(|rule| format!("{} ({})", rule.subject, rule.source)).collect()
+}
+
+/// What a flow by `rule` would use up, of which nothing is used yet.
+fn budgets_of(policy: &Policy, rule: &Rule) -> Vec<BudgetState> {
+    let state = |rule: Option<&Rule>, budget: Budget| BudgetState {
+        rule: rule.map(|rule| rule.source.to_string()),
+        subject: rule.map(|rule| rule.subject.to_string()),
+        bytes: Used::of(0, budget.max_bytes),
+        connections: Used::of(0, budget.max_connections),
+        rate: budget.rate.map(|rate| rate.to_string()),
+        ends_in: None,
+    };
+    let both = [(None, policy.budget()), (Some(rule), rule.budget)];
+    both.into_iter()
+        .filter(|(_, budget)| budget.is_bounded())
+        .map(|(rule, budget)| state(rule, budget))
+        .collect()
 }
 
 fn rule_of<'a>(policy: &'a Policy, permit: &Permit) -> Option<&'a Rule> {
@@ -213,7 +232,7 @@ fn tls(policy: &Policy, permit: &Permit) -> Option<TlsBounds> {
     let inspection = terms.inspection.as_ref().map(|terms| InspectionBounds {
         allow: terms.allow.as_ref().map(|allow| allow.iter().map(ToString::to_string).collect()),
         max_body: terms.max_body,
-        max_bytes: terms.max_bytes,
+        max_bodies: terms.max_bodies,
         inject: terms.inject.iter().map(|set| format!("{}: {}", set.header, set.credential)).collect(),
     });
     let gate = gate.then(|| terms.gate.as_str().to_owned());

@@ -3,12 +3,14 @@
 //! Readers skip fields that they do not know; fields are only ever added within a version.
 
 mod approvals;
+mod budgets;
 mod grants;
 mod leaks;
 mod source;
 
 use crate::audit::{Health, Line, Path, Time, Totals};
 pub use approvals::{ApprovalRequest, Decide, Decided, Decision};
+pub use budgets::{AgentBudgets, BudgetState, BudgetsRequest, Used};
 pub use grants::{AllowRequest, GrantsRequest, HumanGrant, RevokeRequest};
 pub use leaks::{
     AgentLeaks, ApproveLeaks, DeniedZone, LeakBounds, LeakLevel, LeaksRequest, RaisedFlag, ZoneLeaks,
@@ -395,6 +397,9 @@ pub struct Explanation {
     /// What lookups of the agent have earned it of this destination, soonest to end first; of one that runs.
     #[serde(default)]
     pub grants: Vec<LiveGrant>,
+    /// Where it is allowed: the budgets that it would use up.
+    #[serde(default)]
+    pub budgets: Vec<BudgetState>,
 }
 
 /// Leave that a lookup earned.
@@ -426,7 +431,7 @@ pub struct InspectionBounds {
     /// Octets of one request's body.
     pub max_body: Option<u64>,
     /// Octets of the bodies of one connection.
-    pub max_bytes: Option<u64>,
+    pub max_bodies: Option<u64>,
     /// Header fields that are set, with the names of their credentials, as in `authorization: forge`.
     pub inject: Vec<String>,
 }

@@ -3,10 +3,10 @@
 use super::{
     daemon::Daemon,
     protocol::{
-        AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest, ApproveLeaks,
-        Decide, Decided, ExplainRequest, Explanation, GrantsRequest, HumanGrant, LeaksRequest, MAX_REQUEST,
-        PastRevision, RecordsRequest, Refusal, RefusalKind, ReloadSummary, RevokeRequest, Rollback,
-        StartAgent, StartedAgent, Status,
+        AdoptAgent, AdoptedAgent, AgentBudgets, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest,
+        ApproveLeaks, BudgetsRequest, Decide, Decided, ExplainRequest, Explanation, GrantsRequest,
+        HumanGrant, LeaksRequest, MAX_REQUEST, PastRevision, RecordsRequest, Refusal, RefusalKind,
+        ReloadSummary, RevokeRequest, Rollback, StartAgent, StartedAgent, Status,
     },
     stream::stream,
 };
@@ -37,6 +37,7 @@ pub fn router(daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/source/rollback", post(roll_back))
         .route("/v1/source/follow", post(follow))
         .route("/v1/explain", get(explain))
+        .route("/v1/budgets", get(budgets))
         .route("/v1/leaks", get(leaks))
         .route("/v1/leaks/approve", post(approve_leaks))
         .route("/v1/approvals", get(approvals).post(decide))
@@ -119,6 +120,14 @@ async fn explain(
 ) -> Result<Json<Explanation>, Refusal> {
     let Query(request) = query.map_err(|rejection| invalid(&rejection.body_text()))?;
     Ok(Json(daemon.explain(request)?))
+}
+
+async fn budgets(
+    State(daemon): App,
+    query: Result<Query<BudgetsRequest>, QueryRejection>,
+) -> Result<Json<Vec<AgentBudgets>>, Refusal> {
+    let Query(request) = query.map_err(|rejection| invalid(&rejection.body_text()))?;
+    Ok(Json(daemon.budgets(request)?))
 }
 
 async fn leaks(

@@ -322,6 +322,7 @@ impl Daemon {
             remove_cgroup(&running.home.cgroup).await?;
         }
         let lost = self.fence.lost_events(id);
+        self.tell_budgets();
         self.fence.unreported(&running.agent).into_iter().for_each(|event| self.recorder.record(event));
         block_in_place(|| self.fence.dismiss(id, running.home.cgroup.id()))?;
         running.home.cell.iter().for_each(|cell| self.give_back(cell.clone()));

@@ -6,10 +6,10 @@ use crate::{
     control::{
         self, Asked, BoxFuture, Earned,
         protocol::{
-            AdoptAgent, AdoptedAgent, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest, ApproveLeaks,
-            Boundary, Decide, Decided, ExplainRequest, Explanation, GrantsRequest, HumanGrant, LeaksRequest,
-            LogStatus, PastRevision, Refusal, RefusalKind, ReloadSummary, RevokeRequest, Rollback,
-            ServerNames, StartAgent, StartedAgent, Status,
+            AdoptAgent, AdoptedAgent, AgentBudgets, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest,
+            ApproveLeaks, Boundary, BudgetsRequest, Decide, Decided, ExplainRequest, Explanation,
+            GrantsRequest, HumanGrant, LeaksRequest, LogStatus, PastRevision, Refusal, RefusalKind,
+            ReloadSummary, RevokeRequest, Rollback, ServerNames, StartAgent, StartedAgent, Status,
         },
     },
     datapath,
@@ -80,6 +80,16 @@ impl control::Daemon for Answers {
 
     fn explain(&self, request: ExplainRequest) -> Result<Explanation, Refusal> {
         self.0.explain(&request)
+    }
+
+    fn budgets(&self, request: BudgetsRequest) -> Result<Vec<AgentBudgets>, Refusal> {
+        let found = self.0.budgets(request.agent.as_deref());
+        match request.agent {
+            Some(agent) if found.is_empty() => {
+                Err(Refusal::new(RefusalKind::Unknown, format!("no agent `{agent}`")))
+            }
+            Some(_) | None => Ok(found),
+        }
     }
 
     fn leaks(&self, request: LeaksRequest) -> Result<Vec<AgentLeaks>, Refusal> {
@@ -192,7 +202,16 @@ impl Daemon {
             true => control::explain_quarantined,
             false => control::explain,
         };
-        Ok(explain(&given, occasion, name.as_str(), &earned, &asked))
+        let explanation = explain(&given, occasion, name.as_str(), &earned, &asked);
+        Ok(self.with_levels(&running, explanation))
+    }
+
+    /// What is used up by now of the budgets that it names.
+    fn with_levels(&self, running: &Running, mut explanation: Explanation) -> Explanation {
+        let mut known = self.budgets_of(running).budgets;
+        known.retain(|held| explanation.budgets.iter().any(|told| told.rule == held.rule));
+        explanation.budgets = known;
+        explanation
     }
 
     /// Whether there is anything to approve: nobody is to think that a zone with a slip in it was.

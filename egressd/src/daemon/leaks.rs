@@ -126,8 +126,7 @@ impl dns::Watch for Leaks {
         tracing::warn!(agent = %agent.name(), flag = %alert.flag, action = %alert.action, "{}", alert.evidence);
         self.recorder.alert(audit::Alert {
             agent: agent.name().clone(),
-            flag: alert.flag,
-            action: alert.action,
+            sign: audit::Sign::Leak(alert.flag, alert.action),
             rule: agent.given_policy().wildcard_above(&alert.zone).cloned(),
             zone: Some(alert.zone),
             evidence: alert.evidence,

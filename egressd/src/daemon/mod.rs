@@ -4,6 +4,7 @@ mod adopt;
 mod agents;
 mod answers;
 mod approvals;
+mod budgets;
 mod cells;
 mod checks;
 mod ends;
@@ -153,7 +154,7 @@ const REAP: Duration = Duration::from_secs(2);
 /// descriptors takes some milliseconds.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// How often rules are looked at whose term may be over.
+/// How often rules are looked at whose term may be over, and budgets that may be used up.
 const AGE: Duration = Duration::from_secs(1);
 
 /// How often it is looked which names were connected to; that a name never was is told after half a
@@ -234,6 +235,7 @@ impl Daemon {
         let desk = Arc::new(Desk::default());
         names.ask_people(Arc::clone(&desk) as _);
         server_names.ask_people(Arc::clone(&desk) as _);
+        server_names.spend_by(Arc::clone(fence.budgets()) as _);
         let daemon = Arc::new(Self {
             started: audit::Time::now(),
             policies: ArcSwap::from_pointee(loaded),
@@ -342,7 +344,10 @@ impl Daemon {
         loop {
             tokio::select! {
                 _ = reap.tick() => self.reap().await,
-                _ = age.tick() => self.end_terms().await,
+                _ = age.tick() => {
+                    self.end_terms().await;
+                    self.tell_budgets();
+                }
                 _ = look.tick() => block_in_place(|| self.look_for_strangers()),
                 _ = follow.tick() => {
                     followed = block_in_place(|| self.follow_names(followed));

@@ -37,6 +37,8 @@ impl Daemon {
         let cells: Vec<u32> =
             recognised.iter().filter_map(|prepared| Some(prepared.home.cell.as_ref()?.number())).collect();
         Cell::sweep(&self.cells_folder(), &self.options.instance, &cells);
+        let known: Vec<AgentId> = recognised.iter().map(|prepared| prepared.agent.id()).collect();
+        self.fence.budgets().retain(&known);
         for prepared in recognised {
             let Prepared { agent, home, .. } = &prepared;
             let (id, cgroup_id, name) = (agent.id(), home.cgroup.id(), agent.name().clone());

@@ -2,6 +2,7 @@
 
 use super::{
     bpffs::Pins,
+    budgets::Budgets,
     cgroup::Cgroup,
     fence::Programs,
     frames, layout,
@@ -42,7 +43,7 @@ pub const HOOKS: [(&str, AttachType); 14] = [
 ];
 
 /// The maps that outlive the daemon.
-const MAPS: [&str; 18] = [
+const MAPS: [&str; 19] = [
     "CGROUPS",
     "AGENTS",
     "SOCKET_COUNTS",
@@ -51,6 +52,7 @@ const MAPS: [&str; 18] = [
     "NETWORKS",
     "DENIED_NETWORKS",
     "RULES",
+    "BUDGETS",
     "ORIGINS",
     "LINKS",
     "FLOWS",
@@ -109,6 +111,7 @@ impl Ebpf {
             programs: Programs {
                 tables: Tables::take(&mut object)?,
                 named_flows: NamedFlows::take(&mut object)?,
+                budgets: Budgets::take(&mut object)?,
                 reader,
             },
             security_hooks,

@@ -7,6 +7,7 @@ use super::{
     detail,
     fence::Fence,
     name_events,
+    named::FlowSocket,
     permits::Permits,
     processes::process,
     tables::{address, command},
@@ -16,8 +17,13 @@ use crate::{
     policy::{Agent, AgentId, AgentName, Denial, Destination, Protocol, Reason, Resolve},
 };
 use aya::maps::{MapData, RingBuf};
-use egress_common::{DropReason, Hook, NameEvent};
-use std::{io, net::IpAddr, sync::Arc, time::Duration};
+use egress_common::{CutEvent, DropReason, Hook, NameEvent};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time::{MissedTickBehavior, interval},
@@ -83,7 +89,12 @@ impl Reporter {
         let agent = self.agents.agent(AgentId(raw.agent));
         match read::<NameEvent>(item) {
             Some(raw) => self.tell_name(agent.as_deref(), &raw, permits),
-            None => self.recorder.record(event(agent.as_deref(), &raw)),
+            None => {
+                if let Some(cut) = read::<CutEvent>(item) {
+                    self.doomed.add(AgentId(raw.agent), socket_of(&cut));
+                }
+                self.recorder.record(event(agent.as_deref(), &raw));
+            }
         }
     }
 
@@ -124,12 +135,22 @@ pub(super) fn read<T: aya::Pod>(item: &[u8]) -> Option<T> {
     Some(unsafe { std::ptr::read_unaligned(item.as_ptr().cast()) })
 }
 
+/// The socket of a flow that is cut.
+fn socket_of(cut: &CutEvent) -> FlowSocket {
+    FlowSocket {
+        source: SocketAddr::new(address(cut.source), cut.source_port),
+        destination: SocketAddr::new(address(cut.event.address), cut.event.port),
+        cookie: cut.cookie,
+    }
+}
+
 /// `agent` is None for a cgroup below ours that no agent has: its daemon forgot it, or never knew.
 pub(super) fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event {
     let denied = DropReason::from_code(raw.reason).map_or(Reason::PacketNotAllowed, reason);
     let is_observed = raw.observed != 0;
     let place = place(raw);
-    let policy = agent.map(Agent::policy).unwrap_or_default();
+    // Also of a rule whose term is over.
+    let policy = agent.map(Agent::given_policy).unwrap_or_default();
     let rule = policy.deny().iter().chain(policy.allow()).find(|rule| rule.id.0 == raw.rule && raw.rule != 0);
     let wire = place.and_then(|(wire, _)| wire);
     let name = wire.zip(agent).and_then(|(wire, agent)| agent.name_granted_at(wire));
@@ -198,6 +219,9 @@ pub(super) fn reason(denied: DropReason) -> Reason {
         DropReason::RuleRemoved => Reason::RuleRemoved,
         DropReason::SourceForged => Reason::SourceForged,
         DropReason::AddressSpecial => Reason::AddressSpecialPurpose,
+        DropReason::BudgetSpent => Reason::BudgetSpent,
+        DropReason::RateExceeded => Reason::RateExceeded,
+        DropReason::RuleExpired => Reason::RuleExpired,
         DropReason::DeviceNotAllowed => Reason::DeviceNotAllowed,
         DropReason::SystemCallNotAllowed => Reason::SystemCallNotAllowed,
         DropReason::UnixSocketNotAllowed => Reason::UnixSocketNotAllowed,

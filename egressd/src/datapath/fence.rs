@@ -1,6 +1,7 @@
 //! The fence as a whole: programs, maps and table, changed together.
 
 use super::{
+    budgets::{self, Budgets, TooManyBudgets},
     canary::CANARY,
     cgroup::Cgroup,
     clock::now,
@@ -14,8 +15,9 @@ use super::{
     processes::Processes,
     ruleset::{Listeners, Place, Share},
     seal::{Cell, CellError, Forwarding, ForwardingError, Link},
-    tables::{NetworkList, Tables},
+    tables::Tables,
     way::{KernelReader, Ways},
+    written,
 };
 use crate::{
     audit::Event,
@@ -31,7 +33,7 @@ use std::{
     future::Future,
     net::SocketAddr,
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -43,6 +45,7 @@ pub struct Fence {
     frames: Mutex<Frames>,
     forwarding: Forwarding,
     named_flows: Mutex<NamedFlows>,
+    budgets: Arc<Budgets>,
     processes: Processes,
     /// Why no kernel program reads server names on this host; None where they are loaded.
     no_reader: Option<String>,
@@ -55,6 +58,7 @@ pub struct Fence {
 pub struct Programs {
     pub tables: Tables,
     pub named_flows: NamedFlows,
+    pub budgets: Budgets,
     /// Why the programs that read server names are not loaded, where they are not.
     pub reader: Result<(), String>,
 }
@@ -73,13 +77,14 @@ impl Fence {
     /// that are read none before [`Self::trust_reader`].
     #[must_use]
     pub fn new(programs: Programs, nft: Nft, frames: Frames, forwarding: Forwarding) -> Self {
-        let Programs { tables, named_flows, reader } = programs;
+        let Programs { tables, named_flows, budgets, reader } = programs;
         Self {
             tables: Mutex::new(tables),
             nft: Mutex::new(nft),
             frames: Mutex::new(frames),
             forwarding,
             named_flows: Mutex::new(named_flows),
+            budgets: Arc::new(budgets),
             processes: Processes::default(),
             no_reader: reader.err(),
             mistrusted: Mutex::new(Some("nothing is proven yet".to_owned())),
@@ -172,8 +177,9 @@ impl Fence {
     /// Whether the kernel's share of one agent holds `policy`. To be asked before it is put in force.
     ///
     /// # Errors
-    /// [`FenceError::TooManyNetworks`].
+    /// [`FenceError::TooManyNetworks`], [`FenceError::TooManyBudgets`].
     pub fn holds(policy: &Policy) -> Result<(), FenceError> {
+        budgets::fits(policy)?;
         leave::fits(policy).map_err(FenceError::TooManyNetworks)
     }
 
@@ -239,8 +245,9 @@ impl Fence {
         let ways = self.ways(agent.id(), &policy, is_sealed(site));
         self.forward_for(site.link, &ways)?;
         let mut tables = self.tables();
-        write_policy(&mut tables, agent.id(), &ways)?;
-        tables.add_agent(agent.id(), site.cgroup.id(), leave::with_policy(site.listeners, &policy))?;
+        let budgets = written::policy(&mut tables, &self.budgets, agent, &ways)?;
+        let config = leave::with_policy(site.listeners, &policy, &budgets);
+        tables.add_agent(agent.id(), site.cgroup.id(), config)?;
         Ok(site.link.map_or(Ok(()), |link| tables.add_link(agent.id(), link))?)
     }
 
@@ -255,9 +262,16 @@ impl Fence {
         Ok(self.tables().add_link(agent.id(), link)?)
     }
 
+    /// What agents and rules may use up, and have.
+    #[must_use]
+    pub fn budgets(&self) -> &Arc<Budgets> {
+        &self.budgets
+    }
+
     /// Takes from the maps what an agent may do, and from what the next [`Fence::apply_table`] applies.
     pub fn forget(&self, agent: AgentId, cgroup_id: u64) {
         self.tables().remove_agent(agent, cgroup_id);
+        self.budgets.forget(agent);
         self.named_flows().forget(agent);
         self.processes.forget(agent);
         self.nft().remove(agent.0);
@@ -269,6 +283,7 @@ impl Fence {
     /// The table cannot be applied; the programs deny all the same.
     pub fn dismiss(&self, agent: AgentId, cgroup_id: u64) -> Result<(), FenceError> {
         self.tables().remove_agent(agent, cgroup_id);
+        self.budgets.forget(agent);
         self.named_flows().forget(agent);
         self.processes.forget(agent);
         let mut nft = self.nft();
@@ -291,10 +306,10 @@ impl Fence {
         let mut cut;
         {
             let mut tables = self.tables();
-            write_policy(&mut tables, agent.id(), &ways)?;
+            let budgets = written::policy(&mut tables, &self.budgets, agent, &ways)?;
             cut = self.cut_named(agent);
             // Last: from here on open flows are judged again, by maps that are complete.
-            tables.configure(agent.id(), leave::with_policy(site.listeners, &policy))?;
+            tables.configure(agent.id(), leave::with_policy(site.listeners, &policy, &budgets))?;
         }
         // Those that a program was about to let through by the maps as they were.
         cut.extend(self.cut_named(agent));
@@ -514,6 +529,8 @@ pub enum FenceError {
     Forwarding(#[from] ForwardingError),
     #[error("policy lists {0} networks by port, {MAX_NETWORKS_PER_AGENT} are allowed")]
     TooManyNetworks(usize),
+    #[error(transparent)]
+    TooManyBudgets(#[from] TooManyBudgets),
 }
 
 /// How long an expired grant stays, so that a late flow is told that it expired.
@@ -529,33 +546,8 @@ const GRANTS_AT_ONCE: usize = 64;
 /// In nanoseconds.
 const SECOND: u64 = 1_000_000_000;
 
-/// What is left of a grant of TLS whose rule is gone, where another one opens its name: open flows go on
-/// by that, and new ones start when the name was looked up again.
-fn succeeded(grant: Grant, policy: &Policy, now: Moment) -> Option<Grant> {
-    if grant.protocol != Protocol::Tls {
-        return None;
-    }
-    let rule = policy.successor(&grant.name, grant.port, grant.protocol, grant.rule)?;
-    let left = Grant { rule, expires: grant.expires.min(now), ..grant };
-    policy.opens(&left).then_some(left)
-}
-
 fn is_sealed(site: Site<'_>) -> bool {
     site.listeners.flags & Listeners::OWN_NETWORK != 0
-}
-
-fn write_policy(tables: &mut Tables, agent: AgentId, ways: &Ways<'_>) -> Result<(), FenceError> {
-    let (moment, policy) = (now(), ways.policy);
-    // Of what expired, only direct grants matter still: to flows that are open by them.
-    let matters = |grant: &Grant| grant.expires > moment || ways.is_direct(grant);
-    let keep = |grant: Grant| {
-        let kept = if policy.opens(&grant) { Some(grant) } else { succeeded(grant, policy, moment) };
-        kept.filter(matters)
-    };
-    tables.retain_grants(agent, ways, moment, keep)?;
-    tables.set_networks(NetworkList::Denied, agent, &leave::denied_networks(policy.deny()))?;
-    tables.set_networks(NetworkList::Allowed, agent, &leave::networks(policy))?;
-    Ok(tables.set_rules(agent, &leave::rules(policy))?)
 }
 
 #[cfg(test)]
@@ -565,7 +557,7 @@ mod tests {
         datapath::{Ebpf, Hierarchy, Pins, UseSecurityHooks},
         policy::{AgentName, NameTerms, Pattern, Protocol, Rule, RuleId, Source, Subject, TlsTerms},
     };
-    use std::{net::IpAddr, path::Path, process::Command, sync::Arc};
+    use std::{net::IpAddr, path::Path, process::Command};
 
     #[test]
     fn a_name_is_used_when_a_direct_flow_starts_by_its_grant_and_not_when_a_route_is_asked_for() {

@@ -1,13 +1,14 @@
 //! What a policy means to the kernel: networks, rules, and a mark of which policy it was.
 
 use super::{
+    budgets::Assigned,
     ruleset::Listeners,
     tables::{NetworkEntry, transport_of},
 };
 use crate::policy::{Mode, Policy, Rule, RuleId, Subject};
-use egress_common::{MAX_NETWORKS_PER_AGENT, RULE_ENFORCED, RULE_OBSERVED, TCP};
+use egress_common::{MAX_NETWORKS_PER_AGENT, RULE_ENFORCED, RULE_OBSERVED, RuleValue, TCP};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 /// An address that a name earned for direct flows: IANA protocol number, address, port.
 pub type Direct = (u8, IpAddr, u16);
@@ -67,35 +68,41 @@ pub fn denied_networks(rules: &[Rule]) -> Vec<NetworkEntry> {
     rules.iter().flat_map(entries).collect()
 }
 
-/// `listeners` with what the programs must know of `policy`.
-pub fn with_policy(listeners: Listeners, policy: &Policy) -> Listeners {
+/// `listeners` with what the programs must know of `policy`, whose budgets are where `budgets` says.
+pub fn with_policy(listeners: Listeners, policy: &Policy, budgets: &Assigned) -> Listeners {
     let denies_networks = u8::from(!denied_networks(policy.deny()).is_empty());
     // Raw frames leave no agent but by a link whose other end judges them.
     let is_sealed = listeners.flags & Listeners::SEALED != 0;
     let raw_frames = if is_sealed && !policy.capabilities().is_empty() { Listeners::RAW_FRAMES } else { 0 };
     let host_sockets = if policy.host_sockets() { Listeners::HOST_SOCKETS } else { 0 };
     let observes = if policy.observes() { Listeners::OBSERVES } else { 0 };
-    let flags = (listeners.flags & Listeners::OWN_NETWORK) | raw_frames | host_sockets | observes;
-    Listeners { denies_networks, generation: generation(policy), flags, ..listeners }
+    let bounded = if budgets.is_empty() { 0 } else { Listeners::BUDGETS };
+    let flags = (listeners.flags & Listeners::OWN_NETWORK) | raw_frames | host_sockets | observes | bounded;
+    let (generation, budget) = (generation(policy, budgets), budgets.own);
+    Listeners { denies_networks, generation, flags, budget, ..listeners }
 }
 
-/// Ids of the rules that are in force, and how the programs know them.
-pub fn rules(policy: &Policy) -> Vec<(RuleId, u8)> {
+/// The rules that are in force, and how the programs know them.
+pub fn rules(policy: &Policy, budgets: &Assigned) -> BTreeMap<RuleId, RuleValue> {
     let standing = |rule: &Rule| match rule.mode {
         Mode::Enforce => RULE_ENFORCED,
         Mode::Observe => RULE_OBSERVED,
     };
-    policy.allow().iter().map(|rule| (rule.id, standing(rule))).collect()
+    let value = |rule: &Rule| RuleValue { budget: budgets.of(rule.id), standing: standing(rule) };
+    policy.allow().iter().map(|rule| (rule.id, value(rule))).collect()
 }
 
-/// The same for the same rules, over reloads and restarts: flows are judged again when it changes.
-fn generation(policy: &Policy) -> u32 {
+/// The same for the same rules with the same budgets, over reloads and restarts: flows are judged again when it
+/// changes.
+fn generation(policy: &Policy, budgets: &Assigned) -> u32 {
     let ids = policy.allow().iter().chain(policy.deny()).flat_map(|rule| rule.id.0.to_be_bytes());
     let mode = match policy.mode() {
         Mode::Enforce => None,
-        Mode::Observe => Some(RULE_OBSERVED),
+        Mode::Observe => Some(1),
     };
-    let hash = egress_common::fnv1a(ids.chain(mode));
+    let places =
+        budgets.of_rules.iter().flat_map(|(rule, place)| [rule.0, *place]).flat_map(u32::to_be_bytes);
+    let hash = egress_common::fnv1a(ids.chain(places).chain(mode));
     // Both halves count; 0 is what a socket without a flow has.
     ((hash ^ (hash >> 32)) as u32).max(1)
 }

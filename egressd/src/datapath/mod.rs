@@ -3,6 +3,7 @@
 pub mod adopt;
 mod attached;
 mod bpffs;
+mod budgets;
 pub mod canary;
 mod cgroup;
 mod clock;
@@ -33,9 +34,11 @@ mod seal;
 mod sockmap;
 mod tables;
 mod way;
+mod written;
 
 pub use attached::Attached;
 pub use bpffs::Pins;
+pub use budgets::{BudgetLevel, Budgets, Level, Passed, Spent, TooManyBudgets};
 pub use cgroup::{Cgroup, CgroupError, Hierarchy};
 pub use clock::now;
 pub use destroy::{Doomed, destroy};

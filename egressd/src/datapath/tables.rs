@@ -8,10 +8,13 @@ use crate::policy::{AgentId, OriginalDestination, Protocol, RuleId, Transport, s
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key};
 use egress_common::{
     AgentConfig, CounterKey, DropReason, GrantKey, GrantValue, LOST_EVENTS, LinkConfig, NameKey, NameValue,
-    NetworkKey, NetworkValue, OriginKey, OriginValue, RuleKey,
+    NetworkKey, NetworkValue, OriginKey, OriginValue, RuleKey, RuleValue,
 };
 use ipnet::IpNet;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
 
 /// The maps of the kernel programs.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ pub struct Tables {
     pub(super) names: HashMap<MapData, NameKey, NameValue>,
     networks: LpmTrie<MapData, NetworkKey, NetworkValue>,
     denied_networks: LpmTrie<MapData, NetworkKey, NetworkValue>,
-    rules: HashMap<MapData, RuleKey, u8>,
+    rules: HashMap<MapData, RuleKey, RuleValue>,
     origins: HashMap<MapData, OriginKey, OriginValue>,
     counters: HashMap<MapData, CounterKey, u64>,
     links: HashMap<MapData, u32, LinkConfig>,
@@ -167,15 +170,12 @@ impl Tables {
     }
 
     /// Puts `rules` in force for `agent`, and no other.
-    pub fn set_rules(&mut self, agent: AgentId, rules: &[(RuleId, u8)]) -> Outcome {
-        let is_gone = |old: &RuleId| !rules.iter().any(|(rule, _)| rule == old);
-        for old in self.rules_of(agent).into_iter().filter(is_gone) {
+    pub fn set_rules(&mut self, agent: AgentId, rules: &BTreeMap<RuleId, RuleValue>) -> Outcome {
+        for old in self.rules_of(agent).into_iter().filter(|old| !rules.contains_key(old)) {
             self.rules.remove(&RuleKey { agent: agent.0, rule: old.0 })?;
         }
-        let write = |(rule, standing): &(RuleId, u8)| {
-            self.rules.insert(RuleKey { agent: agent.0, rule: rule.0 }, *standing, 0)
-        };
-        rules.iter().try_for_each(write)
+        let key = |rule: &RuleId| RuleKey { agent: agent.0, rule: rule.0 };
+        rules.iter().try_for_each(|(rule, value)| self.rules.insert(key(rule), value, 0))
     }
 
     /// Makes `entries` the whole list of `agent`.

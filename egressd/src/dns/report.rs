@@ -197,6 +197,8 @@ fn codes(reason: Reason) -> (Code, Info) {
         | Reason::BodyTooLarge
         | Reason::UpstreamUntrusted
         | Reason::InspectionRefused
+        | Reason::BudgetSpent
+        | Reason::RateExceeded
         | Reason::RequestMalformed => (Code::ServFail, Info::Other),
     }
 }

@@ -183,6 +183,12 @@ impl Agent {
         grants
     }
 
+    /// The occasion that it was told last; None before anybody said.
+    #[must_use]
+    pub fn last_occasion(&self) -> Option<Occasion> {
+        self.occasion().map(|(occasion, _)| occasion)
+    }
+
     /// What is to be in force.
     fn due(&self) -> Policy {
         let due = self.whole.load().at(self.last_occasion());
@@ -342,10 +348,6 @@ impl Agent {
     #[must_use]
     pub fn has_grant(&self, address: IpAddr, port: u16, protocol: Protocol, now: Moment) -> bool {
         self.grants().has(address, port, protocol, now)
-    }
-
-    fn last_occasion(&self) -> Option<Occasion> {
-        self.occasion().map(|(occasion, _)| occasion)
     }
 
     fn occasion(&self) -> MutexGuard<'_, Option<(Occasion, Moment)>> {

@@ -255,6 +255,10 @@ reasons! {
     ApprovalDenied = "approval-denied",
     /// Somebody was asked to approve this, and has not decided yet: try again.
     ApprovalTimedOut = "approval-timed-out",
+    /// What the rule, or the agent, may use up is used up: see `egressctl budgets`.
+    BudgetSpent = "budget-spent",
+    /// Flows of the rule, or of the agent, start faster than they may.
+    RateExceeded = "rate-exceeded",
     /// Sockets other than TCP and UDP over IP are not allowed.
     SocketTypeNotAllowed = "socket-type-not-allowed",
     /// The Unix socket belongs to a process outside of the agent.

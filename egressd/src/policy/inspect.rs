@@ -13,7 +13,7 @@ pub struct Inspection {
     /// The most octets of one request's body.
     pub max_body: Option<u64>,
     /// The most octets of the bodies of all requests of one connection.
-    pub max_bytes: Option<u64>,
+    pub max_bodies: Option<u64>,
     pub inject: Vec<Injection>,
 }
 

@@ -43,7 +43,7 @@ mod tls;
 pub use agent::{Agent, AgentId, AgentName, AgentNameError};
 pub use approval::{Approval, Approvals, Question};
 pub use asked::{Asked, AskedError};
-pub use budget::{Budget, Rate};
+pub use budget::{Budget, BudgetMark, Rate, Spend, Usage};
 pub use capability::Capability;
 pub use decide::Policy;
 pub use decision::{Denial, Leave, Opening, Permit, Reason, UnknownReason};

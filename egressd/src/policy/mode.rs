@@ -71,6 +71,8 @@ impl Mode {
             | Reason::InboundNotAllowed => false,
             // Of bounds.
             Reason::LeakBudgetSpent
+            | Reason::BudgetSpent
+            | Reason::RateExceeded
             | Reason::NamesFrozen
             | Reason::NameSuspicious
             | Reason::AgentQuarantined

@@ -92,6 +92,8 @@ fn help(reason: Reason) -> Help {
         | Reason::ApprovalRequired
         | Reason::ApprovalDenied
         | Reason::ApprovalTimedOut
+        | Reason::BudgetSpent
+        | Reason::RateExceeded
         | Reason::AgentQuarantined
         | Reason::LeakBudgetSpent
         // These pass, or are faults of ours.

@@ -3,6 +3,7 @@
 use super::{
     framing::{Body, Framing, Trailers},
     head::HeadScan,
+    purse::Purse,
     relay::Activity,
     request::Head,
     response::Response,
@@ -31,12 +32,13 @@ pub async fn exchange(
     upstream: &mut UpstreamStream,
     head: &Head,
     port: u16,
+    purse: &Purse,
 ) -> After {
     let activity = Activity::start();
     upstream.0.count_as(&agent.0);
     let (from_agent, to_agent) = agent.0.split();
     let (from_upstream, to_upstream) = upstream.0.split();
-    let upload = send(head.to_bytes(port), head.framing, from_agent, to_upstream, &activity);
+    let upload = send(head.to_bytes(port), head.framing, from_agent, to_upstream, &activity, purse);
     let download = receive(&head.method, from_upstream, to_agent, &activity);
     let silence = activity.silence();
     tokio::pin!(upload, download, silence);
@@ -71,9 +73,11 @@ async fn send(
     mut from: Reader<'_>,
     mut to: WriteHalf<'_>,
     activity: &Activity,
+    purse: &Purse,
 ) -> Result<(), Stop> {
+    purse.pay(head.len()).map_err(|_| Stop::Source)?;
     to.write_all(&head).await.map_err(|_| Stop::Sink)?;
-    carry(Body::new(framing, Trailers::Refuse), &mut from, &mut to, activity).await
+    carry(Body::new(framing, Trailers::Refuse), &mut from, &mut to, activity, Some(purse)).await
 }
 
 enum Received {
@@ -98,7 +102,9 @@ async fn receive(
             continue;
         }
         let body = Body::new(response.framing, Trailers::Pass);
-        carry(body, &mut from, &mut to, activity).await.map_err(|_| io::ErrorKind::ConnectionAborted)?;
+        carry(body, &mut from, &mut to, activity, None)
+            .await
+            .map_err(|_| io::ErrorKind::ConnectionAborted)?;
         // Bytes behind the response answer no request.
         let is_over = response.is_persistent && from.buffer().is_empty();
         return Ok(if is_over { Received::Persist } else { Received::Close });
@@ -127,9 +133,11 @@ async fn carry(
     from: &mut Reader<'_>,
     to: &mut WriteHalf<'_>,
     activity: &Activity,
+    purse: Option<&Purse>,
 ) -> Result<(), Stop> {
     while !body.is_at_end() {
         let length = body.advance(from.buffer()).map_err(|_| Stop::Source)?;
+        purse.map_or(Ok(()), |purse| purse.pay(length)).map_err(|_| Stop::Source)?;
         to.write_all(&from.buffer()[..length]).await.map_err(|_| Stop::Sink)?;
         from.consume(length);
         activity.note();

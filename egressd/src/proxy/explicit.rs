@@ -11,6 +11,7 @@ use super::{
     lookup::permits,
     origin::{Caller, Sought},
     peek::{self, PATIENCE, Unread},
+    purse::Purse,
     refuse::{ALERT, Refusal, bad_gateway, part, refuse, response},
     relay::relay,
     socks,
@@ -96,9 +97,14 @@ impl Tunnel {
             // In a box, so that no tunnel takes the room that inspection needs.
             return Box::pin(inspect::serve(self.caller, self.agent, self.sought, permits, inspection)).await;
         }
+        let purse = match self.begin(permits, hello.length) {
+            Ok(purse) => purse,
+            Err(denial) => return self.cut(denial.into(), Some(ALERT)).await,
+        };
         match dial_first(permits).await {
-            Ok((permit, upstream)) => self.carry(permit, upstream, Some(hello)).await,
+            Ok((permit, upstream)) => self.carry(permit, upstream, Some(hello), purse).await,
             Err(error) => {
+                purse.give_back(hello.length);
                 self.record_failure(permits, &error);
                 self.agent.0.reset();
             }
@@ -120,10 +126,14 @@ impl Tunnel {
     }
 
     async fn serve_any(mut self, permits: &[Permit]) {
+        let purse = match self.begin(permits, 0) {
+            Ok(purse) => purse,
+            Err(denial) => return self.deny(Protocol::Tcp, denial.into()).await,
+        };
         match dial_first(permits).await {
             Ok((permit, upstream)) => {
                 if self.agent.0.send(self.manner.established()).await.is_ok() {
-                    self.carry(permit, upstream, None).await;
+                    self.carry(permit, upstream, None, purse).await;
                 }
             }
             Err(error) => {
@@ -133,8 +143,14 @@ impl Tunnel {
         }
     }
 
-    async fn carry(self, permit: &Permit, upstream: UpstreamStream, hello: Option<&Hello>) {
-        match self.caller.gate.admit(&self.caller.agent, permit) {
+    /// What pays for a flow by one of `permits`, which are for one name.
+    fn begin(&self, permits: &[Permit], octets: usize) -> Result<Purse, Denial> {
+        let permit = permits.first().ok_or(Denial::because(Reason::UpstreamFailed))?;
+        self.caller.gate.begin(&self.caller.agent, permit, octets)
+    }
+
+    async fn carry(self, permit: &Permit, upstream: UpstreamStream, hello: Option<&Hello>, purse: Purse) {
+        match self.caller.gate.admit(&self.caller.agent, permit, purse) {
             Ok(flow) => {
                 self.caller.record_permit(&self.sought, permit, None);
                 match hello {

@@ -1,5 +1,6 @@
 //! The flows that are being relayed, so that a removed rule cuts them.
 
+use super::purse::Purse;
 use crate::policy::{Agent, AgentId, Denial, Flow, Moment, Permit, Reason};
 use std::{
     collections::HashMap,
@@ -17,13 +18,13 @@ pub struct Flows {
 impl Flows {
     /// Enters a flow; it stays until the returned guard is dropped.
     #[must_use]
-    pub fn enter(self: &Arc<Self>, agent: AgentId, permit: &Permit) -> LiveFlow {
+    pub fn enter(self: &Arc<Self>, agent: AgentId, permit: &Permit, purse: Purse) -> LiveFlow {
         let cut = CancellationToken::new();
         let mut live = self.lock();
         let number = live.next;
         live.next += 1;
         live.flows.insert(number, Entered { agent, permit: permit.clone(), cut: cut.clone() });
-        LiveFlow { flows: Arc::clone(self), number, cut }
+        LiveFlow { flows: Arc::clone(self), number, cut, purse }
     }
 
     /// Cuts the flows of `agent` that its policy no longer allows, and returns what they were.
@@ -50,9 +51,16 @@ pub struct LiveFlow {
     flows: Arc<Flows>,
     number: u64,
     cut: CancellationToken,
+    purse: Purse,
 }
 
 impl LiveFlow {
+    /// What pays for it.
+    #[must_use]
+    pub fn purse(&self) -> &Purse {
+        &self.purse
+    }
+
     /// Waits until the policy no longer allows the flow.
     pub async fn cut(&self) {
         self.cut.cancelled().await;

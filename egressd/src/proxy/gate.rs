@@ -5,13 +5,14 @@ use super::{
     inspect::Inspector,
     origin::canonical,
     pipes::{Bulk, Pipes},
+    purse::Purse,
     workers::Workers,
 };
 use crate::{
     audit::{Event, Gate as Judged, Recorder, Spoken},
     policy::{
         Agent, AgentId, Approvals, Denial, Moment, OriginLookup, OriginalDestination, Permit, Reason,
-        Resolve, Transport,
+        Resolve, Spend, Transport,
     },
 };
 use std::{
@@ -31,6 +32,7 @@ pub struct Gate {
     flows: Arc<Flows>,
     inspector: OnceLock<Arc<Inspector>>,
     approvals: OnceLock<Arc<dyn Approvals>>,
+    spend: OnceLock<Arc<dyn Spend>>,
 }
 
 impl Gate {
@@ -74,6 +76,7 @@ impl Gate {
             flows: Arc::default(),
             inspector: OnceLock::new(),
             approvals: OnceLock::new(),
+            spend: OnceLock::new(),
         }
     }
 
@@ -93,6 +96,17 @@ impl Gate {
 
     pub(super) fn approvals(&self) -> Option<&Arc<dyn Approvals>> {
         self.approvals.get()
+    }
+
+    /// Has `spend` count what flows use up; the first that is given. Without one, nothing is bounded.
+    pub fn spend_by(&self, spend: Arc<dyn Spend>) {
+        // Somebody else's was first.
+        let _ = self.spend.set(spend);
+    }
+
+    /// What pays for a flow by `permit`.
+    pub(super) fn purse(&self, agent: &Agent, permit: &Permit) -> Purse {
+        Purse::of(agent, permit, self.spend.get().cloned(), self.recorder.clone())
     }
 
     pub(super) fn inspector(&self) -> Option<Arc<Inspector>> {
@@ -128,13 +142,23 @@ impl Gate {
         Some(canonical(original))
     }
 
-    /// Enters a permitted flow into the list of live flows.
+    /// What pays for a flow by `permit` that begins, with so many octets. To be asked before anything is
+    /// dialled.
+    ///
+    /// # Errors
+    /// The budgets of the agent or the rule cannot pay.
+    pub(super) fn begin(&self, agent: &Agent, permit: &Permit, octets: usize) -> Result<Purse, Denial> {
+        let purse = self.purse(agent, permit);
+        purse.begin(octets).map(|()| purse)
+    }
+
+    /// Enters a permitted flow, which `purse` pays for, into the list of live flows.
     ///
     /// # Errors
     /// The policy was replaced since the permit was given, by one that denies the flow.
-    pub(super) fn admit(&self, agent: &Agent, permit: &Permit) -> Result<LiveFlow, Denial> {
+    pub(super) fn admit(&self, agent: &Agent, permit: &Permit, purse: Purse) -> Result<LiveFlow, Denial> {
         // In this order, a policy that is replaced meanwhile is seen here or by `rejudge`.
-        let flow = self.flows.enter(agent.id(), permit);
+        let flow = self.flows.enter(agent.id(), permit, purse);
         still_allowed(agent, permit, (self.clock)())?;
         Ok(flow)
     }

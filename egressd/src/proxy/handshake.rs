@@ -9,6 +9,7 @@ use super::{
     hello::{Hello, Misread},
     origin::{Caller, Sought},
     peek::{self, PATIENCE, Unread},
+    purse::Purse,
     record::{ALERT, HANDSHAKE, NotARecord, Record},
     refuse::{self, Refusal, refuse},
     relay::{IDLE, relay},
@@ -19,7 +20,7 @@ use egress_common::hello::RETRY;
 use std::io;
 use tokio::time::{Instant, sleep};
 
-/// Relays a flow that starts with `hello`, which still is at the front of what the agent sent.
+/// Relays a flow that starts with `hello`, which still is at the front of what the agent sent, and is paid for.
 pub async fn relay_tls(
     caller: &Caller,
     sought: &Sought,
@@ -30,7 +31,7 @@ pub async fn relay_tls(
 ) {
     upstream.0.count_as(&agent.0);
     let settled = tokio::select! {
-        settled = settle(&mut agent, &mut upstream, hello) => settled,
+        settled = settle(&mut agent, &mut upstream, hello, flow.purse()) => settled,
         () = flow.cut() => Err(Unsettled::Ended),
         () = sleep(IDLE) => Err(Unsettled::Ended),
     };
@@ -55,6 +56,7 @@ async fn settle(
     agent: &mut AgentStream,
     upstream: &mut UpstreamStream,
     hello: &Hello,
+    purse: &Purse,
 ) -> Result<(), Unsettled> {
     let first = agent.0.buffer().get(..hello.length).ok_or(Unsettled::Ended)?;
     upstream.0.send(first).await?;
@@ -65,7 +67,7 @@ async fn settle(
             let length = upstream.0.buffer().len();
             agent.0.send(upstream.0.buffer()).await?;
             upstream.0.consume(length);
-            judge_second(agent, upstream, hello).await
+            judge_second(agent, upstream, hello, purse).await
         }
     }
 }
@@ -160,6 +162,7 @@ async fn judge_second(
     agent: &mut AgentStream,
     upstream: &mut UpstreamStream,
     first: &Hello,
+    purse: &Purse,
 ) -> Result<(), Unsettled> {
     let end = Instant::now() + PATIENCE;
     let read = loop {
@@ -176,6 +179,7 @@ async fn judge_second(
         };
         match before {
             Some(length) => {
+                purse.pay(length)?;
                 upstream.0.send(&agent.0.buffer()[..length]).await?;
                 agent.0.consume(length);
             }

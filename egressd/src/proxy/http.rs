@@ -9,6 +9,7 @@ use super::{
     lookup::permits,
     origin::{Caller, Sought},
     peek::{self, PATIENCE, Unread},
+    purse::Purse,
     refuse::{Refusal, bad_gateway, part, refuse, response},
     request::{DEFAULT_PORT, Head, Request},
     wire::{AgentStream, UpstreamStream},
@@ -66,19 +67,21 @@ impl Session {
 
     async fn answer(&mut self, head: &Head) -> Result<(), Ending> {
         let sought = self.sought(head)?;
-        let Held { permit, mut stream, is_used } = self.route(&sought, head).await?;
-        let flow = match self.caller.gate.admit(&self.caller.agent, &permit) {
+        let Held { permit, mut stream, is_used, begun } = self.route(&sought, head).await?;
+        let (gate, agent) = (&self.caller.gate, &self.caller.agent);
+        let purse = begun.unwrap_or_else(|| gate.purse(agent, &permit));
+        let flow = match gate.admit(agent, &permit, purse) {
             Ok(flow) => flow,
             Err(denial) => return Err(Ending::Denied(sought, denial.into())),
         };
         self.caller.record_permit(&sought, &permit, None);
         let after = tokio::select! {
-            after = exchange(&mut self.agent, &mut stream, head, permit.port()) => after,
+            after = exchange(&mut self.agent, &mut stream, head, permit.port(), flow.purse()) => after,
             () = flow.cut() => After::Broken,
         };
         match after {
             After::Persist => {
-                self.upstream = Some(Held { permit, stream, is_used: true });
+                self.upstream = Some(Held { permit, stream, is_used: true, begun: None });
                 Ok(())
             }
             After::Close => Err(Ending::Finished),
@@ -127,8 +130,9 @@ impl Session {
         match self.original {
             Some(original) => {
                 let permit = self.judge(destination, original).map_err(denied)?;
+                let begun = Some(self.begin(&permit).map_err(denied)?);
                 match dial(&permit).await {
-                    Ok(stream) => Ok(Held { permit, stream, is_used: false }),
+                    Ok(stream) => Ok(Held { permit, stream, is_used: false, begun }),
                     Err(error) => Err(self.unreachable(sought, &permit, &error)),
                 }
             }
@@ -142,13 +146,19 @@ impl Session {
         let permits = permits(&self.caller, destination, port, &[Protocol::Http, Protocol::Tcp])
             .await
             .map_err(|denial| Ending::Denied(sought.clone(), denial.into()))?;
+        let begun = permits.first().map(|permit| self.begin(permit)).transpose();
+        let begun = begun.map_err(|denial| Ending::Denied(sought.clone(), denial.into()))?;
         match dial_first(&permits).await {
-            Ok((permit, stream)) => Ok(Held { permit: permit.clone(), stream, is_used: false }),
+            Ok((permit, stream)) => Ok(Held { permit: permit.clone(), stream, is_used: false, begun }),
             Err(error) => match permits.first() {
                 Some(permit) => Err(self.unreachable(sought, permit, &error)),
                 None => Err(Ending::Broken),
             },
         }
+    }
+
+    fn begin(&self, permit: &Permit) -> Result<Purse, Denial> {
+        self.caller.gate.begin(&self.caller.agent, permit, 0)
     }
 
     fn judge(&self, destination: &Destination, original: SocketAddr) -> Result<Permit, Denial> {
@@ -218,6 +228,8 @@ struct Held {
     stream: UpstreamStream,
     /// Whether it has answered before.
     is_used: bool,
+    /// What has paid for its beginning, until its first request.
+    begun: Option<Purse>,
 }
 
 enum Ending {

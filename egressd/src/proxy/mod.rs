@@ -23,6 +23,7 @@ mod lookup;
 mod origin;
 mod peek;
 mod pipes;
+mod purse;
 mod quic;
 mod record;
 mod refuse;

@@ -128,12 +128,12 @@ impl Pipe {
         Ok(moved)
     }
 
-    /// Hands to `sink` what it takes of what is held, without waiting.
+    /// Hands to `sink` what it takes of what is held, at most so many octets, without waiting.
     ///
     /// # Errors
     /// `WouldBlock` if it takes nothing; else the sink is dead.
-    pub fn drain(&mut self, sink: impl AsFd) -> io::Result<usize> {
-        let moved = splice(&self.read, None, sink, None, self.held, FLAGS)?;
+    pub fn drain(&mut self, sink: impl AsFd, most: usize) -> io::Result<usize> {
+        let moved = splice(&self.read, None, sink, None, self.held.min(most), FLAGS)?;
         self.held = self.held.saturating_sub(moved);
         Ok(moved)
     }
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(pipe.fill(&source).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         writer.write_all(b"bytes").unwrap();
         assert_eq!((pipe.fill(&source).unwrap(), pipe.held()), (5, 5));
-        assert_eq!((pipe.drain(&sink).unwrap(), pipe.held()), (5, 0));
+        assert_eq!((pipe.drain(&sink, usize::MAX).unwrap(), pipe.held()), (5, 0));
         let mut bytes = [0; 5];
         reader.read_exact(&mut bytes).unwrap();
         assert_eq!(&bytes, b"bytes");

@@ -172,6 +172,9 @@ fn remedy(sought: &Sought, protocol: Protocol, reason: Reason) -> String {
         None if reason == Reason::BodyTooLarge => {
             "remedy: the owner of the policy can raise the bound of the rule\n".to_owned()
         }
+        None if reason == Reason::BudgetSpent || reason == Reason::RateExceeded => {
+            "remedy: the owner of the policy can raise the budget of the rule or of the agent\n".to_owned()
+        }
         None => "remedy: none in the policy; the request itself has to change\n".to_owned(),
     }
 }
@@ -181,7 +184,9 @@ fn status(reason: Reason) -> &'static str {
         Reason::RequestMalformed | Reason::NameInvalid => "400 Bad Request",
         Reason::HelloTimeout => "408 Request Timeout",
         Reason::BodyTooLarge => "413 Content Too Large",
-        Reason::QuotaExceeded | Reason::LeakBudgetSpent => "429 Too Many Requests",
+        Reason::QuotaExceeded | Reason::LeakBudgetSpent | Reason::BudgetSpent | Reason::RateExceeded => {
+            "429 Too Many Requests"
+        }
         Reason::UpstreamFailed | Reason::UpstreamUntrusted | Reason::GrantNotInstalled => "502 Bad Gateway",
         Reason::HostNotAllowed
         | Reason::DeniedByRule

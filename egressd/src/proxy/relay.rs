@@ -2,6 +2,7 @@
 
 use super::{
     flows::LiveFlow,
+    purse::Purse,
     splice::{Burst, burst},
     wire::{AgentStream, Reader, UpstreamStream},
 };
@@ -28,8 +29,8 @@ pub async fn relay(mut agent: AgentStream, mut upstream: UpstreamStream, flow: &
         let (from_upstream, to_upstream) = upstream.0.split();
         let both = async {
             tokio::try_join!(
-                pump(from_agent, to_upstream, &activity),
-                pump(from_upstream, to_agent, &activity)
+                pump(from_agent, to_upstream, &activity, Some(flow.purse())),
+                pump(from_upstream, to_agent, &activity, None)
             )
         };
         tokio::select! {
@@ -81,21 +82,30 @@ impl Activity {
 }
 
 /// One direction: reads only after what was read before is written, so that a slow reader slows
-/// the writer down and never fills our memory.
-async fn pump(mut from: Reader<'_>, mut to: WriteHalf<'_>, activity: &Activity) -> io::Result<()> {
+/// the writer down and never fills our memory. What `purse` cannot pay for is not written.
+async fn pump(
+    mut from: Reader<'_>,
+    mut to: WriteHalf<'_>,
+    activity: &Activity,
+    purse: Option<&Purse>,
+) -> io::Result<()> {
     let mut copied = 0;
     loop {
         let length = from.buffer().len();
         if length > 0 {
-            to.write_all(from.buffer()).await?;
-            from.consume(length);
-            copied += length;
+            let paid = purse.map_or(Ok(length), |purse| purse.pay_some(length))?;
+            to.write_all(&from.buffer()[..paid]).await?;
+            from.consume(paid);
+            copied += paid;
             activity.note();
+            if paid < length {
+                continue;
+            }
         }
         if copied >= SPLICE_AFTER {
             from.readable().await?;
             if let Some(loan) = from.pipe() {
-                match burst(loan, from.tcp(), to.as_ref(), activity).await? {
+                match burst(loan, from.tcp(), to.as_ref(), activity, purse).await? {
                     Burst::End => return end(to, activity).await,
                     Burst::Quiet(moved) => copied = if moved < SPLICE_AFTER { 0 } else { copied },
                 }

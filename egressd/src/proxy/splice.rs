@@ -1,6 +1,6 @@
 //! Moves bulk from one socket to another inside the kernel.
 
-use super::{relay::Activity, share::Loan};
+use super::{purse::Purse, relay::Activity, share::Loan};
 use std::{future::poll_fn, io};
 use tokio::{io::Interest, net::TcpStream, task::yield_now};
 
@@ -17,12 +17,13 @@ pub enum Burst {
 /// stops the source: nothing is read before what was read is handed on.
 ///
 /// # Errors
-/// One of the sockets is dead.
+/// One of the sockets is dead, or `purse` cannot pay.
 pub async fn burst(
     mut loan: Loan,
     from: &TcpStream,
     to: &TcpStream,
     activity: &Activity,
+    purse: Option<&Purse>,
 ) -> io::Result<Burst> {
     let (mut moved, mut turn) = (0, 0);
     loop {
@@ -41,11 +42,20 @@ pub async fn burst(
             }
             Err(error) => return Err(error),
         }
+        let mut paid = 0;
         while loan.pipe.held() > 0 {
+            if paid == 0 {
+                // Else it goes with the pipe.
+                let held = loan.pipe.held();
+                paid = purse.map_or(Ok(held), |purse| purse.pay_some(held))?;
+            }
             poll_fn(|context| to.poll_write_ready(context)).await?;
-            match to.try_io(Interest::WRITABLE, || loan.pipe.drain(to)) {
+            match to.try_io(Interest::WRITABLE, || loan.pipe.drain(to, paid)) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(_) => activity.note(),
+                Ok(octets) => {
+                    paid = paid.saturating_sub(octets);
+                    activity.note();
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }

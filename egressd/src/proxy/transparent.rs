@@ -71,14 +71,21 @@ async fn serve_tls(caller: Caller, mut agent: AgentStream, original: SocketAddr,
 
 /// The first byte goes upstream here, and only behind a permit.
 async fn carry(caller: Caller, mut agent: AgentStream, sought: Sought, permit: Permit, mut hello: Hello) {
+    let purse = match caller.gate.begin(&caller.agent, &permit, hello.length) {
+        Ok(purse) => purse,
+        Err(denial) => {
+            return refuse(&caller, agent, &sought, Protocol::Tls, denial.into(), Some(ALERT)).await;
+        }
+    };
     let upstream = match dial(&permit).await {
         Ok(upstream) => upstream,
         Err(error) => {
+            purse.give_back(hello.length);
             caller.record_permit(&sought, &permit, Some(error.to_string()));
             return agent.0.reset();
         }
     };
-    match caller.gate.admit(&caller.agent, &permit) {
+    match caller.gate.admit(&caller.agent, &permit, purse) {
         Ok(flow) => {
             // Before the record, which takes some time. What of the hello does not go at once follows.
             hello.length -= upstream.0.pass_on(&mut agent.0, hello.length);

@@ -8,7 +8,7 @@ mod clients;
 mod life;
 mod names;
 mod retry;
-mod server;
+pub mod server;
 mod ways;
 mod writes;
 

@@ -76,6 +76,7 @@ const ALONE: &str = "egressd, its programs alone";
 const WHOLE: &str = "egressd, with its second deny";
 const BESIDE: &str = "who is no agent, beside egressd";
 const NETWORKS: &str = "egressd, by a network";
+const BUDGETS: &str = "egressd, with budgets of agent and rule";
 
 /// Who takes what is sent.
 const SINK: Place = DB;
@@ -121,6 +122,9 @@ impl Stage {
             add(ALONE, At::Agent(&self.alone, "grants"));
             add(WHOLE, At::Agent(&self.whole, "grants"));
             add(BESIDE, At::Beside(&self.whole));
+            if matches!(case, SEND | SEND_TO | CONNECT) {
+                add(BUDGETS, At::Agent(&self.alone, "budgets"));
+            }
             if matches!(case, SEND | SEND_TO) {
                 add(NETWORKS, At::Agent(&self.alone, "networks"));
             }
@@ -168,6 +172,12 @@ agents:
     rules:
       - {host: db.test, protocol: udp, ports: [7777], private: true}
       - {host: db.test, protocol: tcp, ports: [7777], private: true}
+  budgets:
+    max_bytes: 1000000000GB
+    max_connections: 1000000000000
+    rules:
+      - {host: db.test, protocol: udp, ports: [7777], private: true, max_bytes: 1000000000GB, max_connections: 1000000000000, rate: 1000000/s}
+      - {host: db.test, protocol: tcp, ports: [7777], private: true, max_bytes: 1000000000GB, max_connections: 1000000000000, rate: 1000000/s}
   networks:
     rules:
       - {cidr: 10.99.0.0/24, protocol: udp, ports: [7777]}

@@ -75,6 +75,10 @@ fn changes(old: &Policy, new: &Policy) -> Vec<String> {
     push("capabilities", capabilities(old), capabilities(new));
     push("host_sockets", old.host_sockets().to_string(), new.host_sockets().to_string());
     push("approve_unknown", old.asks_about_unknown().to_string(), new.asks_about_unknown().to_string());
+    let (one, other) = (old.budget(), new.budget());
+    push("max_bytes", bound(one.max_bytes), bound(other.max_bytes));
+    push("max_connections", bound(one.max_connections), bound(other.max_connections));
+    push("rate", bound(one.rate), bound(other.rate));
     let (one, other) = (old.leaks(), new.leaks());
     push("leak_budget", one.budget.bytes().to_string(), other.budget.bytes().to_string());
     for flag in LeakFlag::ALL {
@@ -89,6 +93,10 @@ fn changes(old: &Policy, new: &Policy) -> Vec<String> {
         changes.push("other terms of the agent".to_owned());
     }
     changes
+}
+
+fn bound(most: Option<impl ToString>) -> String {
+    most.map_or_else(|| "no bound".to_owned(), |most| most.to_string())
 }
 
 fn capabilities(policy: &Policy) -> String {

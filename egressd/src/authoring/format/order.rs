@@ -44,7 +44,7 @@ impl Place {
 
 const FILE: [&str; 5] = ["version", "name", "roles", "agents", "rules"];
 
-const SECTION: [&str; 14] = [
+const SECTION: [&str; 17] = [
     "select",
     "extends",
     "include",
@@ -55,13 +55,16 @@ const SECTION: [&str; 14] = [
     "capabilities",
     "host_sockets",
     "approve_unknown",
+    "max_bytes",
+    "max_connections",
+    "rate",
     "leak_budget",
     "leak_actions",
     "secrets",
     "honeytokens",
 ];
 
-const RULE: [&str; 22] = [
+const RULE: [&str; 25] = [
     "host",
     "hosts",
     "cidr",
@@ -72,13 +75,16 @@ const RULE: [&str; 22] = [
     "inspect",
     "allow",
     "max_body",
-    "max_bytes",
+    "max_bodies",
     "inject",
     "private",
     "danger_public_suffix",
     "types",
     "leak_budget",
     "approval",
+    "max_bytes",
+    "max_connections",
+    "rate",
     "expires",
     "for",
     "risk",

@@ -99,7 +99,7 @@ fn useless(policy: &Policy, rule: &Rule, samples: &OfRule) -> Option<Finding> {
     let first = open.iter().flat_map(asked).next()?;
     let decides = policy.allow().iter().find(|held| held.id == first.rule)?;
     let by = format!("`{}` ({})", decides.subject, decides.source);
-    if decides.tls != rule.tls {
+    if decides.tls != rule.tls || decides.budget != rule.budget {
         let text =
             format!("what this rule asks of flows to `{}` is never asked: they go by {by}", rule.subject);
         return Some(Finding::of(

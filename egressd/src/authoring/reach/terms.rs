@@ -1,7 +1,8 @@
 //! On which terms a rule lets flows pass, and how two such differ.
 
 use crate::policy::{
-    Approval, Inspection, LeakBudget, Leave, NameTerms, RecordType, Rule, RuleId, Source, Subject, Term,
+    Approval, Budget, Inspection, LeakBudget, Leave, NameTerms, RecordType, Rule, RuleId, Source, Subject,
+    Term,
 };
 use std::{fmt::Display, sync::Arc};
 
@@ -75,6 +76,7 @@ pub(in crate::authoring) fn changes(old: &Terms, new: &Terms) -> Vec<String> {
     push(&mut changes, "approval", approval(old), approval(new));
     push(&mut changes, "ends", ends(old), ends(new));
     push(&mut changes, "mode", old.rule.mode.as_str(), new.rule.mode.as_str());
+    spending(&mut changes, old.rule.budget, new.rule.budget);
     let (one, other) = (&old.rule.tls, &new.rule.tls);
     push(&mut changes, "gate", one.gate.as_str(), other.gate.as_str());
     push(&mut changes, "ech", one.ech.as_str(), other.ech.as_str());
@@ -85,13 +87,20 @@ pub(in crate::authoring) fn changes(old: &Terms, new: &Terms) -> Vec<String> {
     changes
 }
 
+fn spending(changes: &mut Vec<String>, old: Budget, new: Budget) {
+    push(changes, "max_bytes", bound(old.max_bytes), bound(new.max_bytes));
+    push(changes, "max_connections", bound(old.max_connections), bound(new.max_connections));
+    let rate = |budget: Budget| budget.rate.map_or_else(|| "no bound".to_owned(), |rate| rate.to_string());
+    push(changes, "rate", rate(old), rate(new));
+}
+
 fn inspection(changes: &mut Vec<String>, old: Option<&Arc<Inspection>>, new: Option<&Arc<Inspection>>) {
     push(changes, "inspect", old.is_some(), new.is_some());
     let none = Inspection::default();
     let (old, new) = (old.map_or(&none, Arc::as_ref), new.map_or(&none, Arc::as_ref));
     push(changes, "allow", requests(old), requests(new));
     push(changes, "max_body", bound(old.max_body), bound(new.max_body));
-    push(changes, "max_bytes", bound(old.max_bytes), bound(new.max_bytes));
+    push(changes, "max_bodies", bound(old.max_bodies), bound(new.max_bodies));
     push(changes, "inject", injected(old), injected(new));
 }
 

@@ -133,7 +133,8 @@ fn print(out: &mut impl Write, colour: Colour, explanation: &Explanation) -> io:
         writeln!(out, "  leak    {bytes_a_day} bytes a day at most through names below {zone} ({rule}),")?;
         writeln!(out, "          {agent_bytes_a_day} through names of all wildcards")?;
     }
-    explanation.tls.as_ref().map_or(Ok(()), |tls| print_tls(out, tls))
+    explanation.tls.as_ref().map_or(Ok(()), |tls| print_tls(out, tls))?;
+    crate::budgets::explain(out, &explanation.budgets)
 }
 
 /// What would allow it until its policy does.
@@ -154,10 +155,10 @@ fn print_tls(out: &mut impl Write, TlsBounds { gate, ech, inspection }: &TlsBoun
     if ech != Ech::default().as_str() {
         writeln!(out, "  ech     {}", sanitise(ech))?;
     }
-    let Some(InspectionBounds { allow, max_body, max_bytes, inject }) = inspection else { return Ok(()) };
+    let Some(InspectionBounds { allow, max_body, max_bodies, inject }) = inspection else { return Ok(()) };
     let allow = allow.as_ref().map_or_else(|| "every request".to_owned(), |allow| allow.join(", "));
     writeln!(out, "  inspect {}", sanitise(&allow))?;
-    for (bound, of) in [(max_body, "the body of a request"), (max_bytes, "the bodies of a connection")] {
+    for (bound, of) in [(max_body, "the body of a request"), (max_bodies, "the bodies of a connection")] {
         if let Some(octets) = bound {
             writeln!(out, "          {octets} bytes at most in {of}")?;
         }

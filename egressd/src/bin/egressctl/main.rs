@@ -4,6 +4,7 @@ mod adopt;
 mod agents;
 mod allow;
 mod approvals;
+mod budgets;
 mod completions;
 mod doctor;
 mod explain;

@@ -131,6 +131,11 @@ impl Cell {
         Self { painted: text.clone(), text }
     }
 
+    /// As it is measured: without colour.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// A cell that `paint` colours.
     pub fn painted(text: &str, paint: impl FnOnce(&str) -> String) -> Self {
         let text = sanitise(text).into_owned();

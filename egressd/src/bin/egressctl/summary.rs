@@ -39,6 +39,8 @@ impl Summary {
             match frame {
                 Frame::Line(Line::Record(record)) => summary.add(&record),
                 Frame::Line(Line::Gap(gap)) => summary.missed += gap.lost,
+                // That a budget is used up is seen by what it denied.
+                Frame::Line(Line::Alert(alert)) if !alert.is_about_names() => {}
                 Frame::Line(Line::Alert(alert)) => summary.add_alert(&alert),
                 Frame::Missed { missed, .. } => summary.missed += missed,
                 Frame::Line(Line::Change(_)) | Frame::Feed { .. } | Frame::Heartbeat { .. } => {}

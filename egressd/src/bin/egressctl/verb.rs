@@ -1,8 +1,8 @@
 //! Every verb, and what does it.
 
 use crate::{
-    adopt, agents, allow, approvals, completions, doctor, explain, grants, leaks, output::Format, policy,
-    release, reload, revoke, run, status, suggest, tail,
+    adopt, agents, allow, approvals, budgets, completions, doctor, explain, grants, leaks, output::Format,
+    policy, release, reload, revoke, run, status, suggest, tail,
 };
 use clap::Subcommand;
 use egressd::control::Client;
@@ -22,6 +22,7 @@ pub enum Verb {
     Policy(policy::Policy),
     Suggest(suggest::Suggest),
     Leaks(leaks::Leaks),
+    Budgets(budgets::Budgets),
     Agents(agents::Agents),
     Status(status::Status),
     Doctor(doctor::Doctor),
@@ -46,6 +47,7 @@ impl Verb {
             Verb::Suggest(suggest) => suggest.act(client, format),
             Verb::Policy(policy) => policy.act(client, format),
             Verb::Leaks(leaks) => leaks.act(client, format),
+            Verb::Budgets(budgets) => budgets.act(client, format),
             Verb::Agents(agents) => agents.act(client, format),
             Verb::Status(status) => status.act(client, format),
             Verb::Doctor(doctor) => doctor.act(format),

@@ -125,7 +125,8 @@ impl Opening {
         };
         let (tasks, _guard) = Tasks::guarded();
         let (permit, link) = self.link(permits, &greeted, end, tasks.clone()).await;
-        let flow = match self.caller.gate.admit(&self.caller.agent, &permit) {
+        let purse = self.caller.gate.purse(&self.caller.agent, &permit);
+        let flow = match self.caller.gate.admit(&self.caller.agent, &permit, purse) {
             Ok(flow) => flow,
             Err(denial) => return self.deny(&permit, &denial.into()),
         };
@@ -160,10 +161,19 @@ impl Opening {
         tasks: Tasks,
     ) -> (Permit, Link) {
         let first = permits[0].clone();
+        let purse = match self.caller.gate.begin(&self.caller.agent, &first, 0) {
+            Ok(purse) => purse,
+            Err(denial) => {
+                let refusal = Refusal::from(denial);
+                self.deny(&first, &refusal);
+                return (first, Link::nowhere(Upstream::Denied(refusal)));
+            }
+        };
         let (permit, stream) = match dial_first(permits).await {
             Ok((permit, UpstreamStream(wire))) => {
                 let (tcp, replayed, _) = wire.into_parts();
-                (permit.clone(), Plain::new(tcp, replayed.freeze(), Arc::clone(&self.pulse)))
+                let plain = Plain::new(tcp, replayed.freeze(), Arc::clone(&self.pulse));
+                (permit.clone(), plain.paid_by(purse))
             }
             Err(error) => {
                 let why = error.to_string();
@@ -193,7 +203,7 @@ impl Opening {
     fn session(self, permit: Permit, upstream: Upstream) -> Session {
         Session {
             server: Server { name: self.name, port: permit.port() },
-            bounds: Bounds::new(self.inspection.max_body, self.inspection.max_bytes),
+            bounds: Bounds::new(self.inspection.max_body, self.inspection.max_bodies),
             sought: Sought { address: permit.address(), ..self.sought },
             caller: self.caller,
             inspector: self.inspector,

@@ -1,6 +1,6 @@
 //! A socket below TLS: what was read from it comes again, its silence is noticed, and a cut resets it.
 
-use crate::proxy::relay::Activity;
+use crate::proxy::{purse::Purse, relay::Activity};
 use bytes::{Buf, Bytes};
 use std::{
     io,
@@ -42,12 +42,21 @@ pub struct Plain {
     /// What was read before, and is read again first.
     replayed: Bytes,
     pulse: Arc<Pulse>,
+    /// Pays for what is written, towards the server.
+    purse: Option<Purse>,
 }
 
 impl Plain {
     #[must_use]
     pub fn new(tcp: TcpStream, replayed: Bytes, pulse: Arc<Pulse>) -> Self {
-        Self { tcp, replayed, pulse }
+        Self { tcp, replayed, pulse, purse: None }
+    }
+
+    /// The same, with `purse` to pay for what is written.
+    #[must_use]
+    pub fn paid_by(mut self, purse: Purse) -> Self {
+        self.purse = Some(purse);
+        self
     }
 }
 
@@ -74,9 +83,18 @@ impl AsyncWrite for Plain {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.tcp).poll_write(context, bytes));
-        self.pulse.activity.note();
-        Poll::Ready(written)
+        let paid = self.purse.as_ref().map_or(Ok(()), |purse| purse.pay(bytes.len()));
+        if let Err(refused) = paid {
+            self.pulse.cut();
+            return Poll::Ready(Err(refused));
+        }
+        let written = Pin::new(&mut self.tcp).poll_write(context, bytes);
+        let went = if let Poll::Ready(Ok(octets)) = &written { *octets } else { 0 };
+        self.purse.iter().for_each(|purse| purse.give_back(bytes.len() - went));
+        if written.is_ready() {
+            self.pulse.activity.note();
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

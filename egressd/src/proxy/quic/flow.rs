@@ -154,6 +154,12 @@ impl Flow {
 
     /// The first datagram goes upstream here, and only behind a permit.
     fn admit(&mut self, number: Number, sought: &Sought, permit: &Permit, datagram: &[u8]) -> Answer {
+        let purse = match self.caller.gate.begin(&self.caller.agent, permit, datagram.len()) {
+            Ok(purse) => purse,
+            Err(denial) => return self.deny(number, sought, &denial, None, datagram),
+        };
+        // It is paid for as it goes.
+        purse.give_back(datagram.len());
         if self.open.is_none() {
             match Open::dial(permit, self.door.clone(), unreachable_words(datagram)) {
                 Ok(open) => self.open = Some(open),
@@ -164,7 +170,7 @@ impl Flow {
                 }
             }
         }
-        let entered = self.caller.gate.admit(&self.caller.agent, permit);
+        let entered = self.caller.gate.admit(&self.caller.agent, permit, purse);
         match (entered, &self.open) {
             (Ok(live), Some(open)) => open.keep(live, permit.destination()),
             (Err(denial), _) => return self.deny(number, sought, &denial, None, datagram),

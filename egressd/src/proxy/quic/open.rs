@@ -83,8 +83,14 @@ impl Open {
         self.shared.is_cut()
     }
 
-    /// Sends a datagram to the server. What cannot be sent is lost, as on any network: too large a one, too.
+    /// Sends a datagram to the server. What cannot be sent is lost, as on any network: too large a one, too, and
+    /// one that cannot be paid for.
     pub fn send(&self, datagram: &[u8]) {
+        // Which datagrams are whose cannot be told: the first name pays.
+        let paid = self.shared.leaves().first().map(|(_, live)| live.purse().pay(datagram.len()));
+        if !matches!(paid, Some(Ok(()))) {
+            return;
+        }
         let _ = SockRef::from(&self.upstream.0).send(datagram);
     }
 

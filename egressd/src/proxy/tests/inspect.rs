@@ -150,7 +150,7 @@ async fn a_body_that_turns_out_to_be_too_large_is_cut_at_its_bound() {
 
 #[tokio::test]
 async fn the_bodies_of_one_connection_have_a_bound_together() {
-    let mut world = World::start(Inspection { max_bytes: Some(1_500), ..Inspection::default() }).await;
+    let mut world = World::start(Inspection { max_bodies: Some(1_500), ..Inspection::default() }).await;
     let mut agent = world.pair(H2).await;
     assert_eq!(agent.send("POST", "/", &[], full(&"x".repeat(1_000))).await.unwrap().0, 200);
     world.lab.allows("ok.test").await;

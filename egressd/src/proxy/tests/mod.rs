@@ -2,6 +2,7 @@
 
 pub(super) use super::bytes;
 
+mod budgets;
 mod bulk;
 mod connect;
 mod handshake;

@@ -161,7 +161,7 @@ fn alert_cells(alert: &RecordedAlert, colour: Colour) -> [Cell; 8] {
         Cell::plain("-"),
         Cell::plain(zone.as_deref().unwrap_or("-")),
         Cell::plain("-"),
-        Cell::plain("dns"),
+        Cell::plain(if alert.is_about_names() { "dns" } else { "-" }),
         Cell::painted(&format!("ALERT {flag_id} {flag}"), |text| colour.warned(text)),
         Cell::painted(&format!("{action}: {}", alert.evidence), |text| colour.warned(text)),
     ]

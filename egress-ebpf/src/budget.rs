@@ -1,0 +1,209 @@
+//! What agents and rules use up: taken before it leaves, from both or from neither.
+
+use crate::{
+    error::Denied,
+    maps::{BUDGETS, RULES, Socket, fetch_add, replace},
+    packet::{self, AT_START, Packet, words},
+};
+use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_ktime_get_boot_ns};
+use core::ptr;
+use egress_common::{AgentConfig, Budget, DropReason, RuleKey, UDP};
+
+/// Whose budgets a flow uses up.
+#[derive(Clone, Copy)]
+pub struct Payers {
+    /// The place of the agent's own, or 0.
+    pub own: u32,
+    /// That of its rule's, or 0.
+    pub of_rule: u32,
+    pub rule: u32,
+}
+
+impl Payers {
+    /// Of a flow by `rule`, of an agent whose flows are counted in this program.
+    #[inline(always)]
+    pub fn of(config: &AgentConfig, agent: u32, rule: u32) -> Self {
+        Self { own: config.budget, of_rule: place_of(config, agent, rule), rule }
+    }
+
+    /// Of the flow that `socket` carries.
+    #[inline(always)]
+    pub fn known(config: &AgentConfig, socket: &Socket) -> Self {
+        Self { own: config.budget, of_rule: socket.flow_budget, rule: socket.flow_rule }
+    }
+
+    /// Takes `octets` and `flows`.
+    #[inline(always)]
+    pub fn take(self, octets: u64, flows: u64) -> Result<(), Denied> {
+        if self.own | self.of_rule == 0 {
+            return Ok(());
+        }
+        let refused = take(self.own, self.of_rule, octets, flows);
+        let rule = if refused & BY_RULE != 0 { self.rule } else { 0 };
+        match refused & !BY_RULE {
+            0 => Ok(()),
+            code if code == DropReason::RateExceeded as u32 => {
+                Err(Denied { reason: DropReason::RateExceeded, rule })
+            }
+            code if code == DropReason::RuleExpired as u32 => {
+                Err(Denied { reason: DropReason::RuleExpired, rule })
+            }
+            _ => Err(Denied { reason: DropReason::BudgetSpent, rule }),
+        }
+    }
+}
+
+/// Whether flows of the agent are counted by the programs on its sockets: not where frames are made beside
+/// them, which are counted as they come out of the link.
+#[inline(always)]
+pub fn is_counted(config: &AgentConfig) -> bool {
+    config.flags & (AgentConfig::BUDGETS | AgentConfig::RAW_FRAMES) == AgentConfig::BUDGETS
+}
+
+/// Whether they are counted there.
+#[inline(always)]
+pub fn is_counted_at_link(config: &AgentConfig) -> bool {
+    let both = AgentConfig::BUDGETS | AgentConfig::RAW_FRAMES;
+    config.flags & both == both
+}
+
+/// The place of the budget of `rule`, or 0.
+#[inline(always)]
+pub fn place_of(config: &AgentConfig, agent: u32, rule: u32) -> u32 {
+    if config.flags & AgentConfig::BUDGETS == 0 {
+        return 0;
+    }
+    match unsafe { RULES.get(&RuleKey { agent, rule }) } {
+        Some(known) => known.budget,
+        None => 0,
+    }
+}
+
+/// Takes what a packet of `socket` uses up: its payload, and a flow where it is the first datagram to
+/// another destination than the last one. That a resolver library connects a socket is none.
+#[inline(always)]
+pub fn pay(
+    skb: *const __sk_buff,
+    payers: Payers,
+    socket: Option<&mut Socket>,
+    packet: &Packet,
+) -> Result<(), Denied> {
+    let octets = u64::from(packet::payload::<AT_START>(skb, packet));
+    let Some(socket) = socket else { return payers.take(octets, 0) };
+    let is_paid = packet.transport != UDP
+        || (socket.paid_port == u32::from(packet.destination_port)
+            && words(&socket.paid_address) == packet.to);
+    payers.take(octets, u64::from(!is_paid))?;
+    if !is_paid {
+        socket.paid_address = packet.destination();
+        socket.paid_port = u32::from(packet.destination_port);
+    }
+    Ok(())
+}
+
+/// Set where it is the rule's budget that refuses.
+const BY_RULE: u32 = 1 << 31;
+
+/// 0, or the reason for which one of them refuses. A function of its own: the kernel reads it once for each
+/// of its callers.
+#[inline(never)]
+fn take(own: u32, of_rule: u32, octets: u64, flows: u64) -> u32 {
+    let own = if own == 0 { None } else { BUDGETS.get_ptr_mut(own) };
+    if let Some(own) = own {
+        let refused = take_one(own, octets, flows);
+        if refused != 0 {
+            return refused;
+        }
+    }
+    if of_rule != 0
+        && let Some(of_rule) = BUDGETS.get_ptr_mut(of_rule)
+    {
+        let refused = take_one(of_rule, octets, flows);
+        if refused != 0 {
+            if let Some(own) = own {
+                give_back(own, octets, flows);
+            }
+            return refused | BY_RULE;
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn take_one(budget: *mut Budget, octets: u64, flows: u64) -> u32 {
+    let ends = unsafe { ptr::read_volatile(&raw const (*budget).ends) };
+    if ends != 0 && unsafe { bpf_ktime_get_boot_ns() } >= ends {
+        return DropReason::RuleExpired as u32;
+    }
+    let (bytes, started) = unsafe { (&raw mut (*budget).bytes, &raw mut (*budget).flows) };
+    let (max_bytes, max_flows) = unsafe { (&raw const (*budget).max_bytes, &raw const (*budget).max_flows) };
+    if octets != 0 && !add_up_to(bytes, max_bytes, octets) {
+        return DropReason::BudgetSpent as u32;
+    }
+    if flows != 0 {
+        if !add_up_to(started, max_flows, flows) {
+            fetch_add(bytes, octets.wrapping_neg());
+            return DropReason::BudgetSpent as u32;
+        }
+        if !is_on_time(budget) {
+            fetch_add(bytes, octets.wrapping_neg());
+            fetch_add(started, flows.wrapping_neg());
+            return DropReason::RateExceeded as u32;
+        }
+    }
+    0
+}
+
+/// Adds `amount` to what is used, unless that is more than the most then. Never more than the most is used,
+/// whatever other processors do.
+#[inline(always)]
+fn add_up_to(used: *mut u64, most: *const u64, amount: u64) -> bool {
+    let most = unsafe { ptr::read_volatile(most) };
+    let fits = |used: u64| most.saturating_sub(used) >= amount;
+    // What is used up for good is only read: a flood would have all processors wait for one line.
+    if !fits(unsafe { ptr::read_volatile(used) }) {
+        return false;
+    }
+    if fits(fetch_add(used, amount)) {
+        return true;
+    }
+    fetch_add(used, amount.wrapping_neg());
+    false
+}
+
+/// Whether a flow may start by the rate, which it then uses up (GCRA, ITU-T I.371).
+#[inline(always)]
+fn is_on_time(budget: *mut Budget) -> bool {
+    let interval = unsafe { ptr::read_volatile(&raw const (*budget).interval) };
+    if interval == 0 {
+        return true;
+    }
+    let early = unsafe { ptr::read_volatile(&raw const (*budget).early) };
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    for _ in 0..ATTEMPTS {
+        let next = unsafe { ptr::read_volatile(&raw const (*budget).next) };
+        let from = if next > now { next } else { now };
+        if from - now > early {
+            return false;
+        }
+        if replace(unsafe { &raw mut (*budget).next }, next, from + interval) {
+            return true;
+        }
+    }
+    false
+}
+
+/// How often a flow tries to be the next one, beside those that start on other processors.
+const ATTEMPTS: u32 = 32;
+
+#[inline(always)]
+fn give_back(budget: *mut Budget, octets: u64, flows: u64) {
+    unsafe {
+        fetch_add(&raw mut (*budget).bytes, octets.wrapping_neg());
+        if flows != 0 {
+            fetch_add(&raw mut (*budget).flows, flows.wrapping_neg());
+            let interval = ptr::read_volatile(&raw const (*budget).interval);
+            fetch_add(&raw mut (*budget).next, interval.wrapping_neg());
+        }
+    }
+}
