@@ -95,10 +95,12 @@ fn may_leave(
     }
     match verdict::judge(agent, packet.transport, to, port) {
         Ok(pass) if pass.is_direct() => {
-            note(ctx, agent, socket.as_deref_mut(), packet, &pass)?;
             let config = service::config(agent)?;
+            note(ctx, config, agent, socket, packet, &pass);
             if budget::is_counted(config) {
-                budget::pay(ctx.skb.skb, Payers::of(config, agent, pass.rule), socket, packet)?;
+                // Looked up again: the kernel follows no pointer for so long.
+                let payers = Payers::of(config, agent, pass.rule);
+                budget::pay(ctx.skb.skb, payers, socket_of(ctx), packet)?;
             }
             Ok(true)
         }
@@ -113,13 +115,13 @@ fn may_leave(
 #[inline(always)]
 fn note(
     ctx: &SkBuffContext,
+    config: &AgentConfig,
     agent: u32,
     socket: Option<&mut Socket>,
     packet: &Packet,
     pass: &Pass,
-) -> Result<(), Denied> {
-    let config = service::config(agent)?;
-    let Some(denied) = verdict::observed(config, agent, pass) else { return Ok(()) };
+) {
+    let Some(denied) = verdict::observed(config, agent, pass) else { return };
     match socket {
         Some(socket) => {
             tell(ctx, config, Some(socket), agent, &denied);
@@ -133,7 +135,6 @@ fn note(
         None if packet.transport == TCP && !packet.opens => {}
         None => tell(ctx, config, None, agent, &denied),
     }
-    Ok(())
 }
 
 /// Frames of an agent that makes its own are reported where all of them are met.
