@@ -6,8 +6,10 @@ use super::{
 };
 use crate::{
     audit::Time,
+    config::Reload,
     control::protocol::{Check, PolicyText, Refusal},
 };
+use anyhow::{Context, Result};
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -104,6 +106,16 @@ impl Files {
         let why = outcome.err().map(|error| error.to_string());
         *self.unwatched.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
+}
+
+/// Tells of changes of the policy files that `options` name, if it is to.
+pub fn watch(options: &Options) -> Result<Option<Watch>> {
+    if options.config.reload == Reload::Manual {
+        return Ok(None);
+    }
+    let mut watch = Watch::new().context("failed to watch policy files")?;
+    watch.arm(&wanted(options, std::iter::empty())).context("failed to watch policy files")?;
+    Ok(Some(watch))
 }
 
 /// The files whose changes matter to a daemon of these `options`, and to agents with policies of their `own`.

@@ -27,7 +27,7 @@ mod watch;
 
 use crate::{
     audit::{self, Feed, Log, Recorder},
-    config::{self, DaemonConfig, Installed, Loader, Policies, Reload},
+    config::{self, DaemonConfig, Installed, Loader, Policies},
     control,
     datapath::{
         self, Cell, Cgroup, Doomed, Ebpf, Fence, Forwarding, Frames, Hierarchy, Nft, Pins, SecurityHooks,
@@ -172,7 +172,7 @@ impl Daemon {
         raise_descriptor_limit()?;
         let config = &options.config;
         // First: a file that changes while it is read is read again.
-        let watch = watch(&options)?;
+        let watch = local::watch(&options)?;
         let (source, loaded) = block_in_place(|| follow::open(&options))?;
         // Also where this daemon has others: nobody may make them in its place, nor look into those of
         // daemons to come.
@@ -425,16 +425,6 @@ fn load(options: &Options) -> Result<Loaded, config::ConfigError> {
     };
     let policies = loader(config, &Installed::new(config.cache_dir.clone())).load(&files)?;
     Ok(Loaded { policies, files, revision: None, time: audit::Time::now() })
-}
-
-/// Tells of changes of the policy files that `options` name, if it is to.
-fn watch(options: &Options) -> Result<Option<Watch>> {
-    if options.config.reload == Reload::Manual {
-        return Ok(None);
-    }
-    let mut watch = Watch::new().context("failed to watch policy files")?;
-    watch.arm(&local::wanted(options, std::iter::empty())).context("failed to watch policy files")?;
-    Ok(Some(watch))
 }
 
 /// A relayed flow takes two descriptors: what the service manager grants is taken whole.
