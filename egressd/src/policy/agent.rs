@@ -9,7 +9,7 @@ use super::{
     loan::{Loan, LoanError, MAX_LOANS, free_id},
     moment::Moment,
     rule::{Protocol, Rule, RuleId},
-    term::Occasion,
+    term::{Occasion, Term},
 };
 use arc_swap::ArcSwap;
 use std::{
@@ -167,7 +167,12 @@ impl Agent {
     #[must_use]
     pub fn end_of(&self, rule: RuleId) -> Option<Moment> {
         let policy = self.policy.load();
-        let term = policy.allow().iter().find(|held| held.id == rule)?.term;
+        self.end_of_term(policy.allow().iter().find(|held| held.id == rule)?.term)
+    }
+
+    /// When `term` ends; None where it has no end, and before the agent was told the moment.
+    #[must_use]
+    pub fn end_of_term(&self, term: Term) -> Option<Moment> {
         let (occasion, now) = (*self.occasion())?;
         term.end(occasion, now)
     }
@@ -184,8 +189,7 @@ impl Agent {
     }
 
     /// The occasion that it was told last; None before anybody said.
-    #[must_use]
-    pub fn last_occasion(&self) -> Option<Occasion> {
+    fn last_occasion(&self) -> Option<Occasion> {
         self.occasion().map(|(occasion, _)| occasion)
     }
 

@@ -8,12 +8,9 @@ use super::{
     clock::now,
     ebpf::{EbpfError, chain},
 };
-use crate::policy::{
-    Agent, AgentId, Budget, BudgetMark, Denial, Moment, Occasion, Permit, Policy, RuleId, Spend, Term, Usage,
-};
+use crate::policy::{Agent, AgentId, Budget, BudgetMark, Denial, Permit, Policy, RuleId, Spend, Term, Usage};
 use aya::maps::Map;
 use egress_common::MAX_BUDGETS_PER_AGENT;
-use jiff::Timestamp;
 use memory::Memory;
 pub use slot::Level;
 use slot::Slot;
@@ -113,12 +110,12 @@ impl Budgets {
     /// It has more than [`MAX_BUDGETS_PER_AGENT`].
     pub fn assign(&self, agent: &Agent, policy: &Policy) -> Result<Assigned, TooManyBudgets> {
         fits(policy)?;
-        let (id, moment) = (agent.id().0, now());
+        let id = agent.id().0;
         let mut places = self.write();
         let own = places.held.range((id, 0)..=(id, u32::MAX));
         let idle: Vec<_> =
             own.filter(|(_, place)| self.slot(**place).is_idle()).map(|(key, _)| *key).collect();
-        let wanted = wanted(policy, agent.last_occasion(), moment);
+        let wanted = wanted(agent, policy);
         let mut idle =
             idle.into_iter().filter(|(_, rule)| !wanted.contains_key(rule)).collect::<VecDeque<_>>();
         let mut assigned = Assigned::default();
@@ -267,24 +264,16 @@ pub fn fits(policy: &Policy) -> Result<(), TooManyBudgets> {
 )]
 pub struct TooManyBudgets(usize);
 
-/// What `policy` bounds, by rule, and until when.
-fn wanted(policy: &Policy, occasion: Option<Occasion>, now: Moment) -> BTreeMap<u32, (Budget, u64)> {
+/// What `policy` bounds, by rule, and until when, in nanoseconds on `CLOCK_BOOTTIME`; 0: for ever.
+fn wanted(agent: &Agent, policy: &Policy) -> BTreeMap<u32, (Budget, u64)> {
+    let end = |term: Term| match term.is_bounded() {
+        // Before anybody told the moment it is over.
+        true => agent.end_of_term(term).map_or(1, |end| end.0.max(1)),
+        false => 0,
+    };
     let own = policy.budget().is_bounded().then(|| (0, (policy.budget(), 0)));
     let rules = policy.allow().iter().filter(|rule| rule.budget.is_bounded() || rule.term.is_bounded());
-    own.into_iter()
-        .chain(rules.map(|rule| (rule.id.0, (rule.budget, end(rule.term, occasion, now)))))
-        .collect()
-}
-
-/// When a term ends, in nanoseconds on the clock of `now`; 0: never.
-fn end(term: Term, occasion: Option<Occasion>, now: Moment) -> u64 {
-    let until = term.until.map(|until| {
-        // What is over is over.
-        Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default()
-    });
-    let within =
-        term.within.map(|within| occasion.map_or(Duration::ZERO, |at| within.saturating_sub(at.age)));
-    until.into_iter().chain(within).min().map_or(0, |left| now.after(left).0.max(1))
+    own.into_iter().chain(rules.map(|rule| (rule.id.0, (rule.budget, end(rule.term))))).collect()
 }
 
 const MAP: &str = "BUDGETS";

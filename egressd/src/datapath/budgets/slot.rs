@@ -39,6 +39,14 @@ pub struct Level {
     pub most: Option<u64>,
 }
 
+impl Level {
+    /// What is left; None: without bound.
+    #[must_use]
+    pub fn left(self) -> Option<u64> {
+        self.most.map(|most| most.saturating_sub(self.used))
+    }
+}
+
 impl Slot {
     /// Makes it the empty budget of `rule` of `agent`.
     pub fn open(&self, agent: u32, rule: u32) {
