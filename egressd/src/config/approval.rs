@@ -25,6 +25,7 @@ pub(super) fn required(document: &Document, rule: &AllowRule) -> Result<Approval
 /// The first key of `rule` that says more than what somebody is asked for.
 fn beside(rule: &AllowRule) -> Option<(&'static str, Location)> {
     let AllowRule { inspect, gate, ech, types, leak_budget, mode, expires, lasts, .. } = rule;
+    let AllowRule { max_bytes, max_connections, rate, .. } = rule;
     let keys = [
         ("inspect", inspect.as_ref().map(|key| key.referenced)),
         ("gate", gate.as_ref().map(|key| key.referenced)),
@@ -34,6 +35,9 @@ fn beside(rule: &AllowRule) -> Option<(&'static str, Location)> {
         ("mode", mode.as_ref().map(|key| key.referenced)),
         ("expires", expires.as_ref().map(|key| key.referenced)),
         ("for", lasts.as_ref().map(|key| key.referenced)),
+        ("max_bytes", max_bytes.as_ref().map(|key| key.referenced)),
+        ("max_connections", max_connections.as_ref().map(|key| key.referenced)),
+        ("rate", rate.as_ref().map(|key| key.referenced)),
     ];
     keys.into_iter().find_map(|(key, place)| Some((key, place?)))
 }
