@@ -377,7 +377,7 @@ fn grants_are_a_table_or_json_and_are_revoked_by_number_or_by_agent() {
     let (titles, row) = grants.stdout.split_once('\n').unwrap();
     assert_eq!(titles.split_whitespace().next(), Some("ID"));
     assert!(row.starts_with("7   build  api.example.com:443  tls       "), "{row}");
-    assert!(row.contains("  3 uses, 10000000 bytes  uid 0 (login 1000) at "), "{row}");
+    assert!(row.contains("  1 of 3 uses, 10000000 bytes  uid 0 (login 1000) at "), "{row}");
     assert!(row.ends_with("a look at #12\\u{1b}[2J\n"), "{row}");
     let none = run(&socket, &["grants", "--agent", "job"]);
     assert_eq!(none.all(), (0, "nothing is allowed beside the policies\n", ""));

@@ -343,6 +343,8 @@ fn granted(operator: Operator, request: AllowRequest) -> Result<HumanGrant, Refu
         until: rule.term.until.map(Time::from).unwrap_or(time()),
         uses: rule.budget.max_connections,
         bytes: rule.budget.max_bytes,
+        uses_left: rule.budget.max_connections,
+        bytes_left: rule.budget.max_bytes,
         reason: rule.reason.clone(),
         by: RecordedOperator::of(&operator),
         notes: vec!["`ok.test` is allowed already by build.yaml:5\u{1b}[2J, which comes first".to_owned()],
@@ -361,6 +363,8 @@ fn grant() -> HumanGrant {
         until: "2126-11-21T11:15:14.123Z".parse().unwrap(),
         uses: Some(3),
         bytes: Some(10_000_000),
+        uses_left: Some(1),
+        bytes_left: Some(10_000_000),
         reason: Some("a look at #12\u{1b}[2J".to_owned()),
         by: RecordedOperator {
             uid: 0,

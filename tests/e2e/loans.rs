@@ -37,6 +37,24 @@ fn a_destination_that_somebody_allows_is_open_until_it_is_taken_back() {
 }
 
 #[test]
+fn what_was_allowed_so_often_is_open_so_often() {
+    for mode in ["sealed", "cgroup"] {
+        let fence = fence(&with(&[OK]));
+        let mut curl = Curl::start(&fence, &["--mode", mode]);
+        curl.fails(&fence);
+        allow(&fence, &["*.alt.test", "--private", "--uses", "2"]);
+        curl.works(&fence);
+        assert!(fence.ctl(&["grants"]).says("1 of 2 uses"), "{:#?}", fence.ctl(&["grants"]));
+        curl.works(&fence);
+        let third = mark();
+        assert_ne!(curl.ask(&third), "0");
+        // Its name is looked up.
+        assert!(went_to(&fence, &third).iter().all(|to| *to == IpAddr::V4(DNS.v4)));
+        assert!(fence.ctl(&["grants"]).says("0 of 2 uses"));
+    }
+}
+
+#[test]
 fn a_flow_that_is_open_by_what_somebody_allowed_is_cut_when_it_is_taken_back() {
     let fence = fence(&with(&[OK]));
     let mut talker = talker(&fence);

@@ -38,7 +38,7 @@ impl Daemon {
 }
 
 fn alert(running: &Running, Passed { rule, what, mark, level }: Passed) -> Alert {
-    let policy = running.agent.given_policy();
+    let policy = running.agent.whole_policy();
     let rule = rule.and_then(|id| policy.allow().iter().find(|rule| rule.id == id));
     let of =
         rule.map_or_else(|| "of all flows of the agent".to_owned(), |rule| format!("of `{}`", rule.subject));
@@ -53,7 +53,7 @@ fn alert(running: &Running, Passed { rule, what, mark, level }: Passed) -> Alert
 }
 
 fn state(running: &Running, level: BudgetLevel) -> BudgetState {
-    let policy = running.agent.given_policy();
+    let policy = running.agent.whole_policy();
     let rule = level.rule.and_then(|id| policy.allow().iter().find(|rule| rule.id == id));
     let budget = rule.map_or_else(|| policy.budget(), |rule| rule.budget);
     BudgetState {

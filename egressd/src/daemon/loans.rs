@@ -73,7 +73,16 @@ impl Daemon {
         };
         let of = |running: &Arc<Running>| {
             let loans = running.agent.loans();
-            loans.iter().map(|loan| told(&running.agent, loan)).collect::<Vec<_>>()
+            let levels = self.fence.budgets().levels(running.agent.id());
+            let with_rest = |loan: &Loan| {
+                let level = levels.iter().find(|level| level.rule == Some(loan.rule.id));
+                HumanGrant {
+                    uses_left: level.and_then(|level| level.flows.left()),
+                    bytes_left: level.and_then(|level| level.bytes.left()),
+                    ..told(&running.agent, loan)
+                }
+            };
+            loans.iter().map(with_rest).collect::<Vec<_>>()
         };
         let mut grants: Vec<HumanGrant> = agents.iter().flat_map(of).collect();
         grants.sort_by_key(|grant| grant.id);
@@ -209,6 +218,8 @@ fn told(agent: &Agent, loan: &Loan) -> HumanGrant {
         until: Time::from(rule.term.until.unwrap_or(loan.since)),
         uses: max_connections,
         bytes: max_bytes,
+        uses_left: max_connections,
+        bytes_left: max_bytes,
         reason: rule.reason.clone(),
         by: RecordedOperator::of(&loan.lender),
         notes: Vec::new(),

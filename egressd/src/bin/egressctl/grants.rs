@@ -69,14 +69,17 @@ pub fn destination(grant: &HumanGrant) -> String {
     format!("{host}:{}", ports.join(","))
 }
 
-/// What bounds it beside its time, as in `3 uses`.
+/// What bounds it beside its time, as in `3 uses`, and what is left of that, as in `1 of 3 uses`.
 pub fn bounds(grant: &HumanGrant) -> impl Iterator<Item = String> {
-    let plural = |count: u64, word: &str| match count {
-        1 => format!("1 {word}"),
-        _ => format!("{count} {word}s"),
+    let plural = |count: u64, left: Option<u64>, word: &str| {
+        let word = if count == 1 { word.to_owned() } else { format!("{word}s") };
+        match left.filter(|left| *left != count) {
+            Some(left) => format!("{left} of {count} {word}"),
+            None => format!("{count} {word}"),
+        }
     };
-    let uses = grant.uses.map(|uses| plural(uses, "use"));
-    uses.into_iter().chain(grant.bytes.map(|bytes| plural(bytes, "byte")))
+    let uses = grant.uses.map(|uses| plural(uses, grant.uses_left, "use"));
+    uses.into_iter().chain(grant.bytes.map(|bytes| plural(bytes, grant.bytes_left, "byte")))
 }
 
 /// The time from `now` to `until` in its two largest units, as in `1h 5m`.

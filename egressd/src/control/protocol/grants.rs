@@ -48,6 +48,11 @@ pub struct HumanGrant {
     /// Octets that may be sent; None: any number.
     #[serde(default)]
     pub bytes: Option<u64>,
+    /// How many of each are left.
+    #[serde(default)]
+    pub uses_left: Option<u64>,
+    #[serde(default)]
+    pub bytes_left: Option<u64>,
     #[serde(default)]
     pub reason: Option<String>,
     pub by: RecordedOperator,
