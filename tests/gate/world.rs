@@ -7,7 +7,7 @@ use aya::{
 };
 use egress_common::{
     Address, AgentConfig, CounterKey, DropReason, Gate, GrantKey, GrantValue, NameEvent, NameKey, NameValue,
-    NamedFlow, NamedFlowKey, RuleKey, SPEAKS_TLS, TCP, fnv1a, v4_mapped,
+    NamedFlow, NamedFlowKey, RULE_ENFORCED, RuleKey, RuleValue, SPEAKS_TLS, TCP, fnv1a, v4_mapped,
 };
 use egressd::datapath::{self, Cgroup, Ebpf, Hierarchy, Pins, UseSecurityHooks};
 use std::{
@@ -94,7 +94,8 @@ impl World {
             let key = CounterKey { agent: AGENT, reason: *reason as u32 };
             world.map("COUNTERS").insert(key, 0_u64, 0).expect("counter");
         }
-        world.map("RULES").insert(RuleKey { agent: AGENT, rule: RULE }, 0_u8, 0).expect("rule");
+        let rule = RuleValue { budget: 0, standing: RULE_ENFORCED };
+        world.map("RULES").insert(RuleKey { agent: AGENT, rule: RULE }, rule, 0).expect("rule");
         world.map("CGROUPS").insert(world.cgroup.id(), AGENT, 0).expect("agent");
         fs::write(world.cgroup.path().join("cgroup.procs"), "0").expect("moved");
         world
