@@ -22,6 +22,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
 /// Every path there is. Each request has the [`Operator`] who asks among its extensions.
@@ -64,8 +65,7 @@ async fn start_agent(
     State(daemon): App,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<StartedAgent>, Refusal> {
-    let body = body.map_err(|rejection| invalid(&rejection.body_text()))?;
-    let request: StartAgent = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+    let request: StartAgent = told(body)?;
     Ok(Json(daemon.start_agent(request).await?))
 }
 
@@ -79,8 +79,7 @@ async fn adopt_agent(
     State(daemon): App,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<AdoptedAgent>, Refusal> {
-    let body = body.map_err(|rejection| invalid(&rejection.body_text()))?;
-    let request: AdoptAgent = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+    let request: AdoptAgent = told(body)?;
     Ok(Json(daemon.adopt_agent(request).await?))
 }
 
@@ -105,8 +104,7 @@ async fn roll_back(
     State(daemon): App,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ReloadSummary>, Refusal> {
-    let body = body.map_err(|rejection| invalid(&rejection.body_text()))?;
-    let request: Rollback = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+    let request: Rollback = told(body)?;
     Ok(Json(daemon.roll_back(request).await?))
 }
 
@@ -118,7 +116,7 @@ async fn explain(
     State(daemon): App,
     query: Result<Query<ExplainRequest>, QueryRejection>,
 ) -> Result<Json<Explanation>, Refusal> {
-    let Query(request) = query.map_err(|rejection| invalid(&rejection.body_text()))?;
+    let request = asked(query)?;
     Ok(Json(daemon.explain(request)?))
 }
 
@@ -126,7 +124,7 @@ async fn budgets(
     State(daemon): App,
     query: Result<Query<BudgetsRequest>, QueryRejection>,
 ) -> Result<Json<Vec<AgentBudgets>>, Refusal> {
-    let Query(request) = query.map_err(|rejection| invalid(&rejection.body_text()))?;
+    let request = asked(query)?;
     Ok(Json(daemon.budgets(request)?))
 }
 
@@ -134,7 +132,7 @@ async fn leaks(
     State(daemon): App,
     query: Result<Query<LeaksRequest>, QueryRejection>,
 ) -> Result<Json<Vec<AgentLeaks>>, Refusal> {
-    let Query(request) = query.map_err(|rejection| invalid(&rejection.body_text()))?;
+    let request = asked(query)?;
     Ok(Json(daemon.leaks(request)?))
 }
 
@@ -142,8 +140,7 @@ async fn approve_leaks(
     State(daemon): App,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Refusal> {
-    let body = body.map_err(|rejection| invalid(&rejection.body_text()))?;
-    let request: ApproveLeaks = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+    let request: ApproveLeaks = told(body)?;
     daemon.approve_leaks(request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -153,8 +150,7 @@ async fn allow(
     Extension(operator): Extension<Operator>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<HumanGrant>, Refusal> {
-    let body = body.map_err(|rejection| invalid(&rejection.body_text()))?;
-    let request: AllowRequest = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+    let request: AllowRequest = told(body)?;
     Ok(Json(daemon.allow(operator, request).await?))
 }
 
@@ -162,7 +158,7 @@ async fn grants(
     State(daemon): App,
     query: Result<Query<GrantsRequest>, QueryRejection>,
 ) -> Result<Json<Vec<HumanGrant>>, Refusal> {
-    let Query(request) = query.map_err(|rejection| invalid(&rejection.body_text()))?;
+    let request = asked(query)?;
     Ok(Json(daemon.grants(request)?))
 }
 
@@ -171,8 +167,7 @@ async fn revoke(
     Extension(operator): Extension<Operator>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Vec<HumanGrant>>, Refusal> {
-    let body = body.map_err(|rejection| invalid(&rejection.body_text()))?;
-    let request: RevokeRequest = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+    let request: RevokeRequest = told(body)?;
     Ok(Json(daemon.revoke(operator, request).await?))
 }
 
@@ -185,8 +180,7 @@ async fn decide(
     Extension(operator): Extension<Operator>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Decided>, Refusal> {
-    let body = body.map_err(|rejection| invalid(&rejection.body_text()))?;
-    let request: Decide = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+    let request: Decide = told(body)?;
     Ok(Json(daemon.decide(operator, request).await?))
 }
 
@@ -194,13 +188,25 @@ async fn records(
     State(daemon): App,
     query: Result<Query<RecordsRequest>, QueryRejection>,
 ) -> Result<Response, Refusal> {
-    let Query(request) = query.map_err(|rejection| invalid(&rejection.body_text()))?;
+    let request = asked(query)?;
     let frames = Body::from_stream(stream(&daemon.feed(), request));
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], frames).into_response())
 }
 
 async fn unknown() -> Refusal {
     Refusal::new(RefusalKind::Unknown, "no such path or method: egressctl and egressd differ in version?")
+}
+
+/// What the body of a request says.
+fn told<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Refusal> {
+    let body = body.map_err(|rejection| invalid(&rejection.body_text()))?;
+    serde_json::from_slice(&body).map_err(|error| invalid(&error))
+}
+
+/// What its query says.
+fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Refusal> {
+    let Query(request) = query.map_err(|rejection| invalid(&rejection.body_text()))?;
+    Ok(request)
 }
 
 fn invalid(error: &dyn std::fmt::Display) -> Refusal {
