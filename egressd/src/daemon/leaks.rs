@@ -206,10 +206,7 @@ impl Daemon {
         while let Some(id) = waiting.recv().await {
             let _turn = self.changes.lock().await;
             let Some(running) = self.agents.get(id) else { continue };
-            if let Err(error) = tokio::task::block_in_place(|| self.apply(&running)) {
-                tracing::error!(agent = %running.agent.name(), "is denied everything: {error:#}");
-                self.deny_all(id, running.home.cgroup.id());
-            }
+            self.apply_or_deny(&running);
         }
     }
 
@@ -255,6 +252,14 @@ impl Daemon {
         });
         tokio::task::block_in_place(|| self.apply(&running))
             .map_err(|error| Refusal::new(RefusalKind::Failed, format!("{error:#}")))
+    }
+
+    /// As [`Self::apply`]; what cannot be obeyed is denied.
+    pub(super) fn apply_or_deny(&self, running: &Running) {
+        if let Err(error) = tokio::task::block_in_place(|| self.apply(running)) {
+            tracing::error!(agent = %running.agent.name(), "is denied everything: {error:#}");
+            self.deny_all(running.agent.id(), running.home.cgroup.id());
+        }
     }
 
     /// Makes kernel and proxy obey the policy that an agent has by now.

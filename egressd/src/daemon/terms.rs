@@ -19,15 +19,10 @@ impl Daemon {
     pub(super) async fn end_terms(&self) {
         let _turn = self.changes.lock().await;
         for running in self.agents.all() {
-            if !running.agent.live(occasion(running.birth.born), datapath::now()) {
-                self.end_loans(&running).await;
-                continue;
-            }
-            tracing::info!(agent = %running.agent.name(), "the term of a rule is over");
-            self.names.keep_warm(&running.agent);
-            if let Err(error) = tokio::task::block_in_place(|| self.apply(&running)) {
-                tracing::error!(agent = %running.agent.name(), "is denied everything: {error:#}");
-                self.deny_all(running.agent.id(), running.home.cgroup.id());
+            if running.agent.live(occasion(running.birth.born), datapath::now()) {
+                tracing::info!(agent = %running.agent.name(), "the term of a rule is over");
+                self.names.keep_warm(&running.agent);
+                self.apply_or_deny(&running);
             }
             self.end_loans(&running).await;
         }
