@@ -10,6 +10,7 @@ mod load;
 mod measures;
 mod peers;
 mod processes;
+mod reload;
 mod report;
 mod runs;
 mod start;
@@ -106,6 +107,16 @@ enum Bench {
     TlsLoad(tls::load::Load),
     #[command(hide = true)]
     TlsServer(tls::server::Server),
+    /// How soon a policy file that was changed is in force
+    Reload {
+        #[arg(short = 'n', long, default_value_t = 15)]
+        rounds: usize,
+        /// Agents of the same policy, beside the one that is measured
+        #[arg(long, default_value_t = 20)]
+        agents: usize,
+    },
+    #[command(hide = true)]
+    Watch(reload::Watch),
     /// What names let out past the resolver, and what is found of it
     Leaks(leaks::Options),
 }
@@ -150,7 +161,7 @@ fn main() -> ExitCode {
 impl Bench {
     /// Whether it is a program of a bench, which runs it by itself.
     fn is_part(&self) -> bool {
-        matches!(self, Self::Load(_) | Self::TlsLoad(_) | Self::TlsServer(_) | Self::Pump(_))
+        matches!(self, Self::Load(_) | Self::TlsLoad(_) | Self::TlsServer(_) | Self::Pump(_) | Self::Watch(_))
     }
 }
 
@@ -173,6 +184,8 @@ fn run(bench: Bench, output: Output) {
             keep(&datapath::bench(rounds, seconds, crowd), "datapath", output);
         }
         Bench::Tls(options) => keep(&tls::bench(&options), options.results(), output),
+        Bench::Reload { rounds, agents } => keep(&reload::bench(rounds, agents), "reload", output),
+        Bench::Watch(watch) => watch.run(),
         Bench::Leaks(options) => leaks::bench(&options, matches!(output, Output::Json)),
         Bench::Load(load) => println!("{}", load.run()),
         Bench::TlsLoad(load) => load.run(),

@@ -103,6 +103,7 @@ impl fmt::Display for Measures {
         writeln!(f, "{}", self.title)?;
         // Who reads the numbers must know how quiet the machine was.
         writeln!(f, "load of the machine before and after: {} and {}", self.load, load())?;
+        let subjects = widest(self.rows.iter().map(|row| row.subject.as_str()));
         let mut headings: Vec<(&str, &str)> = Vec::new();
         for row in &self.rows {
             let heading = (row.case.as_str(), row.metric);
@@ -115,16 +116,21 @@ impl fmt::Display for Measures {
             for row in self.rows.iter().filter(|row| (row.case.as_str(), row.metric) == heading) {
                 let (median, low, high) = (row.part(0.5), row.part(0.25), row.part(0.75));
                 let spread = format!("{low:.2} to {high:.2}");
-                writeln!(f, "  {:<32}{median:>12.2}{spread:>28}{:>8.2}", row.subject, median / first)?;
+                writeln!(f, "  {:<subjects$}{median:>12.2}{spread:>28}{:>8.2}", row.subject, median / first)?;
             }
         }
+        let aims = widest(self.aims.iter().map(|aim| aim.what.as_str()));
         for (number, aim) in self.aims.iter().enumerate() {
             let heading = if number == 0 { "\nwhat was aimed at\n" } else { "" };
             let met = if aim.is_met { "met" } else { "MISSED" };
-            writeln!(f, "{heading}  {:<72}{:>9.2}{:>9.2}  {met}", aim.what, aim.found, aim.wanted)?;
+            writeln!(f, "{heading}  {:<aims$}{:>10.2}{:>10.2}  {met}", aim.what, aim.found, aim.wanted)?;
         }
         Ok(())
     }
+}
+
+fn widest<'a>(texts: impl Iterator<Item = &'a str>) -> usize {
+    texts.map(|text| text.chars().count()).max().unwrap_or_default()
 }
 
 /// How many tasks there were to run, in the last minute.
