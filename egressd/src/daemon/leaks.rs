@@ -265,6 +265,7 @@ impl Daemon {
     /// Makes kernel and proxy obey the policy that an agent has by now.
     pub(super) fn apply(&self, running: &Running) -> anyhow::Result<()> {
         let cut = self.fence.replace_policy(&running.agent, running.home.site())?;
+        self.fence.apply_policies([(&*running.agent, running.home.site())])?;
         self.tell_cut(running, cut);
         self.server_names.rejudge(&running.agent, datapath::now());
         Ok(())

@@ -147,21 +147,31 @@ impl Daemon {
     /// Puts all of `replacements` in force; where the kernel fails half way, what was before.
     fn replace_all(&self, replacements: Vec<Replacement>) -> Result<(), Refusal> {
         let mut before: Vec<Replacement> = Vec::new();
+        let mut outcome = Ok(());
         for new in replacements {
             let (running, policy) = (Arc::clone(&new.running), new.running.agent.given_policy());
             let (own_policy, revision) =
                 (running.own_policy(), self.recorder.revision_of(running.agent.name()));
             before.push(Replacement { policy, own_policy, revision, running });
-            if let Err(error) = self.put_in_force(new) {
-                before.into_iter().for_each(|old| self.put_back(old));
-                let message = format!("nothing was replaced: {error:#}");
-                return Err(Refusal::new(RefusalKind::Failed, message));
+            outcome = self.put_in_force(new);
+            if outcome.is_err() {
+                break;
             }
         }
         // Also what is of no single agent, should somebody have flushed it.
-        self.fence.apply_table().map_err(|error| Refusal::new(RefusalKind::Failed, format!("{error:#}")))
+        outcome.and_then(|()| self.apply_policies_of(&before)).map_err(|error| {
+            before.into_iter().for_each(|old| self.put_back(old));
+            Refusal::new(RefusalKind::Failed, format!("nothing was replaced: {error:#}"))
+        })
     }
 
+    /// The second deny of those agents, in one transaction.
+    fn apply_policies_of(&self, replaced: &[Replacement]) -> anyhow::Result<()> {
+        let agents = replaced.iter().map(|new| (&*new.running.agent, new.running.home.site()));
+        Ok(self.fence.apply_policies(agents)?)
+    }
+
+    /// Has all but the second deny obey `new`.
     fn put_in_force(&self, new: Replacement) -> anyhow::Result<()> {
         let Replacement { running, policy, own_policy, revision } = new;
         // First what the next daemon is to obey, should this one be killed.
@@ -186,7 +196,7 @@ impl Daemon {
     /// What cannot be put back is denied.
     fn put_back(&self, old: Replacement) {
         let running = Arc::clone(&old.running);
-        if let Err(error) = self.put_in_force(old) {
+        if let Err(error) = self.put_in_force(old).and_then(|()| self.apply(&running)) {
             tracing::error!(agent = %running.agent.name(), "is denied everything: {error:#}");
             self.deny_all(running.agent.id(), running.home.cgroup.id());
         }

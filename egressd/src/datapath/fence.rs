@@ -294,8 +294,9 @@ impl Fence {
         }
     }
 
-    /// Makes the kernel obey the policy that `agent` has: what is no longer allowed is cut first. Returns
-    /// the flows that had named their server and are cut by that name.
+    /// Makes the programs obey the policy that `agent` has: what is no longer allowed is cut first. Returns
+    /// the flows that had named their server and are cut by that name. What the policy adds is refused by the
+    /// second deny until [`Self::apply_policies`].
     ///
     /// # Errors
     /// Names what could not be written.
@@ -313,16 +314,34 @@ impl Fence {
         }
         // Those that a program was about to let through by the maps as they were.
         cut.extend(self.cut_named(agent));
+        Ok(cut)
+    }
+
+    /// Has the second deny say what the policies of `agents` say, and the rest of the table what it should, in
+    /// one transaction.
+    ///
+    /// # Errors
+    /// `nft` refuses.
+    pub fn apply_policies<'a>(
+        &self,
+        agents: impl IntoIterator<Item = (&'a Agent, Site<'a>)>,
+    ) -> Result<(), FenceError> {
+        self.forwarding.repair()?;
         // Under the lock, so that no grant comes in between and is forgotten. Maps are locked within it,
         // and never the other way round.
         let mut nft = self.nft();
-        let direct = self.direct_of(agent.id(), &ways);
-        if let Some(share) = nft.share(agent.id().0) {
-            share.networks = leave::networks(&policy);
-            share.direct = direct;
+        let mut changed = Vec::new();
+        for (agent, site) in agents {
+            let policy = agent.policy();
+            let ways = self.ways(agent.id(), &policy, is_sealed(site));
+            let direct = self.direct_of(agent.id(), &ways);
+            if let Some(share) = nft.share(agent.id().0) {
+                share.networks = leave::networks(&policy);
+                share.direct = direct;
+                changed.push(agent.id().0);
+            }
         }
-        nft.apply_share(agent.id().0)?;
-        Ok(cut)
+        Ok(nft.apply_with(&changed)?)
     }
 
     /// Cuts the open flows of `agent` whose names its policy denies, and returns them.

@@ -93,6 +93,26 @@ impl Nft {
     /// # Errors
     /// Says what `nft` said.
     pub fn apply(&mut self) -> Result<(), NftError> {
+        self.apply_beside("")
+    }
+
+    /// As [`Self::apply`], with the chains of those of `agents` that are sealed, in the same transaction.
+    ///
+    /// # Errors
+    /// Says what `nft` said.
+    pub fn apply_with(&mut self, agents: &[u32]) -> Result<(), NftError> {
+        let links = agents.iter().filter_map(|agent| self.chain_of(*agent)).collect::<String>();
+        let outcome = self.apply_beside(&links);
+        if outcome.is_ok() || links.is_empty() {
+            return outcome;
+        }
+        // A link may be gone since it was looked at: then the others by themselves.
+        self.apply()?;
+        agents.iter().try_for_each(|agent| self.apply_chain(*agent))
+    }
+
+    /// Applies the table, and what else is to be of the same transaction.
+    fn apply_beside(&mut self, rest: &str) -> Result<(), NftError> {
         // nft refuses all of it for a cgroup that is not there; one that was adopted goes when its
         // owner likes.
         let is_there = |share: &&Share| match &share.place {
@@ -101,7 +121,8 @@ impl Nft {
         };
         let shares: Vec<Share> = self.shares.values().filter(is_there).cloned().collect();
         let root = (self.root.0.as_str(), self.root.1);
-        let text = |held| ruleset::ruleset(&self.table, root, &self.seals, self.tracking, &shares, held);
+        let text =
+            |held| ruleset::ruleset(&self.table, root, &self.seals, self.tracking, &shares, held) + rest;
         let held = self.held.take().map_or_else(|| self.list(), Ok)?;
         let mut applied = text(&held);
         if run(&applied).is_err() {
@@ -130,14 +151,28 @@ impl Nft {
     /// # Errors
     /// Says what `nft` said.
     pub fn apply_share(&mut self, agent: u32) -> Result<(), NftError> {
-        match self.shares.get(&agent) {
-            Some(share) => match &share.place {
-                Place::Cgroup { .. } => self.apply(),
-                // An agent that is root of its network may have removed it: then no frame comes.
-                Place::Link(link) if !link.is_there() => Ok(()),
-                Place::Link(link) => run(&ruleset::frames(&self.table, link, Some(share))),
-            },
+        match self.shares.get(&agent).map(|share| &share.place) {
+            Some(Place::Cgroup { .. }) => self.apply(),
+            Some(Place::Link(_)) => self.apply_chain(agent),
             None => Ok(()),
+        }
+    }
+
+    /// Applies the chain of the link of a sealed agent. No-op for others.
+    fn apply_chain(&self, agent: u32) -> Result<(), NftError> {
+        let Some(chain) = self.chain_of(agent) else { return Ok(()) };
+        let outcome = run(&chain);
+        // It may have gone meanwhile.
+        if self.chain_of(agent).is_some() { outcome } else { Ok(()) }
+    }
+
+    /// What the chain of the link of a sealed agent is to say. An agent that is root of its network may have
+    /// removed the link: then no frame comes, and there is no chain.
+    fn chain_of(&self, agent: u32) -> Option<String> {
+        let share = self.shares.get(&agent)?;
+        match &share.place {
+            Place::Link(link) if link.is_there() => Some(ruleset::frames(&self.table, link, Some(share))),
+            Place::Link(_) | Place::Cgroup { .. } => None,
         }
     }
 
