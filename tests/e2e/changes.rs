@@ -8,7 +8,7 @@ use crate::{
     reload::cut,
     talker::Talker,
 };
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, io::Write, os::unix::fs::PermissionsExt};
 
 #[test]
 fn a_policy_file_that_changes_is_in_force_without_being_asked_for() {
@@ -73,6 +73,54 @@ fn the_policy_file_of_one_agent_is_read_again_as_the_others_are() {
     talker.fails("fetch https://alt.test/");
     fs::write(&own, with(&[OK, ALT])).expect("a file of the lab");
     poll("the rule that was added", || (talker.tell("fetch https://alt.test/") == "ok").then_some(()));
+}
+
+#[test]
+fn an_agent_that_writes_the_allowlist_of_its_policy_gains_nothing_by_reloads_and_restarts() {
+    let mut fence = fence(&with(&[OK]));
+    let own = fence.lab().folder().join("own");
+    let allowlist = |rule: &str| {
+        let text = format!("version: 1\nname: mine\nrules:\n  - {rule}\n");
+        fs::write(own.join("allowlists/mine.yaml"), text).expect("a file of the lab");
+    };
+    fs::create_dir_all(own.join("allowlists")).expect("a folder of the lab");
+    fs::set_permissions(own.join("allowlists"), fs::Permissions::from_mode(0o777)).expect("it is ours");
+    let file = own.join("policy.yaml");
+    let policy = format!("version: 1\nagents:\n  {AGENT}:\n    include: [mine]\n");
+    fs::write(&file, policy).expect("a file of the lab");
+    allowlist(OK);
+    let flags = ["--policy", file.to_str().expect("UTF-8")];
+    let mut talker = Talker::start(&fence.agent(AGENT).with(&flags));
+    talker.does("fetch https://ok.test/");
+    allowlist(ALT);
+    let mut nothing_changed = |what: &str| {
+        assert_ne!(talker.tell("fetch https://alt.test/"), "ok", "{what}");
+        talker.does("fetch https://ok.test/");
+    };
+    nothing_changed("by itself");
+    assert!(fence.ctl(&["reload"]).succeeded());
+    nothing_changed("by a reload");
+    fence.kill();
+    fence.restart();
+    nothing_changed("by a restart");
+    fs::set_permissions(own.join("allowlists"), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    assert!(fence.ctl(&["reload"]).succeeded());
+    talker.does("fetch https://alt.test/");
+}
+
+#[test]
+fn a_file_that_somebody_writes_to_is_in_force_once_it_is_closed() {
+    let fence = fence(&with(&[OK]));
+    let mut talker = Talker::start(&fence.agent(AGENT));
+    let mut file = fs::File::create(fence.lab().folder().join("policy.yaml")).expect("a file of the lab");
+    file.write_all(with(&[OK, ALT]).as_bytes()).expect("it can be written");
+    let status = poll("the status", || unhealthy(&fence));
+    assert!(status.says("policy.yaml") && status.says("closed"), "{status:#?}");
+    talker.fails("fetch https://alt.test/");
+    talker.does("fetch https://ok.test/");
+    drop(file);
+    poll("the whole file", || (talker.tell("fetch https://alt.test/") == "ok").then_some(()));
+    poll("the status", || fence.ctl(&["status", "-q"]).succeeded().then_some(()));
 }
 
 #[test]

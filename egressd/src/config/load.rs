@@ -10,9 +10,11 @@ use super::{
 };
 use crate::policy::{Revision, SourceFile};
 use nix::fcntl::OFlag;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_saphyr::Spanned;
 use std::{
+    cell::RefCell,
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
@@ -94,6 +96,19 @@ pub struct Loader<'a> {
     registries: &'a dyn Registries,
     credentials: Option<&'a [Credential]>,
     tree: Option<&'a Tree>,
+    kept: Option<&'a Allowlists>,
+    found: RefCell<Allowlists>,
+}
+
+/// Allowlists that lay beside a policy, by the names by which it includes them.
+pub type Allowlists = BTreeMap<String, KeptFile>;
+
+/// A file as it was when it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptFile {
+    /// As its rules are named in records.
+    pub file: String,
+    pub text: String,
 }
 
 /// The files of a revision, where they lie on this host.
@@ -112,7 +127,14 @@ static INSTALLED: LazyLock<Installed> = LazyLock::new(|| Installed::new(PathBuf:
 impl<'a> Loader<'a> {
     #[must_use]
     pub fn new(allowlist_dirs: &'a [PathBuf]) -> Self {
-        Self { allowlist_dirs, registries: &*INSTALLED, credentials: None, tree: None }
+        Self {
+            allowlist_dirs,
+            registries: &*INSTALLED,
+            credentials: None,
+            tree: None,
+            kept: None,
+            found: RefCell::default(),
+        }
     }
 
     /// The same, with `packages` answered by `registries` instead of the installed tools.
@@ -132,6 +154,18 @@ impl<'a> Loader<'a> {
     #[must_use]
     pub fn of_revision(self, tree: &'a Tree) -> Self {
         Self { tree: Some(tree), ..self }
+    }
+
+    /// The same, where `kept` is all that lies beside policies, whatever lies there by now.
+    #[must_use]
+    pub fn with_kept(self, kept: &'a Allowlists) -> Self {
+        Self { kept: Some(kept), ..self }
+    }
+
+    /// The allowlists beside policies that were included so far.
+    #[must_use]
+    pub fn found(self) -> Allowlists {
+        self.found.into_inner()
     }
 
     /// See [`load`].
@@ -226,10 +260,22 @@ impl<'a> Loader<'a> {
             return Err(error(format!("invalid allowlist name {name:?}"))
                 .help("write the name of the file without folder and `.yaml`: letters, digits and `-`"));
         }
-        let beside = [folder.join("allowlists"), folder.to_owned()];
+        let beside = match self.kept {
+            Some(_) => Vec::new(),
+            None => vec![folder.join("allowlists"), folder.to_owned()],
+        };
+        if let Some(KeptFile { file, text }) = self.kept.and_then(|kept| kept.get(name)) {
+            return Ok(Document::new(file, text));
+        }
         for folder in beside.iter().chain(self.allowlist_dirs) {
-            match self.read(&folder.join(format!("{name}.yaml"))) {
-                Ok(allowlist) => return Ok(allowlist),
+            let path = folder.join(format!("{name}.yaml"));
+            match self.read(&path) {
+                Ok(allowlist) => {
+                    if beside.contains(folder) {
+                        self.note(name, &path, &allowlist);
+                    }
+                    return Ok(allowlist);
+                }
                 Err(ReadError::Failed(_, cause)) if cause.kind() == io::ErrorKind::NotFound => {}
                 Err(cause) => return Err(error(cause.to_string())),
             }
@@ -237,6 +283,12 @@ impl<'a> Loader<'a> {
         let searched: Vec<String> =
             beside.iter().chain(self.allowlist_dirs).map(|folder| folder.display().to_string()).collect();
         Err(error(format!("no allowlist `{name}`")).help(format!("searched in: {}", searched.join(", "))))
+    }
+
+    /// Keeps in mind what was found beside a policy.
+    fn note(&self, name: &str, path: &Path, allowlist: &Document) {
+        let kept = KeptFile { file: path.display().to_string(), text: allowlist.text().to_owned() };
+        self.found.borrow_mut().insert(name.to_owned(), kept);
     }
 }
 

@@ -35,7 +35,9 @@ pub use credential::{Credential, CredentialSource};
 pub use daemon::{DaemonConfig, Dnssec, Reload};
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use lend::{LentRule, MAX_LENT, Wish, lasting, lent};
-pub use load::{Loader, MAX_FILE, Tree, is_allowlist, load, load_dir, load_str, parse, read_text};
+pub use load::{
+    Allowlists, KeptFile, Loader, MAX_FILE, Tree, is_allowlist, load, load_dir, load_str, parse, read_text,
+};
 pub use packages::{Ask, Child, Installed, Manager, Registries, Run, Scheme, Site, ToolError};
 pub use schema::{allowlist_schema, daemon_schema, policy_schema};
 pub use section::Include;

@@ -4,13 +4,12 @@ use super::{
     Daemon, hidden, inspection,
     listeners::Bound,
     memory::{Birth, Memory, Remembered},
+    own::{Given, OwnPolicy},
     terms,
 };
 use crate::{
     audit::Time,
-    control::protocol::{
-        Boundary, PolicyText, Recorded, Refusal, RefusalKind, Seal, StartAgent, StartedAgent,
-    },
+    control::protocol::{Boundary, Recorded, Refusal, RefusalKind, Seal, StartAgent, StartedAgent},
     datapath::{self, Cell, Cgroup, Fence, Listeners, Names, Site},
     dns,
     policy::{Agent, AgentId, AgentName, Mode, Policy, Workload},
@@ -42,7 +41,7 @@ pub struct Running {
     pub started: Time,
     pub birth: Birth,
     /// A policy that came with the request to start it; else the daemon's own files.
-    pub own_policy: Mutex<Option<PolicyText>>,
+    pub own_policy: Mutex<Option<OwnPolicy>>,
     /// A process was seen in its cgroup: from then on an empty cgroup is the end.
     lived: AtomicBool,
     /// Sockets from outside that were seen in its cgroup, if it was adopted.
@@ -59,7 +58,7 @@ impl Running {
         Remembered::of(&self.agent, &self.home, self.own_policy(), &self.birth)
     }
 
-    pub fn own_policy(&self) -> Option<PolicyText> {
+    pub fn own_policy(&self) -> Option<OwnPolicy> {
         self.own_policy.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -121,7 +120,7 @@ pub struct Prepared {
     pub agent: Arc<Agent>,
     pub home: Home,
     pub bound: Bound,
-    pub own_policy: Option<PolicyText>,
+    pub own_policy: Option<OwnPolicy>,
     pub birth: Birth,
 }
 
@@ -141,12 +140,12 @@ impl Daemon {
         let name = AgentName::parse(name).map_err(|error| invalid(&error))?;
         let workload =
             Workload { name: name.clone(), uid: request.uid, cgroup: None, labels: request.labels.clone() };
-        let policy = self.policy_for(&workload, request.policy.as_ref()).map_err(|error| invalid(&error))?;
+        let given = self.give(&workload, request.policy.clone()).map_err(|error| invalid(&error))?;
         let mode = if request.observe { Mode::Observe } else { Mode::Enforce };
         let birth = Birth { workload, born: Some(datapath::now()), mode };
-        let policy = birth.obeyed(policy);
-        Fence::holds(&policy).map_err(|error| invalid(&error))?;
-        if request.boundary != Boundary::Sealed && !policy.capabilities().is_empty() {
+        let given = Given { policy: birth.obeyed(given.policy), ..given };
+        Fence::holds(&given.policy).map_err(|error| invalid(&error))?;
+        if request.boundary != Boundary::Sealed && !given.policy.capabilities().is_empty() {
             return Err(invalid(&format!(
                 "the policy of `{name}` keeps capabilities, which only a sealed agent may have: \
                  start it with `--mode sealed`"
@@ -154,7 +153,7 @@ impl Daemon {
         }
         self.has_room()?;
         let name = self.free_name(name);
-        let started = block_in_place(|| self.prepare(name, policy, birth, request));
+        let started = block_in_place(|| self.prepare(name, given, birth, request));
         let running = started.map_err(|error| Refusal::new(RefusalKind::Failed, format!("{error:#}")))?;
         Ok(self.describe(&running))
     }
@@ -171,10 +170,11 @@ impl Daemon {
     fn prepare(
         &self,
         name: AgentName,
-        policy: Arc<Policy>,
+        given: Given,
         birth: Birth,
         request: StartAgent,
     ) -> anyhow::Result<Arc<Running>> {
+        let Given { policy, own: own_policy } = given;
         let id = self.memory().next_id()?;
         let cell = match request.boundary {
             Boundary::Sealed => Some(self.take_cell_for(&policy)?),
@@ -192,8 +192,8 @@ impl Daemon {
         let agent = Arc::new(Agent::new(id, name, policy));
         agent.quarantine(self.leaks.is_quarantined(agent.name()));
         agent.live(terms::occasion(birth.born), datapath::now());
-        let remembered = Remembered::of(&agent, &home, request.policy.clone(), &birth);
-        let prepared = Prepared { agent, home, bound, own_policy: request.policy, birth };
+        let remembered = Remembered::of(&agent, &home, own_policy.clone(), &birth);
+        let prepared = Prepared { agent, home, bound, own_policy, birth };
         let admitted = self
             .memory()
             .write(&remembered)

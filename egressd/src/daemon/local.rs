@@ -2,15 +2,16 @@
 
 use super::{
     Daemon, Options,
-    watch::{Wanted, Watch},
+    watch::{Told, Wanted, Watch},
 };
 use crate::{
     audit::Time,
     config::Reload,
-    control::protocol::{Check, PolicyText, Refusal},
+    control::protocol::{Check, Refusal},
 };
 use anyhow::{Context, Result};
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -23,6 +24,8 @@ pub struct Files {
     failure: Mutex<Option<Failure>>,
     /// Why changes are not seen.
     unwatched: Mutex<Option<String>>,
+    /// What somebody writes to and does not close.
+    unfinished: Mutex<Option<String>>,
     /// An agent came with a policy file of its own.
     others: Notify,
 }
@@ -43,16 +46,22 @@ impl Daemon {
         loop {
             // Before they are read: a change meanwhile is told.
             self.files.watched(watch.arm(&self.wanted()));
-            if !self.replace_changed().await {
+            // What is half written may lack what denies.
+            if !watch.is_unfinished() && !self.replace_changed().await {
                 sleep(PAUSE).await;
             }
-            let others = tokio::select! {
-                outcome = watch.settled() => outcome,
-                () = self.files.others.notified() => Ok(()),
+            let told = tokio::select! {
+                told = watch.settled() => told.map(Some),
+                () = self.files.others.notified() => Ok(None),
             };
-            if others.is_err() {
-                self.files.watched(others);
-                return;
+            match told {
+                Ok(Some(Told::Unfinished(name))) => self.files.writing(Some(&name)),
+                Ok(Some(Told::Changed)) => self.files.writing(None),
+                Ok(None) => {}
+                Err(error) => {
+                    self.files.watched(Err(error));
+                    return;
+                }
             }
         }
     }
@@ -60,7 +69,7 @@ impl Daemon {
     /// The files whose changes matter.
     fn wanted(&self) -> Wanted {
         let own = self.agents.all().into_iter().filter_map(|running| running.own_policy());
-        wanted(&self.options, own.filter(|text| !is_for_others(text)))
+        wanted(&self.options, own.map(|own| own.watched()))
     }
 
     /// Has the file of an agent's own policy watched, too.
@@ -87,18 +96,31 @@ impl Daemon {
     pub(super) fn policy_files_are_in_force(&self) -> Check {
         let failure = self.files.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let unwatched = self.files.unwatched.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (passed, detail) = match (failure, unwatched) {
-            (Some(Failure { why, since }), _) => {
+        let unfinished = self.files.unfinished.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (passed, detail) = match (failure, unwatched, unfinished) {
+            (Some(Failure { why, since }), ..) => {
                 (false, format!("not in force as they are since {since}: {why}"))
             }
-            (None, Some(why)) => (false, format!("changes are not seen: {why}; run `egressctl reload`")),
-            (None, None) => (true, "in force as they are".to_owned()),
+            (None, Some(why), _) => (false, format!("changes are not seen: {why}; run `egressctl reload`")),
+            (None, None, Some(name)) => {
+                (false, format!("changes wait until `{name}` is closed, to which somebody writes"))
+            }
+            (None, None, None) => (true, "in force as they are".to_owned()),
         };
         Check { name: "policy files".to_owned(), passed, detail }
     }
 }
 
 impl Files {
+    fn writing(&self, name: Option<&OsStr>) {
+        let name = name.map(|name| name.to_string_lossy().into_owned());
+        let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(name), None) = (&name, &*unfinished) {
+            tracing::warn!(%name, "policy file is being written: changes wait until it is closed");
+        }
+        *unfinished = name;
+    }
+
     fn watched(&self, outcome: std::io::Result<()>) {
         if let Err(error) = &outcome {
             tracing::error!(%error, "changes of policy files are not seen");
@@ -118,21 +140,21 @@ pub fn watch(options: &Options) -> Result<Option<Watch>> {
     Ok(Some(watch))
 }
 
-/// The files whose changes matter to a daemon of these `options`, and to agents with policies of their `own`.
-pub fn wanted(options: &Options, own: impl Iterator<Item = PolicyText>) -> Wanted {
+/// The files whose changes matter to a daemon of these `options`, and those of agents' `own` policies.
+pub fn wanted(options: &Options, own: impl Iterator<Item = Wanted>) -> Wanted {
     let config = &options.config;
     let mut wanted = Wanted::default();
     wanted.folders.extend(config.allowlist_dirs.iter().cloned());
     if options.policies.is_empty() && config.source.is_none() {
-        with_allowlists(&mut wanted, &config.policy_dir);
+        wanted.folders.extend(with_allowlists(&config.policy_dir));
     }
     for file in &options.policies {
-        with_allowlists(&mut wanted, file.parent().unwrap_or(Path::new("")));
+        wanted.folders.extend(with_allowlists(file.parent().unwrap_or(Path::new(""))));
         wanted.files.push(file.clone());
     }
-    for text in own {
-        with_allowlists(&mut wanted, &text.base_dir);
-        wanted.files.push(PathBuf::from(text.file));
+    for Wanted { folders, files } in own {
+        wanted.folders.extend(folders);
+        wanted.files.extend(files);
     }
     for path in wanted.folders.iter_mut().chain(&mut wanted.files) {
         if let Ok(absolute) = std::path::absolute(&path) {
@@ -142,16 +164,9 @@ pub fn wanted(options: &Options, own: impl Iterator<Item = PolicyText>) -> Wante
     wanted
 }
 
-/// Whether others than root may write what an agent's own policy is read from.
-pub fn is_for_others(text: &PolicyText) -> bool {
-    let mut wanted = Wanted::default();
-    with_allowlists(&mut wanted, &text.base_dir);
-    wanted.writable_by_others().is_some()
-}
-
 /// A folder of policies, and where their allowlists may be beside it.
-fn with_allowlists(wanted: &mut Wanted, folder: &Path) {
-    wanted.folders.extend([folder.to_owned(), folder.join("allowlists")]);
+pub fn with_allowlists(folder: &Path) -> [PathBuf; 2] {
+    [folder.to_owned(), folder.join("allowlists")]
 }
 
 /// The first thing that a message of several lines says, with its place.

@@ -3,11 +3,12 @@
 use super::{
     agents::Home,
     listeners::{self, RememberedPorts},
+    own::OwnPolicy,
 };
 use crate::{
     audit::{RecordedOperator, Time},
     config::{LentRule, lent},
-    control::protocol::{Boundary, PolicyText},
+    control::protocol::Boundary,
     datapath::Cell,
     policy::{
         Agent, AgentId, AgentName, Budget, Loan, Mode, Moment, Policy, Protocol, Rule, RuleId, Workload,
@@ -41,7 +42,7 @@ pub struct Remembered {
     #[serde(default)]
     pub cell: Option<u32>,
     pub listeners: RememberedPorts,
-    pub own_policy: Option<PolicyText>,
+    pub own_policy: Option<OwnPolicy>,
     /// When its life began, on the clock of [`Moment`]. None: nobody knows, and it is older than any term.
     #[serde(default)]
     pub born: Option<u64>,
@@ -147,7 +148,7 @@ impl Birth {
 }
 
 impl Remembered {
-    pub fn of(agent: &Agent, home: &Home, own_policy: Option<PolicyText>, birth: &Birth) -> Self {
+    pub fn of(agent: &Agent, home: &Home, own_policy: Option<OwnPolicy>, birth: &Birth) -> Self {
         Self {
             id: agent.id().0,
             name: agent.name().to_string(),

@@ -16,6 +16,7 @@ mod loans;
 mod local;
 mod lock;
 mod memory;
+mod own;
 mod proof;
 mod reload;
 mod source;

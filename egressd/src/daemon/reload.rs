@@ -1,38 +1,24 @@
 //! Policies: compiled, and replaced all at once or not at all.
 
 use super::{
-    Daemon, Loaded, agents::Running, follow, load, loader, local, memory::Remembered, source::Source, terms,
-    watch::is_roots,
+    Daemon, Loaded, agents::Running, follow, load, local, memory::Remembered, own::OwnPolicy, source::Source,
+    terms,
 };
 use crate::{
-    config::{self, Installed, Policies},
-    control::protocol::{PolicyText, Refusal, RefusalKind, ReloadSummary},
+    control::protocol::{Refusal, RefusalKind, ReloadSummary},
     datapath::{self, Fence},
-    policy::{Policy, Revision, Workload},
+    policy::{Policy, Revision},
 };
-use std::{
-    fs,
-    path::PathBuf,
-    sync::{Arc, PoisonError},
-};
+use std::sync::{Arc, PoisonError};
 use tokio::task::block_in_place;
 
 /// What one agent is to obey instead.
 struct Replacement {
     running: Arc<Running>,
     policy: Arc<Policy>,
-    own_policy: Option<PolicyText>,
+    own_policy: Option<OwnPolicy>,
     /// That the policy is of.
     revision: Option<Revision>,
-}
-
-/// Why policies are read again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    /// Somebody asked for it.
-    Asked,
-    /// Files changed.
-    Changed,
 }
 
 impl Daemon {
@@ -75,7 +61,7 @@ impl Daemon {
             return Err(Refusal::new(RefusalKind::Invalid, message));
         }
         let loaded = self.load_again()?;
-        let mut replacements = self.compile_all(&loaded, Cause::Changed)?;
+        let mut replacements = self.compile_all(&loaded)?;
         // An agent whose policy is as it was costs nothing: others wait for theirs.
         replacements.retain(|new| *new.running.agent.given_policy() != *new.policy);
         if loaded.policies == before.policies && replacements.is_empty() {
@@ -94,7 +80,7 @@ impl Daemon {
 
     /// Replaces every policy by what was `loaded`, or none.
     pub(super) fn put_loaded_in_force(&self, loaded: Loaded) -> Result<ReloadSummary, Refusal> {
-        let replacements = self.compile_all(&loaded, Cause::Asked)?;
+        let replacements = self.compile_all(&loaded)?;
         self.put_all_in_force(loaded, replacements)
     }
 
@@ -121,19 +107,18 @@ impl Daemon {
     }
 
     /// What every agent is to obey; nothing is changed yet.
-    fn compile_all(&self, loaded: &Loaded, cause: Cause) -> Result<Vec<Replacement>, Refusal> {
+    fn compile_all(&self, loaded: &Loaded) -> Result<Vec<Replacement>, Refusal> {
         let invalid = |error: &dyn std::fmt::Display| Refusal::new(RefusalKind::Invalid, error);
         let mut replacements = Vec::new();
         for running in self.agents.all() {
             let workload = &running.birth.workload;
-            let own_policy = running.own_policy();
-            let is_kept = cause == Cause::Changed && own_policy.as_ref().is_some_and(local::is_for_others);
-            let own_policy = if is_kept { own_policy } else { own_policy.map(read_again) };
-            let policy = match &own_policy {
-                // An agent must not write the allowlists of its policy.
-                Some(_) if is_kept => running.agent.given_policy(),
-                Some(text) => self.compile(text).map_err(|error| invalid(&error))?.for_workload(workload),
-                None => loaded.policies.for_workload(workload),
+            let (policy, own_policy) = match running.own_policy() {
+                Some(own) => {
+                    let (own, policies) =
+                        self.compile_own(own.read_again()).map_err(|error| invalid(&error))?;
+                    (policies.for_workload(workload), Some(own))
+                }
+                None => (loaded.policies.for_workload(workload), None),
             };
             let policy = running.birth.obeyed(policy);
             let whole = policy.lending(&running.agent.loans());
@@ -174,14 +159,12 @@ impl Daemon {
     /// Has all but the second deny obey `new`.
     fn put_in_force(&self, new: Replacement) -> anyhow::Result<()> {
         let Replacement { running, policy, own_policy, revision } = new;
-        // First what the next daemon is to obey, should this one be killed.
-        self.memory().write(&Remembered::of(
-            &running.agent,
-            &running.home,
-            own_policy.clone(),
-            &running.birth,
-        ))?;
-        *running.own_policy.lock().unwrap_or_else(PoisonError::into_inner) = own_policy;
+        if own_policy != running.own_policy() {
+            // First what the next daemon is to obey, should this one be killed.
+            let (agent, home) = (&running.agent, &running.home);
+            self.memory().write(&Remembered::of(agent, home, own_policy.clone(), &running.birth))?;
+            *running.own_policy.lock().unwrap_or_else(PoisonError::into_inner) = own_policy;
+        }
         running.agent.replace_policy(policy);
         self.recorder.judge_by(running.agent.name(), revision);
         running.agent.live(terms::occasion(running.birth.born), datapath::now());
@@ -200,34 +183,5 @@ impl Daemon {
             tracing::error!(agent = %running.agent.name(), "is denied everything: {error:#}");
             self.deny_all(running.agent.id(), running.home.cgroup.id());
         }
-    }
-
-    /// The policy of an agent: its own, or what the daemon's files say for it.
-    pub(super) fn policy_for(
-        &self,
-        workload: &Workload,
-        own: Option<&PolicyText>,
-    ) -> Result<Arc<Policy>, config::ConfigError> {
-        Ok(match own {
-            Some(text) => block_in_place(|| self.compile(text))?.for_workload(workload),
-            None => self.policies.load().policies.for_workload(workload),
-        })
-    }
-
-    pub(super) fn compile(&self, text: &PolicyText) -> Result<Policies, config::ConfigError> {
-        let config = &self.options.config;
-        let registries = Installed::new(config.cache_dir.clone());
-        loader(config, &registries).load_str(&text.file, &text.text, &text.base_dir)
-    }
-}
-
-/// The policy as its file is by now; as it was, where root alone does not decide what the file says:
-/// an agent must not write its own policy.
-fn read_again(text: PolicyText) -> PolicyText {
-    let path = PathBuf::from(&text.file);
-    let is_safe = is_roots(&path) && path.parent().is_some_and(is_roots);
-    match fs::read_to_string(&path) {
-        Ok(new) if is_safe => PolicyText { text: new, ..text },
-        Ok(_) | Err(_) => text,
     }
 }

@@ -6,6 +6,7 @@ use super::{
     listeners,
     listeners::Bound,
     memory::{Birth, Remembered},
+    own::Given,
     terms,
 };
 use crate::{
@@ -76,7 +77,7 @@ impl Daemon {
             Some(workload) => workload.into_workload()?,
             None => Workload::named(name.clone()),
         };
-        let policy = self.policy_for(&workload, remembered.own_policy.as_ref())?;
+        let Given { policy, own: own_policy } = self.give_again(&workload, remembered.own_policy.clone())?;
         let mode = if remembered.observe { Mode::Observe } else { Mode::Enforce };
         let birth = Birth { workload, born: remembered.born.map(Moment), mode };
         let policy = birth.obeyed(policy);
@@ -106,7 +107,7 @@ impl Daemon {
         let cgroup = Cgroup::open(remembered.cgroup)?;
         let home = Home::new(cgroup, remembered.boundary, cell, bound.ports);
         self.fence.announce(&agent, home.site())?;
-        Ok(Prepared { agent, home, bound, own_policy: remembered.own_policy, birth })
+        Ok(Prepared { agent, home, bound, own_policy, birth })
     }
 
     /// The cell of an agent, with the program of this daemon on its link.

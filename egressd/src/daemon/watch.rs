@@ -57,6 +57,15 @@ pub fn is_roots(path: &Path) -> bool {
     is_safe(&path, 0) && path.ancestors().skip(1).all(|folder| is_safe(folder, 0o1000))
 }
 
+/// What is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// Files changed, and nobody writes to any of them.
+    Changed,
+    /// Somebody writes to this file and does not close it: what it says is not to be obeyed.
+    Unfinished(OsString),
+}
+
 /// Tells of changes. Folders that come and go, and the links that lead to them, are followed by
 /// [`Watch::arm`], which is to be called after each change.
 #[derive(Debug)]
@@ -72,7 +81,7 @@ pub struct Watch {
 /// How long nothing may change before a change is told: what is written together is told together.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// How long a change is held back at the most, by others or by a file that stays open.
+/// How long a change is held back at the most by others, and how long a file may be written before that is told.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often the way to a folder is looked at again, where it changes while it is looked at.
@@ -127,6 +136,7 @@ impl Watch {
             let _ = self.queue.get_ref().0.rm_watch(*gone);
         }
         self.folders = plan;
+        self.unfinished.retain(|(watched, _)| self.folders.contains_key(watched));
         Ok(())
     }
 
@@ -134,8 +144,8 @@ impl Watch {
     ///
     /// # Errors
     /// The queue cannot be read.
-    pub async fn settled(&mut self) -> io::Result<()> {
-        if !self.has_changed {
+    pub async fn settled(&mut self) -> io::Result<Told> {
+        if !self.has_changed || self.is_unfinished() {
             self.changed().await?;
         }
         let end = Instant::now() + PATIENCE;
@@ -144,15 +154,22 @@ impl Watch {
             if left.is_zero() {
                 break;
             }
-            let wait = if self.unfinished.is_empty() { QUIET.min(left) } else { left };
+            let wait = if self.is_unfinished() { left } else { QUIET.min(left) };
             match timeout(wait, self.changed()).await {
                 Ok(outcome) => outcome?,
                 Err(_) => break,
             }
         }
-        self.unfinished.clear();
+        if let Some((_, name)) = self.unfinished.first() {
+            return Ok(Told::Unfinished(name.clone()));
+        }
         self.has_changed = false;
-        Ok(())
+        Ok(Told::Changed)
+    }
+
+    /// Whether somebody writes to a file, so that none is to be read.
+    pub fn is_unfinished(&self) -> bool {
+        !self.unfinished.is_empty()
     }
 
     /// Waits for the next change of a file that is wanted.
@@ -175,6 +192,8 @@ impl Watch {
     fn note(&mut self, event: &InotifyEvent) -> bool {
         let is = |mask: AddWatchFlags| event.mask.intersects(mask);
         if is(AddWatchFlags::IN_Q_OVERFLOW) {
+            // That a file was closed may be among what is lost.
+            self.unfinished.clear();
             return true;
         }
         let Some(names) = self.folders.get(&event.wd) else { return false };
@@ -359,13 +378,17 @@ mod tests {
         let mut file = File::create(lab.at("p/a.yaml")).unwrap();
         file.write_all(b"half").unwrap();
         assert!(timeout(QUIET * 5, watch.settled()).await.is_err());
+        let told = timeout(Duration::from_secs(10), watch.settled()).await.unwrap().unwrap();
+        assert_eq!(told, Told::Unfinished("a.yaml".into()));
+        assert!(timeout(PATIENCE, watch.settled()).await.is_err(), "it is said once");
         drop(file);
         tells(&mut watch, "the whole file").await;
     }
 
     async fn tells(watch: &mut Watch, what: &str) {
         let told = timeout(Duration::from_secs(10), watch.settled()).await;
-        told.unwrap_or_else(|_| panic!("not told of {what}")).unwrap();
+        let told = told.unwrap_or_else(|_| panic!("not told of {what}")).unwrap();
+        assert_eq!(told, Told::Changed, "{what}");
     }
 
     struct Lab(tempfile::TempDir);

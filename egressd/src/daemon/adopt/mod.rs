@@ -8,6 +8,7 @@ use super::{
     agents::{Home, Prepared, Running},
     listeners::Bound,
     memory::{Birth, Remembered},
+    own::{Given, OwnPolicy},
     terms,
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
         self, Cgroup, Fence,
         adopt::{self, Frozen, Inspection, What},
     },
-    policy::{Agent, AgentId, AgentName, Mode, Policy, Workload},
+    policy::{Agent, AgentId, AgentName, Mode, Workload},
 };
 use anyhow::Context;
 use findings::{found, must_end, not_covered, one_network, refuse_unless, unbelieved};
@@ -46,11 +47,11 @@ impl Daemon {
             cgroup: self.hierarchy.path_of(&cgroup),
             labels: request.labels.clone(),
         };
-        let policy = self.policy_for(&workload, request.policy.as_ref()).map_err(invalid)?;
-        Fence::holds(&policy).map_err(invalid)?;
+        let given = self.give(&workload, request.policy.clone()).map_err(invalid)?;
+        Fence::holds(&given.policy).map_err(invalid)?;
         self.has_room()?;
         let name = self.free_name(name);
-        block_in_place(|| self.adopt(name, policy, workload, cgroup, request))
+        block_in_place(|| self.adopt(name, given, workload, cgroup, request))
     }
 
     /// Lets an adopted agent go: its processes run on, and nothing judges them.
@@ -148,11 +149,12 @@ impl Daemon {
     fn adopt(
         &self,
         name: AgentName,
-        policy: Arc<Policy>,
+        given: Given,
         workload: Workload,
         cgroup: Cgroup,
         request: AdoptAgent,
     ) -> Result<AdoptedAgent, Refusal> {
+        let Given { policy, own } = given;
         let id = self.memory().next_id().map_err(failed)?;
         self.begin(id, &cgroup).map_err(failed)?;
         let agent = Arc::new(Agent::new(id, name, policy));
@@ -165,7 +167,7 @@ impl Daemon {
                 anyhow::Error::from(error).context(format!("failed to freeze `{}`", cgroup.path().display())),
             )
         })?;
-        let adopted = self.adopt_frozen(&agent, &cgroup, request, birth);
+        let adopted = self.adopt_frozen(&agent, &cgroup, request, birth, own);
         if adopted.is_err() {
             // First what lets it out, then what judged it: it stands still meanwhile.
             self.deny_all(id, cgroup.id());
@@ -185,6 +187,7 @@ impl Daemon {
         cgroup: &Cgroup,
         request: AdoptAgent,
         birth: Birth,
+        own_policy: Option<OwnPolicy>,
     ) -> Result<AdoptedAgent, Refusal> {
         // From here on its sockets are denied everything: what is looked at below cannot act.
         adopt::attach(&self.pins, &self.security_hooks, cgroup, agent.id()).map_err(failed)?;
@@ -200,7 +203,6 @@ impl Daemon {
         };
         let bound = bound.map_err(failed)?;
         let home = Home::new(cgroup.clone(), Boundary::Adopted, None, bound.ports);
-        let own_policy = request.policy;
         let remembered = Remembered::of(agent, &home, own_policy.clone(), &birth);
         self.memory().write(&remembered).map_err(failed)?;
         self.fence.admit(agent, home.site()).map_err(failed)?;
