@@ -122,6 +122,7 @@ impl Daemon for Fake {
             Ok(StartedAgent {
                 recorded: Default::default(),
                 hidden: Vec::new(),
+                kept: Vec::new(),
                 withheld: Vec::new(),
                 id: 1,
                 name: request.name.unwrap_or_else(|| "run-1".to_owned()),

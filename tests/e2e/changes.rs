@@ -139,6 +139,39 @@ fn a_daemon_that_reads_files_when_asked_reads_them_only_then() {
     talker.does("fetch https://alt.test/");
 }
 
+#[test]
+fn an_agent_that_is_root_cannot_write_the_folder_of_policies_nor_put_another_in_its_place() {
+    for mode in ["cgroup", "sealed"] {
+        let lab = crate::lab::Lab::new();
+        let folder = lab.folder().join("policies");
+        let (config, evil) = (lab.folder().join("egressd.yaml"), lab.folder().join("evil.yaml"));
+        fs::create_dir(&folder).expect("a folder of the lab");
+        fs::write(folder.join("policy.yaml"), with(&[OK])).expect("a file of the lab");
+        fs::write(&evil, with(&[OK, ALT])).expect("a file of the lab");
+        let text = format!("version: 1\npolicy_dir: {}\n", folder.display());
+        fs::write(&config, text).expect("a file of the lab");
+        let flags: &'static [&'static str] = vec!["--config", &*config.display().to_string().leak()].leak();
+        let fence = crate::fence::Fence::start_without_policy(lab, crate::programs(), flags);
+        let flags = ["--mode", mode];
+        let agent = fence.agent(AGENT).with(&flags);
+        let (folder, lab) = (folder.display(), fence.lab().folder().display());
+        let copy = format!("cp {} {folder}/policy.yaml", evil.display());
+        let tried = agent.run(&format!(
+            "id -u; {copy} && echo WROTE; rm {folder}/policy.yaml && echo REMOVED; mv {folder} {folder}.2 && echo MOVED
+             mv {lab} {lab}.2 && echo MOVED; umount {folder} && echo BARE; mount -o remount,rw {folder} && echo WRITABLE
+             touch {lab}/beside && echo beside"
+        ));
+        let said: Vec<&str> = tried.stdout.lines().collect();
+        assert_eq!(said, ["0", "beside"], "{mode}: {tried:#?}");
+        let mut talker = Talker::start(&agent);
+        assert!(fence.ctl(&["reload"]).succeeded());
+        talker.fails("fetch https://alt.test/");
+        talker.does("fetch https://ok.test/");
+        assert!(fence.lab().run(&copy).succeeded(), "the host may");
+        poll("what the host wrote", || (talker.tell("fetch https://alt.test/") == "ok").then_some(()));
+    }
+}
+
 /// As editors do it.
 fn replace(fence: &Fence, policy: &str) {
     let folder = fence.lab().folder();

@@ -281,6 +281,9 @@ pub struct StartedAgent {
     /// What the agent must not see: sockets, pins and logs of the daemon.
     #[serde(default)]
     pub hidden: Vec<PathBuf>,
+    /// Folders of policies, which an agent of uid 0 must not write: the daemon obeys what it finds there.
+    #[serde(default)]
+    pub kept: Vec<PathBuf>,
     /// Variables of the asker's environment that it must not have.
     #[serde(default)]
     pub withheld: Vec<String>,

@@ -3,6 +3,7 @@
 use super::{
     Daemon, hidden, inspection,
     listeners::Bound,
+    local,
     memory::{Birth, Memory, Remembered},
     own::{Given, OwnPolicy},
     terms,
@@ -354,6 +355,7 @@ impl Daemon {
             dns_v4: at(v4, dns_v4),
             dns_v6: at(v6, dns_v6),
             hidden: [hidden(&self.options.config), inspection::hidden(&self.options.config)].concat(),
+            kept: local::kept(&self.options),
             withheld: inspection::withheld(&self.options.config),
             host_sockets: running.agent.policy().host_sockets(),
             resolv_conf: Some(self.resolv_conf()),

@@ -164,6 +164,14 @@ pub fn wanted(options: &Options, own: impl Iterator<Item = Wanted>) -> Wanted {
     wanted
 }
 
+/// Folders in which nothing but policies lies, and which no agent is to write, whoever it is.
+pub fn kept(options: &Options) -> Vec<PathBuf> {
+    let config = &options.config;
+    let is_used = options.policies.is_empty() && config.source.is_none();
+    let policies = is_used.then(|| config.policy_dir.clone());
+    config.allowlist_dirs.iter().cloned().chain(policies).collect()
+}
+
 /// A folder of policies, and where their allowlists may be beside it.
 pub fn with_allowlists(folder: &Path) -> [PathBuf; 2] {
     [folder.to_owned(), folder.join("allowlists")]

@@ -138,6 +138,7 @@ impl Run {
             cgroup: agent.cgroup.clone(),
             command: self.command.clone(),
             hidden: agent.hidden.clone(),
+            kept: agent.kept.clone(),
             host_sockets: agent.host_sockets,
             resolv_conf: agent.resolv_conf.clone(),
             authorities: agent.authorities.clone(),

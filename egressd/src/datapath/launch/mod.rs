@@ -24,7 +24,7 @@ pub use trust::trust_variables;
 use crate::policy::Capability;
 use doors::Doors;
 use filter::Families;
-use mounts::{Replaced, Views};
+use mounts::{Replaced, Views, Withheld};
 use nix::{
     errno::Errno,
     fcntl::OFlag,
@@ -53,6 +53,8 @@ pub struct Launch {
     pub command: Vec<OsString>,
     /// Folders and files that the agent sees empty: sockets, pins and logs of the daemon.
     pub hidden: Vec<PathBuf>,
+    /// Folders that the agent cannot change, should it be root: what lies there is obeyed.
+    pub kept: Vec<PathBuf>,
     /// Whether the agent may speak to Unix sockets of the host that nobody hides.
     pub host_sockets: bool,
     /// What the agent sees as `/etc/resolv.conf`; None: what we see.
@@ -209,7 +211,9 @@ fn confine(
     };
     let replaced =
         Replaced { resolv_conf: launch.resolv_conf.as_deref(), authorities: launch.authorities.as_deref() };
-    mounts::fence(views, doors, replaced, &launch.hidden)?;
+    // Others cannot write them anyway, and keep the freedom to link and rename across the way to them.
+    let kept = if user.is_root() { launch.kept.as_slice() } else { &[] };
+    mounts::fence(views, doors, replaced, Withheld { hidden: &launch.hidden, kept })?;
     // By its path: the folder itself may be one that was just hidden.
     std::env::set_current_dir(&folder)
         .map_err(|error| format!("failed to enter `{}`: {error}", folder.display()))?;

@@ -6,6 +6,7 @@ use nix::{
     mount::{MsFlags, mount},
 };
 use std::{
+    collections::BTreeSet,
     ffi::{CString, OsString},
     fs,
     io::{self, ErrorKind::NotFound},
@@ -28,12 +29,25 @@ pub struct Replaced<'a> {
     pub authorities: Option<&'a Path>,
 }
 
+/// What an agent must not see, and what it must not write.
+#[derive(Debug, Clone, Copy)]
+pub struct Withheld<'a> {
+    pub hidden: &'a [PathBuf],
+    pub kept: &'a [PathBuf],
+}
+
 /// Fences the mount namespace that this process was cloned into: cgroups and kernel settings become
-/// read-only with all that is mounted below them, `hidden` empty, and the doors to deputies closed.
+/// read-only with all that is mounted below them, what is withheld empty or read-only, and the doors to deputies
+/// closed.
 ///
 /// # Errors
 /// Names the mount that failed.
-pub fn fence(views: Views, doors: Doors, replaced: Replaced<'_>, hidden: &[PathBuf]) -> Result<(), String> {
+pub fn fence(
+    views: Views,
+    doors: Doors,
+    replaced: Replaced<'_>,
+    withheld: Withheld<'_>,
+) -> Result<(), String> {
     let root = Path::new("/");
     // Mounts of the host still arrive; ours do not leave.
     mount_with(None, root, MsFlags::MS_SLAVE | MsFlags::MS_REC)
@@ -58,10 +72,26 @@ pub fn fence(views: Views, doors: Doors, replaced: Replaced<'_>, hidden: &[PathB
             Err(error) => return Err(named("make read-only", &path)(error)),
         }
     }
+    keep(withheld.kept)?;
     // Before the doors, behind which its source may be.
     replaced.authorities.map_or(Ok(()), trust::believe)?;
     doors.close(replaced.resolv_conf)?;
-    hidden.iter().try_for_each(|path| hide(path))
+    withheld.hidden.iter().try_for_each(|path| hide(path))
+}
+
+/// Makes `folders` read-only where they are: no folder on the way to one can be moved, for what something is
+/// mounted on cannot be renamed (EBUSY, rename(2)).
+fn keep(folders: &[PathBuf]) -> Result<(), String> {
+    let mut way = BTreeSet::new();
+    let folders: BTreeSet<PathBuf> = folders.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+    for folder in &folders {
+        way.extend(folder.ancestors().filter(|place| *place != Path::new("/")));
+    }
+    // Sorted: each before what is below it.
+    for place in way {
+        mount_with(Some(place), place, MsFlags::MS_BIND | MsFlags::MS_REC).map_err(named("bind", place))?;
+    }
+    folders.iter().try_for_each(|path| make_read_only(path).map_err(named("make read-only", path)))
 }
 
 const INERT: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
