@@ -3,6 +3,7 @@
 use crate::{
     AGENT, fence,
     fence::Fence,
+    places::EVIL as DENIED,
     policies::{EMPTY, with, with_denied},
     program::{poll, poll_for},
     talker::Talker,
@@ -95,6 +96,47 @@ fn an_agent_keeps_the_policy_of_its_name_and_labels_whatever_number_it_was_given
     fence.kill();
     fence.restart();
     all_are_as_they_were();
+}
+
+#[test]
+fn what_two_policies_deny_is_denied_while_one_takes_the_place_of_the_other() {
+    // What both deny: by a rule, and as special addresses.
+    let wide = "{cidr: 0.0.0.0/0, protocol: tcp, ports: [9000]}";
+    let around = "{cidr: 10.99.0.64/28, protocol: tcp, ports: [9000]}";
+    let elsewhere = "{cidr: 10.99.0.12/32, protocol: tcp, ports: [9000]}";
+    let denies = |rules: &[&str], deny: &str| with_denied(rules, &[deny]);
+    let denied = format!("{{cidr: {}/32}}", DENIED.v4);
+    let other = "{cidr: 10.99.0.13/32}";
+    let pairs = [
+        [EMPTY.to_owned(), denies(&[around], &denied)],
+        [denies(&[elsewhere], other), denies(&[around], &denied)],
+        [EMPTY.to_owned(), with(&[wide])],
+    ];
+    for mode in ["cgroup", "sealed"] {
+        let fence = fence(EMPTY);
+        let flags = ["--mode", mode];
+        let (to, port) = (DENIED.v4, 9000);
+        let mut hammer = fence.agent(AGENT).with(&flags).spawn(&["/usr/bin/python3", "-c", &format!(
+            "import socket, sys, threading\n\
+             sys.stdout.write('ready\\n'); sys.stdout.flush()\n\
+             threading.Thread(target=lambda: (sys.stdin.read(), done.append(1))).start(); done, begun = [], 0\n\
+             while not done:\n  \
+               for to in ['{to}', '169.254.169.254']:\n    \
+                 with socket.socket() as s:\n      \
+                   s.setblocking(False)\n      \
+                   begun += s.connect_ex((to, {port})) not in (1, 13)\n\
+             print('begun', begun)"
+        )]);
+        poll("the hammer", || hammer.stdout().contains("ready").then_some(()));
+        for pair in &pairs {
+            for policy in pair.iter().cycle().take(20) {
+                reload(&fence, policy);
+            }
+        }
+        hammer.close_stdin();
+        poll("its end", || hammer.has_ended().then_some(()));
+        assert_eq!(hammer.stdout(), "ready\nbegun 0\n", "{mode}: {}", hammer.stderr());
+    }
 }
 
 /// When the agent was born, as the next daemon is to learn it.

@@ -12,7 +12,8 @@ use egress_common::{
 };
 use ipnet::IpNet;
 use std::{
-    collections::BTreeMap,
+    cmp::Reverse,
+    collections::{BTreeMap, HashSet},
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
@@ -178,15 +179,36 @@ impl Tables {
         rules.iter().try_for_each(|(rule, value)| self.rules.insert(key(rule), value, 0))
     }
 
-    /// Makes `entries` the whole list of `agent`.
-    pub fn set_networks(&mut self, list: NetworkList, agent: AgentId, entries: &[NetworkEntry]) -> Outcome {
-        let wanted: Vec<_> = entries.iter().map(|entry| network_entry(agent, entry)).collect();
-        for key in self.network_keys(list, agent) {
-            if !wanted.iter().any(|(new, _)| same_key(new, &key)) {
-                self.trie(list).remove(&key)?;
-            }
-        }
+    /// Adds `entries` to a list of `agent`, the narrowest first: what is left out of a network stands before it.
+    pub fn add_networks(&mut self, list: NetworkList, agent: AgentId, entries: &[NetworkEntry]) -> Outcome {
+        let mut wanted: Vec<_> = entries.iter().map(|entry| network_entry(agent, entry)).collect();
+        wanted.sort_by_key(|(key, _)| Reverse(key.prefix_len()));
         wanted.iter().try_for_each(|(key, value)| self.trie(list).insert(key, value, 0))
+    }
+
+    /// Leaves `entries` on a list of `agent` and nothing else; the widest go first.
+    pub fn retain_networks(
+        &mut self,
+        list: NetworkList,
+        agent: AgentId,
+        entries: &[NetworkEntry],
+    ) -> Outcome {
+        let wanted: HashSet<_> =
+            entries.iter().map(|entry| identity(&network_entry(agent, entry).0)).collect();
+        let mut stale = self.network_keys(list, agent);
+        stale.retain(|key| !wanted.contains(&identity(key)));
+        stale.sort_by_key(Key::prefix_len);
+        stale.iter().try_for_each(|key| self.trie(list).remove(key))
+    }
+
+    /// Has the list of denied networks of `agent` be looked at, if the programs know the agent. Whether it still is
+    /// when nothing is denied any more, [`Self::configure`] says.
+    pub fn look_at_denied_networks(&mut self, agent: AgentId) -> Outcome {
+        match self.agents.get(&agent.0, 0) {
+            Ok(config) => self.agents.insert(agent.0, AgentConfig { denies_networks: 1, ..config }, 0),
+            Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Where the redirected socket that is bound to `peer` wanted to go, who made it, and by what
@@ -295,6 +317,6 @@ fn network_entry(agent: AgentId, entry: &NetworkEntry) -> (Key<NetworkKey>, Netw
     (Key::new(bits, data), NetworkValue { rule: entry.rule.0 })
 }
 
-fn same_key(left: &Key<NetworkKey>, right: &Key<NetworkKey>) -> bool {
-    left.prefix_len() == right.prefix_len() && left.data() == right.data()
+fn identity(key: &Key<NetworkKey>) -> (u32, NetworkKey) {
+    (key.prefix_len(), key.data())
 }

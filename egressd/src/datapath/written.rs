@@ -10,7 +10,8 @@ use super::{
 };
 use crate::policy::{Agent, Grant, Moment, Policy, Protocol};
 
-/// Writes the rules, networks, budgets and grants of `agent`, and says where its budgets are.
+/// Writes the rules, networks, budgets and grants of `agent`, and says where its budgets are. At no moment is more
+/// open than the policy of before or this one opens: what is denied comes first and what was denied goes last.
 ///
 /// # Errors
 /// Names what could not be written.
@@ -28,10 +29,14 @@ pub fn policy(
         let kept = if policy.opens(&grant) { Some(grant) } else { succeeded(grant, policy, moment) };
         kept.filter(matters)
     };
+    let (denied, allowed) = (leave::denied_networks(policy.deny()), leave::networks(policy));
+    tables.add_networks(NetworkList::Denied, id, &denied)?;
+    tables.look_at_denied_networks(id)?;
     tables.retain_grants(id, ways, moment, keep)?;
-    tables.set_networks(NetworkList::Denied, id, &leave::denied_networks(policy.deny()))?;
-    tables.set_networks(NetworkList::Allowed, id, &leave::networks(policy))?;
+    tables.retain_networks(NetworkList::Allowed, id, &allowed)?;
+    tables.add_networks(NetworkList::Allowed, id, &allowed)?;
     tables.set_rules(id, &leave::rules(policy, &assigned))?;
+    tables.retain_networks(NetworkList::Denied, id, &denied)?;
     Ok(assigned)
 }
 
