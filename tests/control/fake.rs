@@ -181,7 +181,7 @@ impl Daemon for Fake {
         })
     }
 
-    fn reload(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
+    fn reload(&self, _: Operator) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
         Box::pin(async {
             Ok(ReloadSummary {
                 policies: vec!["/etc/egressd/policy.d/build.yaml".into()],
@@ -215,17 +215,21 @@ impl Daemon for Fake {
         Ok(vec![refused, entered])
     }
 
-    fn roll_back(&self, request: Rollback) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
+    fn roll_back(
+        &self,
+        operator: Operator,
+        request: Rollback,
+    ) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
         Box::pin(async move {
             match request.revision.as_deref() {
-                None | Some("aaaa") => self.reload().await,
+                None | Some("aaaa") => self.reload(operator).await,
                 Some(_) => Err(Refusal::new(RefusalKind::Invalid, "no revision that was in force")),
             }
         })
     }
 
-    fn follow(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
-        self.reload()
+    fn follow(&self, operator: Operator) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
+        self.reload(operator)
     }
 
     fn explain(&self, request: ExplainRequest) -> Result<Explanation, Refusal> {

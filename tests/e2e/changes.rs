@@ -125,11 +125,7 @@ fn a_file_that_somebody_writes_to_is_in_force_once_it_is_closed() {
 
 #[test]
 fn a_daemon_that_reads_files_when_asked_reads_them_only_then() {
-    let lab = crate::lab::Lab::new();
-    let config = lab.folder().join("egressd.yaml");
-    fs::write(&config, "version: 1\nreload: manual\n").expect("a file of the lab");
-    let flags: &'static [&'static str] = vec!["--config", &*config.display().to_string().leak()].leak();
-    let fence = crate::fence_in_with(lab, &with(&[OK]), flags);
+    let fence = manual();
     let mut talker = Talker::start(&fence.agent(AGENT));
     fence.write_policy("version: 2\n");
     assert!(fence.ctl(&["status", "-q"]).succeeded(), "nobody looked at it");
@@ -170,6 +166,44 @@ fn an_agent_that_is_root_cannot_write_the_folder_of_policies_nor_put_another_in_
         assert!(fence.lab().run(&copy).succeeded(), "the host may");
         poll("what the host wrote", || (talker.tell("fetch https://alt.test/") == "ok").then_some(()));
     }
+}
+
+#[test]
+fn who_has_a_policy_replaced_is_in_the_log() {
+    let asked = manual();
+    let _talker = Talker::start(&asked.agent(AGENT));
+    assert!(asked.reload(&with(&[OK, ALT])).succeeded());
+    let line = replaced(&asked);
+    assert_eq!((&line["detail"], &line["by"]["uid"]), (&"reload".into(), &0.into()), "{line:#}");
+    assert!(line["by"]["command"].as_str().expect("text").ends_with("reload"), "{line:#}");
+    let tail = asked.ctl(&["tail", "--all"]);
+    assert!(tail.says("POLICY replaced"), "{tail:#?}");
+    let by_itself = fence(&with(&[OK]));
+    let _talker = Talker::start(&by_itself.agent(AGENT));
+    by_itself.write_policy(&with(&[OK, DB]));
+    let line = replaced(&by_itself);
+    assert!(line["detail"] == "files changed" && line["by"].is_null(), "{line:#}");
+}
+
+/// The line of the log that says that a policy was replaced.
+fn replaced(fence: &Fence) -> serde_json::Value {
+    let line = poll("the line", || {
+        let log = fs::read_to_string(fence.audit_log()).expect("there is a log");
+        let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        lines.into_iter().find(|line| line["change"] == "replaced")
+    });
+    assert_eq!(line["agent"], AGENT);
+    assert!(line["destination"].as_str().expect("text").ends_with("policy.yaml"), "{line:#}");
+    line
+}
+
+/// A daemon that reads policy files when somebody asks for it.
+fn manual() -> Fence {
+    let lab = crate::lab::Lab::new();
+    let config = lab.folder().join("egressd.yaml");
+    fs::write(&config, "version: 1\nreload: manual\n").expect("a file of the lab");
+    let flags: &'static [&'static str] = vec!["--config", &*config.display().to_string().leak()].leak();
+    crate::fence_in_with(lab, &with(&[OK]), flags)
 }
 
 /// As editors do it.

@@ -16,7 +16,7 @@ pub struct Change {
     pub act: Act,
     /// None where nothing was lent.
     pub grant: Option<u32>,
-    /// A name, a wildcard, a network, or what somebody was asked about.
+    /// A name, a wildcard, a network, or what somebody was asked about; of a policy its revision or its files.
     pub destination: String,
     pub ports: Vec<u16>,
     pub protocol: Option<Protocol>,
@@ -30,6 +30,24 @@ pub struct Change {
 }
 
 impl Change {
+    /// That `agent` obeys another policy, of which `origin` says where it is from, because of `how`.
+    #[must_use]
+    pub fn of_policy(agent: &AgentName, origin: String, how: &str, by: Option<Operator>) -> Self {
+        Self {
+            agent: agent.clone(),
+            act: Act::Replaced,
+            grant: None,
+            destination: origin,
+            ports: Vec::new(),
+            protocol: None,
+            until: None,
+            budget: Budget::default(),
+            why: None,
+            by,
+            detail: Some(how.to_owned()),
+        }
+    }
+
     /// Something that somebody did about `loan`.
     #[must_use]
     pub fn of(agent: &AgentName, act: Act, loan: &Loan) -> Self {
@@ -61,10 +79,12 @@ pub enum Act {
     Ended,
     /// Somebody was asked, and said no.
     Denied,
+    /// Another policy took the place of the agent's.
+    Replaced,
 }
 
 impl Act {
-    pub const ALL: [Self; 4] = [Self::Allowed, Self::Revoked, Self::Ended, Self::Denied];
+    pub const ALL: [Self; 5] = [Self::Allowed, Self::Revoked, Self::Ended, Self::Denied, Self::Replaced];
 
     /// The word of the log.
     #[must_use]
@@ -74,6 +94,7 @@ impl Act {
             Self::Revoked => "revoked",
             Self::Ended => "ended",
             Self::Denied => "denied",
+            Self::Replaced => "replaced",
         }
     }
 
@@ -85,6 +106,7 @@ impl Act {
             Self::Revoked => "Somebody took that back.",
             Self::Ended => "Its time was over.",
             Self::Denied => "Somebody was asked to approve a destination, and denied it.",
+            Self::Replaced => "Another policy took the place of the one that it obeyed.",
         }
     }
 }
@@ -100,7 +122,7 @@ pub struct RecordedChange {
     pub change: Cow<'static, str>,
     /// The number of the grant: records say that the rule behind it stands at `grant:NUMBER`.
     pub grant: Option<u32>,
-    /// A name, a wildcard or a network.
+    /// A name, a wildcard or a network; of a policy its revision or its files.
     pub destination: String,
     pub ports: Vec<u16>,
     pub protocol: Option<String>,

@@ -29,17 +29,21 @@ pub trait Daemon: Send + Sync + 'static {
     /// Takes the fence away from an adopted agent; its processes run on.
     fn release_agent(&self, id: u32) -> BoxFuture<'_, Result<(), Refusal>>;
 
-    /// Replaces every policy, or none.
-    fn reload(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>>;
+    /// Replaces every policy, or none, on the word of `operator`.
+    fn reload(&self, operator: Operator) -> BoxFuture<'_, Result<ReloadSummary, Refusal>>;
 
     /// The revisions that were seen in the repository of policies, newest first.
     fn history(&self) -> Result<Vec<PastRevision>, Refusal>;
 
     /// Puts an older revision in force; newer ones wait.
-    fn roll_back(&self, request: Rollback) -> BoxFuture<'_, Result<ReloadSummary, Refusal>>;
+    fn roll_back(
+        &self,
+        operator: Operator,
+        request: Rollback,
+    ) -> BoxFuture<'_, Result<ReloadSummary, Refusal>>;
 
     /// Puts the newest revision in force, and those to come.
-    fn follow(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>>;
+    fn follow(&self, operator: Operator) -> BoxFuture<'_, Result<ReloadSummary, Refusal>>;
 
     fn explain(&self, request: ExplainRequest) -> Result<Explanation, Refusal>;
 

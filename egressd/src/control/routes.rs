@@ -92,8 +92,11 @@ async fn release_agent(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn reload(State(daemon): App) -> Result<Json<ReloadSummary>, Refusal> {
-    Ok(Json(daemon.reload().await?))
+async fn reload(
+    State(daemon): App,
+    Extension(operator): Extension<Operator>,
+) -> Result<Json<ReloadSummary>, Refusal> {
+    Ok(Json(daemon.reload(operator).await?))
 }
 
 async fn history(State(daemon): App) -> Result<Json<Vec<PastRevision>>, Refusal> {
@@ -102,14 +105,18 @@ async fn history(State(daemon): App) -> Result<Json<Vec<PastRevision>>, Refusal>
 
 async fn roll_back(
     State(daemon): App,
+    Extension(operator): Extension<Operator>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ReloadSummary>, Refusal> {
     let request: Rollback = told(body)?;
-    Ok(Json(daemon.roll_back(request).await?))
+    Ok(Json(daemon.roll_back(operator, request).await?))
 }
 
-async fn follow(State(daemon): App) -> Result<Json<ReloadSummary>, Refusal> {
-    Ok(Json(daemon.follow().await?))
+async fn follow(
+    State(daemon): App,
+    Extension(operator): Extension<Operator>,
+) -> Result<Json<ReloadSummary>, Refusal> {
+    Ok(Json(daemon.follow(operator).await?))
 }
 
 async fn explain(

@@ -1,6 +1,6 @@
 //! What the daemon answers operators.
 
-use super::{Daemon, agents::Running, source::Source, terms::occasion, told::told};
+use super::{Daemon, agents::Running, reload::Cause, source::Source, terms::occasion, told::told};
 use crate::{
     audit::{Feed, Path},
     control::{
@@ -59,23 +59,30 @@ impl control::Daemon for Answers {
         Box::pin(finish(async move { daemon.release_now(AgentId(id)).await }))
     }
 
-    fn reload(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
+    fn reload(&self, operator: Operator) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
         let daemon = Arc::clone(&self.0);
-        Box::pin(finish(async move { daemon.replace_policies().await }))
+        let cause = Cause::of("reload", operator);
+        Box::pin(finish(async move { daemon.replace_policies(cause).await }))
     }
 
     fn history(&self) -> Result<Vec<PastRevision>, Refusal> {
         self.0.history()
     }
 
-    fn roll_back(&self, request: Rollback) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
+    fn roll_back(
+        &self,
+        operator: Operator,
+        request: Rollback,
+    ) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
         let daemon = Arc::clone(&self.0);
-        Box::pin(finish(async move { daemon.roll_back(request).await }))
+        let cause = Cause::of("rollback", operator);
+        Box::pin(finish(async move { daemon.roll_back(request, cause).await }))
     }
 
-    fn follow(&self) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
+    fn follow(&self, operator: Operator) -> BoxFuture<'_, Result<ReloadSummary, Refusal>> {
         let daemon = Arc::clone(&self.0);
-        Box::pin(finish(async move { daemon.follow().await }))
+        let cause = Cause::of("follow", operator);
+        Box::pin(finish(async move { daemon.follow(cause).await }))
     }
 
     fn explain(&self, request: ExplainRequest) -> Result<Explanation, Refusal> {

@@ -2,6 +2,7 @@
 
 use super::{
     Daemon, Loaded, Options, loader,
+    reload::Cause,
     source::{Candidate, Files, Refused, Source},
 };
 use crate::{
@@ -69,7 +70,7 @@ impl Daemon {
         let Some(source) = &self.source else { return };
         loop {
             // Whoever asks for the status is told; there is nobody else.
-            let _ = self.catch_up(source).await;
+            let _ = self.catch_up(source, Cause::by_nobody("new commit")).await;
             match source.interval() {
                 Some(interval) => sleep(interval).await,
                 None => return,
@@ -78,7 +79,11 @@ impl Daemon {
     }
 
     /// Puts the newest revision in force, if it may be and nobody rolled back. None: it is.
-    pub(super) async fn catch_up(&self, source: &Source) -> Result<Option<ReloadSummary>, Refusal> {
+    pub(super) async fn catch_up(
+        &self,
+        source: &Source,
+        cause: Cause,
+    ) -> Result<Option<ReloadSummary>, Refusal> {
         let _turn = source.turn.lock().await;
         let found = block_in_place(|| source.newest());
         let outcome = match found {
@@ -86,7 +91,7 @@ impl Daemon {
                 source.is_well();
                 return Ok(None);
             }
-            Ok(Some(candidate)) => self.enter(source, candidate, Source::entered).await,
+            Ok(Some(candidate)) => self.enter(source, candidate, Source::entered, cause).await,
             Err(refused) => Err(refused),
         };
         self.settle(source, outcome).map(Some)
@@ -96,22 +101,22 @@ impl Daemon {
         Ok(self.source()?.history())
     }
 
-    pub(super) async fn roll_back(&self, request: Rollback) -> Result<ReloadSummary, Refusal> {
+    pub(super) async fn roll_back(&self, request: Rollback, cause: Cause) -> Result<ReloadSummary, Refusal> {
         let source = self.source()?;
         let _turn = source.turn.lock().await;
         let outcome = match block_in_place(|| source.past(request.revision.as_deref())) {
-            Ok(candidate) => self.enter(source, candidate, Source::rolled_back).await,
+            Ok(candidate) => self.enter(source, candidate, Source::rolled_back, cause).await,
             Err(refused) => Err(refused),
         };
         // Nobody's commit is at fault where somebody asked for what cannot be.
         outcome.map_err(|refused| Refusal::new(RefusalKind::Invalid, in_words(&refused)))
     }
 
-    pub(super) async fn follow(&self) -> Result<ReloadSummary, Refusal> {
+    pub(super) async fn follow(&self, cause: Cause) -> Result<ReloadSummary, Refusal> {
         let source = self.source()?;
         let unpinned = source.unpin();
         unpinned.map_err(|error| Refusal::new(RefusalKind::Failed, format!("{error:#}")))?;
-        let summary = self.catch_up(source).await?;
+        let summary = self.catch_up(source, cause).await?;
         let files = || self.policies.load().files.clone();
         let nothing =
             || ReloadSummary { policies: files(), changed_agents: Vec::new(), warnings: Vec::new() };
@@ -142,12 +147,14 @@ impl Daemon {
         source: &Source,
         candidate: Candidate,
         remember: fn(&Source, Candidate),
+        cause: Cause,
     ) -> Result<ReloadSummary, Refused> {
         let _turn = self.changes.lock().await;
         block_in_place(|| {
             let loaded =
                 load(&self.options, &candidate.files).map_err(|error| refused(&candidate, &error))?;
-            let summary = self.put_loaded_in_force(loaded).map_err(|error| refused(&candidate, &error))?;
+            let summary =
+                self.put_loaded_in_force(loaded, cause).map_err(|error| refused(&candidate, &error))?;
             tracing::info!(revision = %candidate.files.tree.revision, "policies are in force");
             remember(source, candidate);
             Ok(summary)

@@ -45,6 +45,7 @@ use approvals::Desk;
 use arc_swap::ArcSwap;
 use leaks::Leaks;
 use proof::Proof;
+use reload::Cause;
 use source::Source;
 use std::{
     fs,
@@ -383,7 +384,7 @@ impl Daemon {
     }
 
     async fn reload_on_signal(&self) {
-        match self.replace_policies().await {
+        match self.replace_policies(Cause::by_nobody("SIGHUP")).await {
             Ok(summary) => tracing::info!(policies = summary.policies.len(), "reloaded"),
             Err(error) => tracing::error!("reload changed nothing\n{error}"),
         }

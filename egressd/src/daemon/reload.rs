@@ -5,9 +5,10 @@ use super::{
     terms,
 };
 use crate::{
+    audit::Change,
     control::protocol::{Refusal, RefusalKind, ReloadSummary},
     datapath::{self, Fence},
-    policy::{Policy, Revision},
+    policy::{Operator, Policy, Revision},
 };
 use std::sync::{Arc, PoisonError};
 use tokio::task::block_in_place;
@@ -21,16 +22,48 @@ struct Replacement {
     revision: Option<Revision>,
 }
 
+impl Replacement {
+    /// The line of the log.
+    fn told(&self, loaded: &Loaded, Cause { how, by }: &Cause) -> Change {
+        let origin = match (&self.own_policy, &self.revision) {
+            (Some(own), _) => own.file.clone(),
+            (None, Some(revision)) => revision.to_string(),
+            (None, None) => {
+                let files = loaded.files.iter().map(|file| file.display().to_string());
+                files.collect::<Vec<_>>().join(", ")
+            }
+        };
+        Change::of_policy(self.running.agent.name(), origin, how, by.clone())
+    }
+}
+
+/// How policies came to be replaced, and who asked for it, where somebody did.
+#[derive(Debug, Clone)]
+pub struct Cause {
+    how: &'static str,
+    by: Option<Operator>,
+}
+
+impl Cause {
+    pub fn of(how: &'static str, operator: Operator) -> Self {
+        Self { how, by: Some(operator) }
+    }
+
+    pub fn by_nobody(how: &'static str) -> Self {
+        Self { how, by: None }
+    }
+}
+
 impl Daemon {
     /// Replaces every policy by what the files say, or none.
-    pub(super) async fn replace_policies(&self) -> Result<ReloadSummary, Refusal> {
+    pub(super) async fn replace_policies(&self, cause: Cause) -> Result<ReloadSummary, Refusal> {
         if let Some(source) = &self.source
-            && let Some(summary) = self.catch_up(source).await?
+            && let Some(summary) = self.catch_up(source, cause.clone()).await?
         {
             return Ok(summary);
         }
         let _turn = self.changes.lock().await;
-        let outcome = block_in_place(|| self.put_loaded_in_force(self.load_again()?));
+        let outcome = block_in_place(|| self.put_loaded_in_force(self.load_again()?, cause));
         self.note(outcome.as_ref().err());
         outcome
     }
@@ -75,13 +108,13 @@ impl Daemon {
             );
             return Err(Refusal::new(RefusalKind::Forbidden, message));
         }
-        self.put_all_in_force(loaded, replacements).map(Some)
+        self.put_all_in_force(loaded, replacements, Cause::by_nobody("files changed")).map(Some)
     }
 
     /// Replaces every policy by what was `loaded`, or none.
-    pub(super) fn put_loaded_in_force(&self, loaded: Loaded) -> Result<ReloadSummary, Refusal> {
+    pub(super) fn put_loaded_in_force(&self, loaded: Loaded, cause: Cause) -> Result<ReloadSummary, Refusal> {
         let replacements = self.compile_all(&loaded)?;
-        self.put_all_in_force(loaded, replacements)
+        self.put_all_in_force(loaded, replacements, cause)
     }
 
     /// What the files say by now: those of this host, or of the revision in force with the allowlists of this host.
@@ -97,10 +130,14 @@ impl Daemon {
         &self,
         loaded: Loaded,
         replacements: Vec<Replacement>,
+        cause: Cause,
     ) -> Result<ReloadSummary, Refusal> {
-        let changed = replacements.iter().filter(|new| *new.running.agent.given_policy() != *new.policy);
-        let changed_agents = changed.map(|new| new.running.agent.name().to_string()).collect();
+        let is_changed = |new: &&Replacement| *new.running.agent.given_policy() != *new.policy;
+        let changed: Vec<Change> =
+            replacements.iter().filter(is_changed).map(|new| new.told(&loaded, &cause)).collect();
+        let changed_agents = changed.iter().map(|change| change.agent.to_string()).collect();
         self.replace_all(replacements)?;
+        changed.into_iter().for_each(|change| self.recorder.change(change));
         let policies = loaded.files.clone();
         self.policies.store(Arc::new(loaded));
         Ok(ReloadSummary { policies, changed_agents, warnings: Vec::new() })

@@ -181,9 +181,10 @@ fn change_cells(change: &RecordedChange, colour: Colour) -> [Cell; 8] {
         change.detail.clone(),
     ];
     let terms: Vec<String> = terms.into_iter().flatten().collect();
-    let act = match grant {
-        Some(grant) => format!("GRANT {grant} {act}"),
-        None => format!("APPROVAL {act}"),
+    let act = match (grant, act.as_ref()) {
+        (Some(grant), act) => format!("GRANT {grant} {act}"),
+        (None, "replaced") => "POLICY replaced".to_owned(),
+        (None, act) => format!("APPROVAL {act}"),
     };
     [
         Cell::plain(&clock(change.time)),
