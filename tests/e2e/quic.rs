@@ -38,7 +38,7 @@ fn udp_to_the_port_of_quic_is_denied_at_once_where_no_rule_speaks_of_it() {
 #[test]
 fn quic_reaches_the_granted_names_over_ipv4_and_ipv6_in_every_mode() {
     let (fence, server) = served();
-    for flags in [&[][..], &["--mode", "sealed"]] {
+    for flags in [&["--mode", "cgroup"], &["--mode", "sealed"]] {
         for address in [IpAddr::V4(OK.v4), IpAddr::V6(OK.v6)] {
             let agent = fence.agent(AGENT).with(flags);
             let outcome = run(&agent, Visit { address, ..VISIT });

@@ -325,8 +325,10 @@ fn elements(share: &Share, family: u8) -> Vec<String> {
 fn chain(text: &mut String, share: &Share) {
     let (agent, ports) = (share.agent, &share.listeners);
     line(text, format_args!("\tchain listeners_{agent} {{"));
-    listeners(text, IpAddr::V4(Ipv4Addr::LOCALHOST), ports.dns_v4, [ports.proxy_v4, ports.explicit_v4]);
-    listeners(text, IpAddr::V6(Ipv6Addr::LOCALHOST), ports.dns_v6, [ports.proxy_v6, ports.explicit_v6]);
+    let v4 = [ports.dns_v4, ports.proxy_v4, ports.explicit_v4];
+    let v6 = [ports.dns_v6, ports.proxy_v6, ports.explicit_v6];
+    listeners(text, IpAddr::V4(Ipv4Addr::LOCALHOST), v4);
+    listeners(text, IpAddr::V6(Ipv6Addr::LOCALHOST), v6);
     line(text, format_args!("\t}}"));
     line(text, format_args!("\tchain agent_{agent} {{"));
     // What most packets need comes first: all of these let pass, in any order.
@@ -349,14 +351,16 @@ fn chain(text: &mut String, share: &Share) {
     line(text, format_args!("\t}}"));
 }
 
-fn listeners(text: &mut String, address: IpAddr, dns: u16, tcp: [u16; 2]) {
+fn listeners(text: &mut String, address: IpAddr, [dns, proxy, explicit]: [u16; 3]) {
     let word = word(address);
-    if dns != 0 {
-        line(text, format_args!("\t\t{word} daddr {address} udp dport {dns} accept"));
-    }
-    for port in [dns, tcp[0], tcp[1]].into_iter().filter(|port| *port != 0) {
-        line(text, format_args!("\t\t{word} daddr {address} tcp dport {port} accept"));
-    }
+    let mut accept = |transport: &str, port: u16| {
+        if port != 0 {
+            line(text, format_args!("\t\t{word} daddr {address} {transport} dport {port} accept"));
+        }
+    };
+    // Lookups, and QUIC.
+    [dns, proxy].into_iter().for_each(|port| accept("udp", port));
+    [dns, proxy, explicit].into_iter().for_each(|port| accept("tcp", port));
 }
 
 fn word(address: IpAddr) -> &'static str {
