@@ -17,19 +17,30 @@ pub struct Payers {
     /// That of its rule's, or 0.
     pub of_rule: u32,
     pub rule: u32,
+    /// Nothing is taken: it is asked whether it could be.
+    is_asked: bool,
 }
 
 impl Payers {
-    /// Of a flow by `rule`, of an agent whose flows are counted in this program.
+    /// Of a flow by `rule`, of a socket. Those of agents that make frames beside their sockets take nothing: all
+    /// frames pay as they come out of the link. They are asked here, for a denial that is heard of at once.
     #[inline(always)]
     pub fn of(config: &AgentConfig, agent: u32, rule: u32) -> Self {
-        Self { own: config.budget, of_rule: place_of(config, agent, rule), rule }
+        let of_rule = place_of(config, agent, rule);
+        Self { own: config.budget, of_rule, rule, is_asked: makes_frames(config) }
     }
 
     /// Of the flow that `socket` carries.
     #[inline(always)]
     pub fn known(config: &AgentConfig, socket: &Socket) -> Self {
-        Self { own: config.budget, of_rule: socket.flow_budget, rule: socket.flow_rule }
+        let (of_rule, rule) = (socket.flow_budget, socket.flow_rule);
+        Self { own: config.budget, of_rule, rule, is_asked: makes_frames(config) }
+    }
+
+    /// Of a flow by `rule`, of an agent that makes frames beside its sockets.
+    #[inline(always)]
+    pub fn at_link(config: &AgentConfig, agent: u32, rule: u32) -> Self {
+        Self { own: config.budget, of_rule: place_of(config, agent, rule), rule, is_asked: false }
     }
 
     /// Takes `octets` and `flows`.
@@ -38,7 +49,7 @@ impl Payers {
         if self.own | self.of_rule == 0 {
             return Ok(());
         }
-        let refused = take(self.own, self.of_rule, octets, flows);
+        let refused = take(self.own, self.of_rule, octets, flows, self.is_asked);
         let rule = if refused & BY_RULE != 0 { self.rule } else { 0 };
         match refused & !BY_RULE {
             0 => Ok(()),
@@ -53,24 +64,27 @@ impl Payers {
     }
 }
 
-/// Whether flows of the agent are counted by the programs on its sockets: not where frames are made beside
-/// them, which are counted as they come out of the link.
+/// Whether anything of the agent is bounded.
 #[inline(always)]
-pub fn is_counted(config: &AgentConfig) -> bool {
-    config.flags & (AgentConfig::BUDGETS | AgentConfig::RAW_FRAMES) == AgentConfig::BUDGETS
+pub fn is_bounded(config: &AgentConfig) -> bool {
+    config.flags & AgentConfig::BUDGETS != 0
 }
 
-/// Whether they are counted there.
+/// Whether the flows of the agent are counted as they come out of its link.
 #[inline(always)]
 pub fn is_counted_at_link(config: &AgentConfig) -> bool {
-    let both = AgentConfig::BUDGETS | AgentConfig::RAW_FRAMES;
-    config.flags & both == both
+    is_bounded(config) && makes_frames(config)
+}
+
+#[inline(always)]
+fn makes_frames(config: &AgentConfig) -> bool {
+    config.flags & AgentConfig::RAW_FRAMES != 0
 }
 
 /// The place of the budget of `rule`, or 0.
 #[inline(always)]
 pub fn place_of(config: &AgentConfig, agent: u32, rule: u32) -> u32 {
-    if config.flags & AgentConfig::BUDGETS == 0 {
+    if !is_bounded(config) {
         return 0;
     }
     match unsafe { RULES.get(&RuleKey { agent, rule }) } {
@@ -107,10 +121,10 @@ const BY_RULE: u32 = 1 << 31;
 /// 0, or the reason for which one of them refuses. A function of its own: the kernel reads it once for each
 /// of its callers.
 #[inline(never)]
-fn take(own: u32, of_rule: u32, octets: u64, flows: u64) -> u32 {
+fn take(own: u32, of_rule: u32, octets: u64, flows: u64, is_asked: bool) -> u32 {
     let own = if own == 0 { None } else { BUDGETS.get_ptr_mut(own) };
     if let Some(own) = own {
-        let refused = take_one(own, octets, flows);
+        let refused = take_one(own, octets, flows, is_asked);
         if refused != 0 {
             return refused;
         }
@@ -118,9 +132,11 @@ fn take(own: u32, of_rule: u32, octets: u64, flows: u64) -> u32 {
     if of_rule != 0
         && let Some(of_rule) = BUDGETS.get_ptr_mut(of_rule)
     {
-        let refused = take_one(of_rule, octets, flows);
+        let refused = take_one(of_rule, octets, flows, is_asked);
         if refused != 0 {
-            if let Some(own) = own {
+            if let Some(own) = own
+                && !is_asked
+            {
                 give_back(own, octets, flows);
             }
             return refused | BY_RULE;
@@ -130,13 +146,16 @@ fn take(own: u32, of_rule: u32, octets: u64, flows: u64) -> u32 {
 }
 
 #[inline(always)]
-fn take_one(budget: *mut Budget, octets: u64, flows: u64) -> u32 {
+fn take_one(budget: *mut Budget, octets: u64, flows: u64, is_asked: bool) -> u32 {
     let ends = unsafe { ptr::read_volatile(&raw const (*budget).ends) };
     if ends != 0 && unsafe { bpf_ktime_get_boot_ns() } >= ends {
         return DropReason::RuleExpired as u32;
     }
     let (bytes, started) = unsafe { (&raw mut (*budget).bytes, &raw mut (*budget).flows) };
     let (max_bytes, max_flows) = unsafe { (&raw const (*budget).max_bytes, &raw const (*budget).max_flows) };
+    if is_asked {
+        return ask_one(budget, octets, flows);
+    }
     if octets != 0 && !add_up_to(bytes, max_bytes, octets) {
         return DropReason::BudgetSpent as u32;
     }
@@ -150,6 +169,27 @@ fn take_one(budget: *mut Budget, octets: u64, flows: u64) -> u32 {
             fetch_add(started, flows.wrapping_neg());
             return DropReason::RateExceeded as u32;
         }
+    }
+    0
+}
+
+/// As [`take_one`], and takes nothing.
+#[inline(always)]
+fn ask_one(budget: *mut Budget, octets: u64, flows: u64) -> u32 {
+    let read = |word: *const u64| unsafe { ptr::read_volatile(word) };
+    let (bytes, max_bytes) = unsafe { (&raw const (*budget).bytes, &raw const (*budget).max_bytes) };
+    let (started, max_flows) = unsafe { (&raw const (*budget).flows, &raw const (*budget).max_flows) };
+    if octets != 0 && read(max_bytes).saturating_sub(read(bytes)) < octets {
+        return DropReason::BudgetSpent as u32;
+    }
+    if flows != 0 && read(max_flows).saturating_sub(read(started)) < flows {
+        return DropReason::BudgetSpent as u32;
+    }
+    let (next, early) = unsafe { (&raw const (*budget).next, &raw const (*budget).early) };
+    let interval = unsafe { &raw const (*budget).interval };
+    let latest = unsafe { bpf_ktime_get_boot_ns() }.saturating_add(read(early));
+    if flows != 0 && read(interval) != 0 && read(next) > latest {
+        return DropReason::RateExceeded as u32;
     }
     0
 }

@@ -126,7 +126,7 @@ fn choose(
         verdict => verdict?,
     };
     match pass.gate {
-        Gate::Direct if hook == Hook::Connect && to.transport == TCP && budget::is_counted(config) => {
+        Gate::Direct if hook == Hook::Connect && to.transport == TCP && budget::is_bounded(config) => {
             Payers::of(config, agent, pass.rule).take(0, 1)?;
         }
         Gate::Direct => {}

@@ -90,14 +90,14 @@ fn may_leave(
             if gate::is_under(socket) && !gate::segment::may_leave(ctx, socket, packet) {
                 return Ok(false);
             }
-            return if budget::is_counted(config) { pays(ctx, config, socket, packet) } else { Ok(true) };
+            return if budget::is_bounded(config) { pays(ctx, config, socket, packet) } else { Ok(true) };
         }
     }
     match verdict::judge(agent, packet.transport, to, port) {
         Ok(pass) if pass.is_direct() => {
             let config = service::config(agent)?;
             note(ctx, config, agent, socket, packet, &pass);
-            if budget::is_counted(config) {
+            if budget::is_bounded(config) {
                 // Looked up again: the kernel follows no pointer for so long.
                 let payers = Payers::of(config, agent, pass.rule);
                 budget::pay(ctx.skb.skb, payers, socket_of(ctx), packet)?;

@@ -90,9 +90,9 @@ fn flow(skb: *const __sk_buff, link: &LinkConfig, packet: &Packet) -> Result<(),
             let denied = Denied::because(DropReason::AddressNotGranted);
             // A flow that was let out before a name earned its address goes on.
             let known = find(link, packet).filter(|known| known.rule == OBSERVED).ok_or(denied)?;
-            verdict::judge_again(agent, packet.transport, to, port, known.rule)?;
+            verdict::judge_again(agent, packet.transport, to, port, OBSERVED)?;
             known.generation = generation;
-            Ok(())
+            pays(skb, config, link, packet, OBSERVED)
         }
         Ok(pass) => {
             if config.flags & AgentConfig::RAW_FRAMES != 0
@@ -134,9 +134,13 @@ fn pays(
     if !budget::is_counted_at_link(config) {
         return Ok(());
     }
-    let begins = (packet.opens || packet.transport == UDP) && find(link, packet).is_none();
+    let begins = match find(link, packet) {
+        // A port that is used again, with or without an end of what it was used for, is another flow.
+        Some(known) => packet.opens && known.stage != KnownFlow::OPENING,
+        None => packet.opens || packet.transport == UDP,
+    };
     let octets = packet::payload::<BEHIND_ETHERNET>(skb, packet);
-    Payers::of(config, link.agent, rule).take(u64::from(octets), u64::from(begins))
+    Payers::at_link(config, link.agent, rule).take(u64::from(octets), u64::from(begins))
 }
 
 /// Whether a frame of a flow that must name its server may pass: of one that has named it, or without
@@ -168,7 +172,7 @@ fn remember(link: &LinkConfig, packet: &Packet, rule: u32, generation: u32) {
     if let Some(known) = find(link, packet) {
         known.rule = rule;
         known.generation = generation;
-        known.closing = u32::from(packet.closes || (known.closing == 1 && !packet.opens));
+        known.stage = stage(packet, known.stage);
     } else if (packet.opens || packet.transport != TCP)
         && let Some(place) = free_place(link, packet)
     {
@@ -180,8 +184,19 @@ fn remember(link: &LinkConfig, packet: &Packet, rule: u32, generation: u32) {
             agent: link.agent,
             rule,
             generation,
-            closing: 0,
+            stage: stage(packet, KnownFlow::OPEN),
         };
+    }
+}
+
+/// How far a flow is with this packet, that was at `before`.
+#[inline(always)]
+fn stage(packet: &Packet, before: u32) -> u32 {
+    match (packet.closes, packet.opens) {
+        (true, _) => KnownFlow::CLOSING,
+        (false, true) => KnownFlow::OPENING,
+        (false, false) if before == KnownFlow::CLOSING => before,
+        (false, false) => KnownFlow::OPEN,
     }
 }
 
@@ -210,7 +225,7 @@ fn free_place<'a>(link: &LinkConfig, packet: &Packet) -> Option<&'a mut KnownFlo
     let first = first_place(link, packet);
     for number in 0..PLACES_PER_FLOW {
         let known = unsafe { &mut *FLOWS.get_ptr_mut(first + number)? };
-        if known.agent != link.agent || known.rule == 0 || known.closing == 1 {
+        if known.agent != link.agent || known.rule == 0 || known.stage == KnownFlow::CLOSING {
             return Some(known);
         }
     }

@@ -138,7 +138,7 @@ fn examine(
 #[inline(always)]
 fn pays(socket: &mut Socket, rule: u32) -> Result<(), Stop> {
     let config = service::config(socket.agent).map_err(Stop::Deny)?;
-    if budget::is_counted(config) {
+    if budget::is_bounded(config) {
         let payers = Payers::of(config, socket.agent, rule);
         payers.take(0, 1).map_err(Stop::Deny)?;
         socket.flow_budget = payers.of_rule;
