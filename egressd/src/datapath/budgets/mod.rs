@@ -142,9 +142,14 @@ impl Budgets {
             }
         }
         let own = places.held.range((id, 0)..=(id, u32::MAX));
-        for (_, place) in own.filter(|((_, rule), _)| !wanted.contains_key(rule)) {
-            // It bounds what it bounded: flows are on their way by it.
-            self.slot(*place).set_idle(true);
+        for ((_, rule), place) in own.filter(|((_, rule), _)| !wanted.contains_key(rule)) {
+            let slot = self.slot(*place);
+            if *rule == 0 || policy.allow().iter().any(|held| held.id.0 == *rule) {
+                slot.bound(Budget::default());
+                slot.end_at(0);
+            }
+            // Of a rule that is gone, it bounds what it bounded: flows are on their way by it.
+            slot.set_idle(true);
         }
         Ok(assigned)
     }
