@@ -25,20 +25,20 @@ pub enum After {
     Broken,
 }
 
-/// Sends the head, relays the body of the request and the response, both at once: a server may
-/// answer before it has read everything.
+/// Sends the head, of `octets` that are paid for, relays the body of the request and the response, both at
+/// once: a server may answer before it has read everything.
 pub async fn exchange(
     agent: &mut AgentStream,
     upstream: &mut UpstreamStream,
     head: &Head,
-    port: u16,
+    octets: &[u8],
     purse: &Purse,
 ) -> After {
     let activity = Activity::start();
     upstream.0.count_as(&agent.0);
     let (from_agent, to_agent) = agent.0.split();
     let (from_upstream, to_upstream) = upstream.0.split();
-    let upload = send(head.to_bytes(port), head.framing, from_agent, to_upstream, &activity, purse);
+    let upload = send(octets, head.framing, from_agent, to_upstream, &activity, purse);
     let download = receive(&head.method, from_upstream, to_agent, &activity);
     let silence = activity.silence();
     tokio::pin!(upload, download, silence);
@@ -68,15 +68,14 @@ enum Stop {
 }
 
 async fn send(
-    head: Vec<u8>,
+    head: &[u8],
     framing: Framing,
     mut from: Reader<'_>,
     mut to: WriteHalf<'_>,
     activity: &Activity,
     purse: &Purse,
 ) -> Result<(), Stop> {
-    purse.pay(head.len()).map_err(|_| Stop::Source)?;
-    to.write_all(&head).await.map_err(|_| Stop::Sink)?;
+    to.write_all(head).await.map_err(|_| Stop::Sink)?;
     carry(Body::new(framing, Trailers::Refuse), &mut from, &mut to, activity, Some(purse)).await
 }
 

@@ -74,9 +74,13 @@ impl Session {
             Ok(flow) => flow,
             Err(denial) => return Err(Ending::Denied(sought, denial.into())),
         };
+        let octets = head.to_bytes(permit.port());
+        if let Err(denial) = flow.purse().advance(octets.len()) {
+            return Err(Ending::Denied(sought, denial.into()));
+        }
         self.caller.record_permit(&sought, &permit, None);
         let after = tokio::select! {
-            after = exchange(&mut self.agent, &mut stream, head, permit.port(), flow.purse()) => after,
+            after = exchange(&mut self.agent, &mut stream, head, &octets, flow.purse()) => after,
             () = flow.cut() => After::Broken,
         };
         match after {
@@ -124,7 +128,9 @@ impl Session {
             }
             if let Some(original) = self.original {
                 let permit = self.judge(destination, original).map_err(denied)?;
-                return Ok(Held { permit, ..held });
+                // Another destination is another flow, whatever carries it.
+                let begun = Some(self.begin(&permit).map_err(denied)?);
+                return Ok(Held { permit, begun, ..held });
             }
         }
         match self.original {

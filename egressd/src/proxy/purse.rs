@@ -37,6 +37,14 @@ impl Purse {
         self.take(Usage { octets: octets as u64, flows: 1 })
     }
 
+    /// Takes `octets`, which are about to go, where whoever asks can still be answered.
+    ///
+    /// # Errors
+    /// The denial that they meet, which is on no record; nothing is taken.
+    pub fn advance(&self, octets: usize) -> Result<(), Denial> {
+        self.take(Usage { octets: octets as u64, flows: 0 })
+    }
+
     /// Takes `octets`, which are about to go.
     ///
     /// # Errors
