@@ -10,6 +10,7 @@ use egressd::{
         Client, ClientError,
         protocol::{Frame, RecordsRequest},
     },
+    policy::Reason,
 };
 use serde::Serialize;
 use std::io::{self, Write};
@@ -196,6 +197,7 @@ impl Denied {
         self.port == record.destination.port
             && self.protocol == record.protocol
             && self.reason == reason(record)
+            && (self.rule == record.rule || !is_of_budget(&self.reason))
             && self.destination == destination(&record.destination)
     }
 
@@ -210,6 +212,7 @@ impl Denied {
     fn row(&self, colour: Colour) -> [Cell; 6] {
         let reason = match &self.rule {
             Some(rule) => format!("{} ({rule})", self.reason),
+            None if is_of_budget(&self.reason) => format!("{} (of the agent)", self.reason),
             None => self.reason.clone(),
         };
         [
@@ -280,6 +283,11 @@ impl Alerted {
 
 fn reason(record: &Record) -> &str {
     record.reason.as_deref().or(record.observed.as_deref()).unwrap_or("denied")
+}
+
+/// Whether it matters whose budget it was: without a rule, that of all flows of the agent.
+fn is_of_budget(reason: &str) -> bool {
+    [Reason::BudgetSpent, Reason::RateExceeded].iter().any(|of_budget| of_budget.as_str() == reason)
 }
 
 fn times(number: u64) -> String {
