@@ -92,7 +92,9 @@ impl Frame {
     fn segment(&self) -> Option<(Flow, u32, usize)> {
         let (TCP, offset) = self.transport()? else { return None };
         let ports = u32::from_be_bytes(self.array(offset)?);
-        let sequence = u32::from_be_bytes(self.array(offset + 4)?);
+        // A SYN has a number of its own, ahead of what it carries.
+        let opens = u32::from(*self.0.get(offset + 13)? & SYN != 0);
+        let sequence = u32::from_be_bytes(self.array(offset + 4)?).wrapping_add(opens);
         let data = offset + usize::from(self.0.get(offset + 12)? >> 4) * 4;
         (data <= self.0.len()).then_some(((self.destination()?, ports), sequence, data))
     }
@@ -143,6 +145,20 @@ pub fn reassemble(frames: Vec<Frame>) -> Vec<Frame> {
     joined
 }
 
+/// Octets of the payloads of TCP to `port`, each once however often it was sent.
+pub fn payload_octets(frames: &[Frame], port: u16) -> u64 {
+    let mut flows: HashMap<Flow, (u32, u32)> = HashMap::new();
+    for frame in frames {
+        let (Some((flow, sequence, _)), Some(payload)) = (frame.segment(), frame.payload(port)) else {
+            continue;
+        };
+        let (first, length) = flows.entry(flow).or_insert((sequence, 0));
+        let end = sequence.wrapping_sub(*first) + u32::try_from(payload.len()).expect("frames are short");
+        *length = end.max(*length);
+    }
+    flows.values().map(|(_, length)| u64::from(*length)).sum()
+}
+
 /// Destination address and both ports of a TCP flow.
 pub type Flow = (IpAddr, u32);
 
@@ -157,6 +173,7 @@ const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const TCP: u8 = 6;
+const SYN: u8 = 2;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 const NEIGHBOUR_SOLICITATION: u8 = 135;

@@ -55,6 +55,7 @@ mod loans;
 mod lsm;
 mod names;
 mod observe;
+mod octets;
 mod options;
 mod quic;
 mod reload;
@@ -63,6 +64,7 @@ mod sealed;
 mod server_names;
 mod sockets;
 mod terminal;
+mod tolls;
 mod upstreams;
 
 use fence::{Fence, Programs};
