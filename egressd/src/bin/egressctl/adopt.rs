@@ -20,6 +20,7 @@ use std::{
 /// listed, and then nothing is changed, unless the options below allow to deal with it. A service
 /// that restarts gets a new cgroup: adopt the slice that it is in.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 it is fenced, 2 it is not, and was left as it is")]
 pub struct Adopt {
     /// Its folder, or its path as in `/proc/PID/cgroup`
     #[arg(value_name = "CGROUP")]

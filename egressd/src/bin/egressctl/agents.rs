@@ -9,6 +9,7 @@ use std::{
 
 /// List the agents that run
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 also where none runs, 2 it could not be asked")]
 pub struct Agents {}
 
 impl Agents {

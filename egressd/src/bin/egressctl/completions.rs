@@ -11,6 +11,7 @@ use std::{
 
 /// Print a completion script for a shell
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 printed, 2 there is no such shell")]
 pub struct Completions {
     /// Which one
     shell: clap_complete::Shell,
@@ -26,7 +27,10 @@ impl Completions {
 }
 
 /// Write the manual pages into a folder
+///
+/// `egressctl man /usr/local/share/man/man1` puts them where `man egressctl-run` finds them.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 written, 2 they could not be")]
 pub struct Man {
     /// Is made where it is missing
     folder: PathBuf,

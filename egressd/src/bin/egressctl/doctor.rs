@@ -10,6 +10,7 @@ use std::{
 
 /// Try what this kernel and host give, and say what is not covered, why, and how to get it
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 agents can be sealed, 1 they cannot, 2 it could not be tried")]
 pub struct Doctor {}
 
 impl Doctor {

@@ -24,6 +24,7 @@ use std::{
 
 /// Say whether a destination is allowed, and by which rule
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 allowed, 1 denied, 2 it cannot be said")]
 pub struct Explain {
     /// Host name, address or URL; without a port, 443 is meant
     #[arg(value_name = "HOST[:PORT]")]

@@ -19,6 +19,7 @@ use std::{
 /// a budget of the zone and to one of the agent. What a rule spells out costs nothing.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "Exit codes: 0 also where there are none, 2 it could not be done")]
 pub struct Leaks {
     /// Only of this agent
     #[arg(long, value_name = "NAME")]
@@ -37,6 +38,7 @@ enum Act {
 ///
 /// What was let out stays counted. Look at the names first: `egressctl tail --all --agent AGENT`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 it is lifted, 2 it is not")]
 struct Approve {
     /// Name of the agent
     #[arg(value_name = "AGENT")]

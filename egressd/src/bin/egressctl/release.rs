@@ -13,6 +13,7 @@ use std::{
 
 /// Take the fence away from an adopted agent; its processes run on
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 nothing judges it any more, 2 it is as it was")]
 pub struct Release {
     /// Name or number of the agent
     #[arg(value_name = "AGENT")]

@@ -9,6 +9,7 @@ use std::{
 
 /// Read the policy files again: all of them or, where one has a mistake, none
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 what the files say is in force, 2 what was in force still is")]
 pub struct Reload {}
 
 impl Reload {

@@ -9,6 +9,7 @@ use std::{
 
 /// Say whether the firewall is up and proved itself
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 healthy, 1 not healthy, or no daemon answers, 2 it could not be asked")]
 pub struct Status {
     /// Say nothing: for health checks
     #[arg(short, long)]

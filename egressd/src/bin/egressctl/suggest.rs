@@ -28,6 +28,7 @@ use std::{
 /// (private addresses, addresses without a name, what a rule denies) is left out, with a comment. Read it
 /// before you put it in force: an agent that was talked into something asked for that, too.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 also where nothing was recorded, 2 it could not be done")]
 pub struct Suggest {
     /// Only of this agent
     #[arg(long, value_name = "NAME")]

@@ -21,6 +21,7 @@ use std::{
 
 /// Show the flows that were denied, or would be if they were not only observed, one a line
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 also where there is nothing to show, 2 it could not be shown")]
 pub struct Tail {
     /// Go on with what comes, also when the daemon restarts
     #[arg(short, long)]

@@ -28,7 +28,6 @@ pub enum Verb {
     Doctor(doctor::Doctor),
     Reload(reload::Reload),
     Completions(completions::Completions),
-    #[command(hide = true)]
     Man(completions::Man),
 }
 
@@ -68,6 +67,29 @@ mod tests {
         let mut unexplained = Vec::new();
         walk(&Cli::command(), "", &mut unexplained);
         assert_eq!(unexplained, Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_verb_says_what_its_exit_codes_mean() {
+        let mut silent = Vec::new();
+        silence(&mut Cli::command(), "", &mut silent);
+        assert_eq!(silent, Vec::<String>::new());
+    }
+
+    /// Of what has verbs of its own and does nothing by itself, they say it.
+    fn silence(command: &mut Command, above: &str, silent: &mut Vec<String>) {
+        let path = format!("{above} {}", command.get_name());
+        let help = command.render_long_help().to_string();
+        let acts = !command.is_subcommand_required_set();
+        if acts
+            && !help.contains("Exit codes: ")
+            && !help.contains("Exit codes:\n")
+            && !help.contains("Exits as")
+        {
+            silent.push(path.clone());
+        }
+        let verbs = command.get_subcommands_mut().filter(|verb| verb.get_name() != "help");
+        verbs.for_each(|verb| silence(verb, &path, silent));
     }
 
     fn walk(command: &Command, above: &str, unexplained: &mut Vec<String>) {

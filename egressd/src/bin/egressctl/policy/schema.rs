@@ -13,6 +13,7 @@ use std::{
 ///   # yaml-language-server: $schema=policy.schema.json
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
+#[command(after_help = "Exit codes: 0 printed, 2 there is no such kind")]
 pub struct Schema {
     /// What kind of file
     #[arg(value_enum, default_value_t, value_name = "KIND")]
