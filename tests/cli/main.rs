@@ -3,15 +3,20 @@
 
 #[path = "../control/events.rs"]
 mod events;
+mod failures;
 #[path = "../control/fake.rs"]
 mod fake;
 mod policy;
 mod program;
+#[path = "../e2e/pty.rs"]
+mod pty;
 
 use egressd::audit::{RING, Recovered};
 use events::{alert, change, denial};
 use fake::Server;
+use nix::sys::signal::Signal;
 use program::{Program, run};
+use pty::Pty;
 
 /// `TRYCMD=overwrite` writes what the program says into the cases.
 #[test]
@@ -431,6 +436,64 @@ fn approvals_are_listed_approved_and_denied() {
     let watch = run(&socket, &["approvals", "watch"]);
     assert!(watch.code == 2 && watch.stderr.contains("needs a terminal"), "{watch:?}");
 }
+
+#[test]
+fn a_watch_asks_until_it_can_read_the_answer_and_does_what_it_says() {
+    let (_folder, socket) = socket();
+    let _server = Server::start(&socket);
+    let watch = || Pty::start(program::command(&socket, &["approvals", "watch"]));
+    let mut terminal = watch();
+    let shown = terminal.shows(PROMPT);
+    assert!(shown.contains("request 3: `curl` of agent `build` asks for example.com"), "{shown}");
+    assert!(shown.contains("api.example.com cdn.example.com:443\\u{1b}[2J"), "{shown}");
+    assert!(!shown.contains("\u{1b}[2J") && shown.contains("build.yaml:6"), "{shown:?}");
+    for word in ["", "y", "yes", "x", "approve 3"] {
+        terminal.types(&format!("{word}\n"));
+        assert!(!terminal.shows(PROMPT).contains("allowed"), "{word:?}");
+    }
+    for (word, told) in
+        [("o", "allowed"), ("hour", "allowed"), ("d", "denied"), ("a", "- host: api.example.com")]
+    {
+        terminal.types(&format!("{word}\n"));
+        let shown = terminal.shows(PROMPT);
+        assert!(shown.contains(told), "{word}: {shown}");
+    }
+    terminal.types("q\n");
+    assert_eq!(terminal.wait(), (Some(0), None));
+    let mut left = watch();
+    left.shows(PROMPT);
+    // The end of the input.
+    left.types("\u{4}");
+    assert_eq!(left.wait(), (Some(0), None));
+}
+
+#[test]
+fn a_watch_that_is_interrupted_leaves_its_terminal_as_it_was() {
+    let (_folder, socket) = socket();
+    let server = Server::start(&socket);
+    for answers in [&[][..], &["s"]] {
+        let mut terminal = Pty::start(program::command(&socket, &["approvals", "watch"]));
+        let before = terminal.settings();
+        for answer in answers {
+            terminal.shows(PROMPT);
+            terminal.types(&format!("{answer}\n"));
+        }
+        if answers.is_empty() {
+            terminal.shows(PROMPT);
+        }
+        terminal.types("\u{3}");
+        assert_eq!(terminal.wait(), (None, Some(Signal::SIGINT as i32)));
+        assert_eq!(terminal.settings(), before);
+    }
+    let mut terminal = Pty::start(program::command(&socket, &["approvals", "watch"]));
+    terminal.shows(PROMPT);
+    drop(server);
+    terminal.types("s\n");
+    terminal.shows("no daemon answers at");
+    assert_eq!(terminal.wait(), (Some(2), None));
+}
+
+const PROMPT: &str = "[q]uit? ";
 
 #[test]
 fn leaks_shows_each_ledger_as_a_bar_and_what_to_do_next() {

@@ -92,7 +92,7 @@ impl Drop for Program {
     }
 }
 
-fn command(socket: &Path, arguments: &[&str]) -> Command {
+pub fn command(socket: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_egressctl"));
     command.arg("--socket").arg(socket).args(arguments).stdin(Stdio::null());
     command

@@ -7,6 +7,7 @@ use crate::{
     places::{ALT, DB, DNS},
     policies::with,
     program::{Program, poll},
+    pty::Pty,
     sniffer::mark,
     talker::Talker,
 };
@@ -94,6 +95,43 @@ fn a_flow_to_a_network_that_needs_an_approval_is_denied_and_listed_and_passes_wh
     assert!(fence.ctl(&["approvals", "approve", "1", "--for", "10m"]).succeeded());
     talker.does(&format!("tcp {} 5432 {mark}", at.ip()));
 }
+
+#[test]
+fn people_who_watch_on_terminals_decide_once_and_see_what_agents_call_themselves_escaped() {
+    let fence = fence(&with(&[OK, ASK]));
+    let [mut one, mut other] = [(); 2].map(|()| Pty::start(fence.ctl_command(&["approvals", "watch"])));
+    let settings = one.settings();
+    let mut shell = Shell::start(fence.agent(AGENT));
+    // A screen that is cleared, a line of its own, and letters that run backwards.
+    shell.ask("name=$(mktemp -d)/$'d\\e[2Ji\\ng\\xe2\\x80\\xae'; cp /usr/bin/dig \"$name\"");
+    let [first, second] = [mark(), mark()];
+    shell.write(&format!("\"$name\" +time=30 +tries=1 +short {first}.alt.test A"));
+    for terminal in [&mut one, &mut other] {
+        let shown = terminal.shows(PROMPT);
+        assert!(shown.contains("request 1: `d\\u{1b}[2Ji\\ng\\u{202e}` of agent `tester`"), "{shown:?}");
+        assert!(shown.contains(&format!("{first}.alt.test")) && shown.contains("policy.yaml:6"), "{shown:?}");
+        assert!(!shown.contains("\u{1b}[2J") && !shown.contains('\u{202e}'), "{shown:?}");
+    }
+    assert_eq!(went_to(&fence, &first), [] as [IpAddr; 0], "nothing leaves before somebody says so");
+    one.types("o\n");
+    assert!(one.shows("for agent").contains("allowed"));
+    assert!(shell.read().contains(&ALT.v4.to_string()), "the lookup goes on");
+    other.types("d\n");
+    other.shows("there is no request 1");
+    shell.write(&format!("dig +time=30 +tries=1 {second}.alt.test A"));
+    one.shows("request 2: `dig` of agent");
+    assert!(other.shows(PROMPT).contains(&format!("{second}.alt.test")));
+    other.types("d\n");
+    other.shows("request 2, and the same for 1h");
+    assert!(shell.read().contains("status: REFUSED"));
+    assert_eq!(went_to(&fence, &second), [] as [IpAddr; 0]);
+    one.types("s\n");
+    one.types("\u{3}");
+    assert_eq!(one.wait(), (None, Some(nix::libc::SIGINT)));
+    assert_eq!(one.settings(), settings, "the terminal is as it was");
+}
+
+const PROMPT: &str = "[q]uit? ";
 
 /// A shell in the fence that does one line after the other.
 struct Shell {

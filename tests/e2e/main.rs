@@ -17,6 +17,7 @@ mod lab;
 mod places;
 mod policies;
 mod program;
+mod pty;
 mod quic_server;
 mod sinks;
 mod sniffer;

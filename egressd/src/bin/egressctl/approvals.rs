@@ -45,10 +45,12 @@ enum Act {
 
 /// List what waits
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 also where nothing waits, 2 it could not be asked")]
 struct List {}
 
 /// Allow what a request asks for
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 it is allowed, 2 it is not")]
 struct Approve {
     /// Number of the request, as `egressctl approvals` lists it
     #[arg(value_name = "ID")]
@@ -81,6 +83,7 @@ struct Approve {
 
 /// Deny what a request asks for
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 it is denied, 2 it is not")]
 struct Deny {
     /// Number of the request, as `egressctl approvals` lists it
     #[arg(value_name = "ID")]
@@ -168,7 +171,7 @@ impl Deny {
         let mut out = stdout().lock();
         match format {
             Format::Json => json(&mut out, &decided)?,
-            Format::Text => writeln!(out, "denied request {id}, and the same for {}", sanitise(&remember))?,
+            Format::Text => print_denied(&mut out, id, &remember)?,
         }
         Ok(())
     }
@@ -186,7 +189,7 @@ impl How {
         let lasts = match self {
             Self::Once => "5m",
             Self::For(lasts) => lasts,
-            Self::Always => "30d",
+            Self::Always => ALWAYS,
         };
         let once = matches!(self, Self::Once);
         Decide { id, decision: Decision::Approve { lasts: lasts.to_owned(), once, private }, reason }
@@ -194,6 +197,8 @@ impl How {
 }
 
 const HOUR: &str = "1h";
+/// The longest that anything is allowed without a rule.
+const ALWAYS: &str = "30d";
 
 fn denies(id: u32, remember: Option<String>, reason: Option<String>) -> Decide {
     Decide { id, decision: Decision::Deny { remember }, reason }
@@ -209,6 +214,11 @@ fn print(out: &mut impl Write, decided: &Decided) -> io::Result<()> {
         writeln!(out, "{word}: {what}, for agent `{}` {terms} (grant {})", sanitise(&grant.agent), grant.id)?;
     }
     Ok(())
+}
+
+fn print_denied(out: &mut impl Write, id: u32, remember: &str) -> io::Result<()> {
+    let word = Colour::of(&stdout()).denied("denied");
+    writeln!(out, "{word} request {id}, and the same for {}", sanitise(remember))
 }
 
 /// The lines for the policy, as a patch where its file is known.

@@ -1,11 +1,11 @@
 //! `egressctl approvals watch`: one request after the other, with a prompt.
 
-use super::{HOUR, How, denies, print, print_rules};
+use super::{ALWAYS, HOUR, How, denies, print, print_denied, print_rules};
 use crate::output::{Colour, sanitise};
 use anyhow::Context;
 use egressd::control::{
     Client, ClientError,
-    protocol::{ApprovalRequest, Decide},
+    protocol::{ApprovalRequest, Decide, Decision},
 };
 use std::{
     collections::HashSet,
@@ -17,6 +17,7 @@ use std::{
 ///
 /// Needs a terminal: scripts use `approve` and `deny`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 it was left, 2 it could not be asked, or there is no terminal")]
 pub struct Watch {}
 
 /// How often it is looked for requests.
@@ -38,8 +39,7 @@ impl Watch {
             };
             show(&request)?;
             match answer()? {
-                Answer::Decide(decide) => tell(client, decide(request.id), false)?,
-                Answer::Always => tell(client, How::Always.approves(request.id, false, None), true)?,
+                Answer::Decide(decide) => tell(client, &decide(request.id))?,
                 Answer::Skip => drop(skipped.insert(request.id)),
                 Answer::Quit => return Ok(()),
             }
@@ -49,7 +49,6 @@ impl Watch {
 
 enum Answer {
     Decide(fn(u32) -> Decide),
-    Always,
     Skip,
     Quit,
 }
@@ -86,8 +85,8 @@ fn read(word: &str) -> Option<Answer> {
     match word {
         "o" | "once" => Some(Answer::Decide(|id| How::Once.approves(id, false, None))),
         "h" | "hour" => Some(Answer::Decide(|id| How::For(HOUR.to_owned()).approves(id, false, None))),
-        "a" | "always" => Some(Answer::Always),
-        "d" | "deny" => Some(Answer::Decide(|id| denies(id, None, None))),
+        "a" | "always" => Some(Answer::Decide(|id| How::Always.approves(id, false, None))),
+        "d" | "deny" => Some(Answer::Decide(|id| denies(id, Some(HOUR.to_owned()), None))),
         "s" | "skip" => Some(Answer::Skip),
         "q" | "quit" => Some(Answer::Quit),
         // Whoever only presses enter has not decided.
@@ -96,16 +95,17 @@ fn read(word: &str) -> Option<Answer> {
 }
 
 /// A request may be gone, or refused, by the time it is decided: that is said, and the watch goes on.
-fn tell(client: &Client, decide: Decide, always: bool) -> anyhow::Result<()> {
-    match client.decide(&decide) {
-        Ok(decided) => {
+fn tell(client: &Client, decide: &Decide) -> anyhow::Result<()> {
+    match (client.decide(decide), &decide.decision) {
+        (Ok(decided), Decision::Approve { lasts, .. }) => {
             print(&mut stdout(), &decided)?;
-            if always {
+            if lasts == ALWAYS {
                 print_rules(&mut stdout(), &decided, None)?;
             }
         }
-        Err(ClientError::Refused(refusal)) => writeln!(stdout(), "{}", sanitise(&refusal.message))?,
-        Err(error) => return Err(error.into()),
+        (Ok(_), Decision::Deny { .. }) => print_denied(&mut stdout(), decide.id, HOUR)?,
+        (Err(ClientError::Refused(refusal)), _) => writeln!(stdout(), "{}", sanitise(&refusal.message))?,
+        (Err(error), _) => return Err(error.into()),
     }
     Ok(())
 }
