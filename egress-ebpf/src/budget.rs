@@ -3,7 +3,8 @@
 use crate::{
     error::Denied,
     maps::{BUDGETS, RULES, Socket, fetch_add, replace},
-    packet::{self, AT_START, Packet, words},
+    note::{self, Carried},
+    packet::{self, AT_START, Packet},
 };
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_ktime_get_boot_ns};
 use core::ptr;
@@ -30,10 +31,10 @@ impl Payers {
         Self { own: config.budget, of_rule, rule, is_asked: makes_frames(config) }
     }
 
-    /// Of the flow that `socket` carries.
+    /// Of the flow that a socket carries.
     #[inline(always)]
-    pub fn known(config: &AgentConfig, socket: &Socket) -> Self {
-        let (of_rule, rule) = (socket.flow_budget, socket.flow_rule);
+    pub fn known(config: &AgentConfig, flow: &Carried) -> Self {
+        let (of_rule, rule) = (flow.budget, flow.rule);
         Self { own: config.budget, of_rule, rule, is_asked: makes_frames(config) }
     }
 
@@ -49,7 +50,10 @@ impl Payers {
         if self.own | self.of_rule == 0 {
             return Ok(());
         }
-        let refused = take(self.own, self.of_rule, octets, flows, self.is_asked);
+        let refused = match self.is_asked {
+            false => take(self.own, self.of_rule, octets, flows),
+            true => ask(self.own, self.of_rule, octets, flows),
+        };
         let rule = if refused & BY_RULE != 0 { self.rule } else { 0 };
         match refused & !BY_RULE {
             0 => Ok(()),
@@ -102,15 +106,17 @@ pub fn pay(
     socket: Option<&mut Socket>,
     packet: &Packet,
 ) -> Result<(), Denied> {
-    let octets = u64::from(packet::payload::<AT_START>(skb, packet));
+    // As they are counted where they pay.
+    let octets = match payers.is_asked {
+        true => packet::octets::<AT_START>(skb),
+        false => packet::payload::<AT_START>(skb, packet),
+    };
+    let octets = u64::from(octets);
     let Some(socket) = socket else { return payers.take(octets, 0) };
-    let is_paid = packet.transport != UDP
-        || (socket.paid_port == u32::from(packet.destination_port)
-            && words(&socket.paid_address) == packet.to);
+    let is_paid = packet.transport != UDP || note::has_paid(socket, packet);
     payers.take(octets, u64::from(!is_paid))?;
     if !is_paid {
-        socket.paid_address = packet.destination();
-        socket.paid_port = u32::from(packet.destination_port);
+        note::pay(socket, packet);
     }
     Ok(())
 }
@@ -119,12 +125,12 @@ pub fn pay(
 const BY_RULE: u32 = 1 << 31;
 
 /// 0, or the reason for which one of them refuses. A function of its own: the kernel reads it once for each
-/// of its callers.
+/// of its callers, whose stack is not large enough for both.
 #[inline(never)]
-fn take(own: u32, of_rule: u32, octets: u64, flows: u64, is_asked: bool) -> u32 {
+fn take(own: u32, of_rule: u32, octets: u64, flows: u64) -> u32 {
     let own = if own == 0 { None } else { BUDGETS.get_ptr_mut(own) };
     if let Some(own) = own {
-        let refused = take_one(own, octets, flows, is_asked);
+        let refused = take_one(own, octets, flows);
         if refused != 0 {
             return refused;
         }
@@ -132,11 +138,9 @@ fn take(own: u32, of_rule: u32, octets: u64, flows: u64, is_asked: bool) -> u32 
     if of_rule != 0
         && let Some(of_rule) = BUDGETS.get_ptr_mut(of_rule)
     {
-        let refused = take_one(of_rule, octets, flows, is_asked);
+        let refused = take_one(of_rule, octets, flows);
         if refused != 0 {
-            if let Some(own) = own
-                && !is_asked
-            {
+            if let Some(own) = own {
                 give_back(own, octets, flows);
             }
             return refused | BY_RULE;
@@ -145,17 +149,35 @@ fn take(own: u32, of_rule: u32, octets: u64, flows: u64, is_asked: bool) -> u32 
     0
 }
 
+/// As [`take`], and takes nothing.
+#[inline(never)]
+fn ask(own: u32, of_rule: u32, octets: u64, flows: u64) -> u32 {
+    if own != 0
+        && let Some(own) = BUDGETS.get_ptr_mut(own)
+    {
+        let refused = ask_one(own, octets, flows);
+        if refused != 0 {
+            return refused;
+        }
+    }
+    if of_rule != 0
+        && let Some(of_rule) = BUDGETS.get_ptr_mut(of_rule)
+    {
+        let refused = ask_one(of_rule, octets, flows);
+        if refused != 0 {
+            return refused | BY_RULE;
+        }
+    }
+    0
+}
+
 #[inline(always)]
-fn take_one(budget: *mut Budget, octets: u64, flows: u64, is_asked: bool) -> u32 {
-    let ends = unsafe { ptr::read_volatile(&raw const (*budget).ends) };
-    if ends != 0 && unsafe { bpf_ktime_get_boot_ns() } >= ends {
+fn take_one(budget: *mut Budget, octets: u64, flows: u64) -> u32 {
+    if has_ended(budget) {
         return DropReason::RuleExpired as u32;
     }
     let (bytes, started) = unsafe { (&raw mut (*budget).bytes, &raw mut (*budget).flows) };
     let (max_bytes, max_flows) = unsafe { (&raw const (*budget).max_bytes, &raw const (*budget).max_flows) };
-    if is_asked {
-        return ask_one(budget, octets, flows);
-    }
     if octets != 0 && !add_up_to(bytes, max_bytes, octets) {
         return DropReason::BudgetSpent as u32;
     }
@@ -173,9 +195,18 @@ fn take_one(budget: *mut Budget, octets: u64, flows: u64, is_asked: bool) -> u32
     0
 }
 
+#[inline(always)]
+fn has_ended(budget: *mut Budget) -> bool {
+    let ends = unsafe { ptr::read_volatile(&raw const (*budget).ends) };
+    ends != 0 && unsafe { bpf_ktime_get_boot_ns() } >= ends
+}
+
 /// As [`take_one`], and takes nothing.
 #[inline(always)]
 fn ask_one(budget: *mut Budget, octets: u64, flows: u64) -> u32 {
+    if has_ended(budget) {
+        return DropReason::RuleExpired as u32;
+    }
     let read = |word: *const u64| unsafe { ptr::read_volatile(word) };
     let (bytes, max_bytes) = unsafe { (&raw const (*budget).bytes, &raw const (*budget).max_bytes) };
     let (started, max_flows) = unsafe { (&raw const (*budget).flows, &raw const (*budget).max_flows) };

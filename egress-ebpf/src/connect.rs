@@ -6,6 +6,7 @@ use crate::{
     error::Denied,
     gate,
     maps::{Socket, socket, socket_or_insert},
+    note::{self, Flow},
     packet::{is_loopback_address, is_v4_mapped, words},
     report, service,
     service::Service,
@@ -109,6 +110,8 @@ fn choose(
         return redirect(ctx, family, to, socket, Service::Dns);
     }
     let config = service::config(agent)?;
+    // Read before it is judged: a reload may replace it meanwhile.
+    let generation = config.generation;
     match service::at(config, words(&to.address), to.port) {
         Some(Service::Explicit) => {
             socket.original_port = 0;
@@ -136,20 +139,20 @@ fn choose(
         Gate::Kernel | Gate::Proxy => return redirect(ctx, family, to, socket, Service::Proxy),
     }
     if hook == Hook::Connect {
-        socket.flow_address = to.address;
-        socket.flow_port = to.port;
-        socket.flow_transport = u32::from(to.transport);
-        socket.flow_rule = pass.rule;
         // What is only observed is judged again, and reported, when its first packet leaves: a connect(2) of UDP
         // may only ask for a route.
-        socket.flow_generation = match verdict::observed(config, agent, &pass) {
-            Some(_) => 0,
-            None => config.generation,
-        };
+        let is_observed = verdict::observed(config, agent, &pass).is_some();
         // Of a flow under the gate, its name says which rule it is.
         let is_named = !gate::is_under(socket);
-        socket.flow_budget = if is_named { budget::place_of(config, agent, pass.rule) } else { 0 };
-        socket.is_cut = 0;
+        let flow = Flow {
+            address: to.address,
+            port: to.port,
+            transport: to.transport,
+            rule: pass.rule,
+            generation: if is_observed { 0 } else { generation },
+            budget: if is_named { budget::place_of(config, agent, pass.rule) } else { 0 },
+        };
+        note::carry(socket, &flow);
     }
     Ok(())
 }

@@ -6,7 +6,8 @@ use crate::{
     error::Denied,
     gate,
     maps::{Socket, socket},
-    packet::{self, AT_START, Packet, is_loopback_address, words},
+    note::{self, Carried, Flow},
+    packet::{self, AT_START, Packet, is_loopback_address},
     report,
     service::{self, Service},
     verdict::{self, Pass},
@@ -72,25 +73,28 @@ fn may_leave(
         if let Some(service) = service::at(config, packet.to, port) {
             return to_service(socket, service, packet).map(|()| true);
         }
-        if is_flow(socket, packet) {
+        if let Some(mut flow) = note::carried(socket, packet.transport, packet.to, port) {
             // Read once: a reload may replace it between the judgement and the note of it.
             let generation = config.generation;
-            if socket.flow_generation != generation {
-                gate::segment::judge_again(ctx, socket)?;
-                let pass = verdict::judge_again(agent, packet.transport, to, port, socket.flow_rule)?;
-                if let Some(denied) = pass.observed
-                    && (socket.flow_generation == 0 || socket.flow_rule != pass.rule)
+            if flow.generation != generation {
+                let rule = gate::segment::judge_again(ctx, socket, flow.rule)?;
+                let pass = verdict::judge_again(agent, packet.transport, to, port, rule)?;
+                if let Some(denied) = pass.observed()
+                    && (flow.generation == 0 || rule != pass.rule)
                 {
                     tell(ctx, config, Some(socket), agent, &denied);
                 }
-                socket.flow_rule = pass.rule;
-                socket.flow_budget = budget::place_of(config, agent, pass.rule);
-                socket.flow_generation = generation;
+                let budget = budget::place_of(config, agent, pass.rule);
+                flow = flow.renewed(socket, pass.rule, generation, budget);
             }
             if gate::is_under(socket) && !gate::segment::may_leave(ctx, socket, packet) {
                 return Ok(false);
             }
-            return if budget::is_bounded(config) { pays(ctx, config, socket, packet) } else { Ok(true) };
+            return if budget::is_bounded(config) {
+                pays(ctx, config, socket, &flow, packet)
+            } else {
+                Ok(true)
+            };
         }
     }
     match verdict::judge(agent, packet.transport, to, port) {
@@ -125,11 +129,15 @@ fn note(
     match socket {
         Some(socket) => {
             tell(ctx, config, Some(socket), agent, &denied);
-            socket.flow_address = packet.destination();
-            socket.flow_port = packet.destination_port;
-            socket.flow_transport = u32::from(packet.transport);
-            socket.flow_rule = pass.rule;
-            socket.flow_generation = config.generation;
+            let flow = Flow {
+                address: packet.destination(),
+                port: packet.destination_port,
+                transport: packet.transport,
+                rule: pass.rule,
+                generation: config.generation,
+                budget: budget::place_of(config, agent, pass.rule),
+            };
+            note::carry(socket, &flow);
         }
         // What the kernel sends after a socket is gone belongs to a flow that was told.
         None if packet.transport == TCP && !packet.opens => {}
@@ -152,9 +160,10 @@ fn pays(
     ctx: &SkBuffContext,
     config: &AgentConfig,
     socket: &mut Socket,
+    flow: &Carried,
     packet: &Packet,
 ) -> Result<bool, Denied> {
-    let payers = Payers::known(config, socket);
+    let payers = Payers::known(config, flow);
     // What says nothing may end it.
     if socket.is_cut == 1 && packet::payload::<AT_START>(ctx.skb.skb, packet) != 0 {
         return Ok(false);
@@ -194,14 +203,6 @@ fn to_service(socket: &mut Socket, service: Service, packet: &Packet) -> Result<
         return service::note_origin(socket, packet.transport, &packet.source(), packet.source_port);
     }
     Ok(())
-}
-
-#[inline(always)]
-pub fn is_flow(socket: &Socket, packet: &Packet) -> bool {
-    socket.flow_rule != 0
-        && socket.flow_transport == u32::from(packet.transport)
-        && socket.flow_port == packet.destination_port
-        && words(&socket.flow_address) == packet.to
 }
 
 /// A listener of the agent may answer over loopback where a network rule covers its own address.

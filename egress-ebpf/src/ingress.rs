@@ -6,6 +6,7 @@ use crate::{
     error::Denied,
     gate,
     maps::Socket,
+    note,
     packet::{self, AT_START, Packet},
     report,
     service::{self, Service},
@@ -23,7 +24,7 @@ pub fn judge(ctx: &SkBuffContext) -> i32 {
         Err(denied) => return report::packet::<AT_START>(ctx.skb.skb, 0, None, Hook::Ingress, &denied),
     };
     let denied = match packet::read::<AT_START>(ctx.skb.skb) {
-        Ok(packet) => match may_come(ctx, agent, socket.as_deref(), &packet) {
+        Ok(packet) => match may_come(ctx, agent, socket.as_deref_mut(), &packet) {
             Ok(()) => {
                 if let Some(socket) = socket.as_deref_mut()
                     && gate::is_under(socket)
@@ -40,7 +41,12 @@ pub fn judge(ctx: &SkBuffContext) -> i32 {
 }
 
 #[inline(always)]
-fn may_come(ctx: &SkBuffContext, agent: u32, socket: Option<&Socket>, packet: &Packet) -> Result<(), Denied> {
+fn may_come(
+    ctx: &SkBuffContext,
+    agent: u32,
+    socket: Option<&mut Socket>,
+    packet: &Packet,
+) -> Result<(), Denied> {
     if packet.transport == TCP {
         return match is_listening(ctx) {
             false => Ok(()),
@@ -52,10 +58,7 @@ fn may_come(ctx: &SkBuffContext, agent: u32, socket: Option<&Socket>, packet: &P
         return Ok(());
     }
     if let Some(socket) = socket
-        && socket.flow_rule != 0
-        && socket.flow_port == port
-        && socket.flow_address == *from
-        && socket.flow_transport == u32::from(packet.transport)
+        && note::carried(socket, packet.transport, packet.from, port).is_some()
     {
         return Ok(());
     }

@@ -106,6 +106,9 @@ pub struct Socket {
     pub agent: u32,
     /// Thread group id of the creator.
     pub pid: u32,
+    /// Of what is known of the direct flow, and of what was used up: see [`crate::note`].
+    pub flow_version: u64,
+    pub paid_version: u64,
     pub command: [u8; 16],
     /// Bits of [`crate::service::Service`]: where this socket was sent.
     pub redirects: u32,
@@ -136,6 +139,7 @@ pub struct Socket {
     /// What the agent asked for before the last redirect.
     pub original_address: Address,
     pub origin: OriginKey,
+    pub zero: u32,
 }
 
 /// What sockets say whose flows must name their servers; the kernel frees it with the socket. Not in a

@@ -152,6 +152,12 @@ pub struct Segment {
     pub length: u32,
 }
 
+/// Octets of a packet without what lies before its IP header.
+#[inline(always)]
+pub fn octets<const AT: usize>(skb: *const __sk_buff) -> u32 {
+    unsafe { (*skb).len }.saturating_sub(AT as u32)
+}
+
 /// Octets of the payload of a packet that [`read`] has read.
 #[inline(always)]
 pub fn payload<const AT: usize>(skb: *const __sk_buff, packet: &Packet) -> u32 {

@@ -40,6 +40,8 @@ pub fn made_by_current(agent: u32) -> Socket {
     Socket {
         agent,
         pid: (aya_ebpf::helpers::bpf_get_current_pid_tgid() >> 32) as u32,
+        flow_version: 0,
+        paid_version: 0,
         command: aya_ebpf::helpers::bpf_get_current_comm().unwrap_or([0; 16]),
         redirects: 0,
         counted: 0,
@@ -58,6 +60,7 @@ pub fn made_by_current(agent: u32) -> Socket {
         paid_port: 0,
         original_address: [0; 16],
         origin: OriginKey { agent: 0, port: 0, transport: 0, zero: 0, address: [0; 16] },
+        zero: 0,
     }
 }
 

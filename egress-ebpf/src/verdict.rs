@@ -15,11 +15,25 @@ use egress_common::{
 pub struct Pass {
     pub rule: u32,
     pub gate: Gate,
-    /// The denial, of what is let out only to be observed.
-    pub observed: Option<Denied>,
+    /// Whether it is let out only to be observed, and was `denied`. Not an option: the kernel refuses programs that
+    /// load what was never written, as compilers do of none.
+    is_observed: bool,
+    denied: Denied,
 }
 
 impl Pass {
+    #[inline(always)]
+    fn by(rule: u32, gate: Gate) -> Self {
+        let denied = Denied::because(DropReason::AddressNotGranted);
+        Self { rule, gate, is_observed: false, denied }
+    }
+
+    /// The denial, of what is let out only to be observed.
+    #[inline(always)]
+    pub fn observed(&self) -> Option<Denied> {
+        self.is_observed.then_some(self.denied)
+    }
+
     /// Whether packets may go straight to the address, whatever they say.
     #[inline(always)]
     pub fn is_direct(&self) -> bool {
@@ -52,8 +66,8 @@ pub fn judge_start(
 /// What `pass` would have been denied for, had its rule, or its agent, not been in observe mode.
 #[inline(always)]
 pub fn observed(config: &AgentConfig, agent: u32, pass: &Pass) -> Option<Denied> {
-    if pass.observed.is_some() || config.flags & AgentConfig::OBSERVES == 0 || !pass.is_direct() {
-        return pass.observed;
+    if pass.is_observed || config.flags & AgentConfig::OBSERVES == 0 || !pass.is_direct() {
+        return pass.observed();
     }
     on_trial(agent, pass.rule)
 }
@@ -73,7 +87,7 @@ pub fn enforced(
         let grant = unsafe { &mut *grant };
         let now = unsafe { bpf_ktime_get_boot_ns() };
         if grant.expires > now {
-            let pass = Pass { rule: grant.rule, gate: way(grant.gate), observed: None };
+            let pass = Pass::by(grant.rule, way(grant.gate));
             if starts && pass.is_direct() {
                 note_use(grant, now);
             }
@@ -87,7 +101,7 @@ pub fn enforced(
         return Err(Denied::because(DropReason::AddressSpecial));
     }
     denied_network(agent, transport, port, address)?;
-    Ok(Pass { rule: allowed.rule, gate: Gate::Direct, observed: None })
+    Ok(Pass::by(allowed.rule, Gate::Direct))
 }
 
 /// Lets out what is `denied`, of an agent in observe mode: straight to any address that is not special, but
@@ -103,7 +117,7 @@ fn observe(agent: u32, address: &Address, port: u16, denied: Denied) -> Result<P
         Some(network) if network.rule == NetworkValue::HOLE => {
             Err(Denied::because(DropReason::AddressSpecial))
         }
-        Some(network) => Ok(Pass { rule: network.rule, gate: Gate::Direct, observed: Some(denied) }),
+        Some(network) => Ok(Pass { rule: network.rule, gate: Gate::Direct, is_observed: true, denied }),
     }
 }
 
@@ -177,7 +191,12 @@ pub fn judge_again(
         }
     } else {
         match is_in_force(agent, transport, address, port, rule) {
-            Ok(()) => return Ok(Pass { rule, gate: Gate::Direct, observed: on_trial(agent, rule) }),
+            Ok(()) => {
+                return Ok(match on_trial(agent, rule) {
+                    Some(denied) => Pass { rule, gate: Gate::Direct, is_observed: true, denied },
+                    None => Pass::by(rule, Gate::Direct),
+                });
+            }
             Err(denied) => denied,
         }
     };

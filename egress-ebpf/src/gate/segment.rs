@@ -50,17 +50,17 @@ pub fn may_leave(ctx: &SkBuffContext, socket: &mut Socket, packet: &Packet) -> b
 }
 
 /// Whether an open flow may go on after the policy was replaced, as far as its server name goes: the
-/// daemon has taken away what the policy denies.
+/// daemon has taken away what the policy denies. Returns the rule of the flow, that began by `rule`.
 #[inline(always)]
-pub fn judge_again(ctx: &SkBuffContext, socket: &mut Socket) -> Result<(), Denied> {
+pub fn judge_again(ctx: &SkBuffContext, socket: &Socket, rule: u32) -> Result<u32, Denied> {
     let has_named = is(socket, GateState::Named)
         || is(socket, GateState::Said)
         || is(socket, GateState::Retried)
         || is(socket, GateState::Open);
     if !has_named {
-        return Ok(());
+        return Ok(rule);
     }
-    let removed = Denied { reason: DropReason::RuleRemoved, rule: socket.flow_rule };
+    let removed = Denied { reason: DropReason::RuleRemoved, rule };
     let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
     if sk.is_null() {
         return Err(removed);
@@ -72,10 +72,9 @@ pub fn judge_again(ctx: &SkBuffContext, socket: &mut Socket) -> Result<(), Denie
     let spoken = spoken(sk).ok_or(removed)?;
     // What TCP sends after it is done with the flow carries nothing.
     if spoken.named == 1 {
-        let flow = unsafe { NAMED_FLOWS.get(&spoken.key) }.ok_or(removed)?;
-        socket.flow_rule = flow.rule;
+        return Ok(unsafe { NAMED_FLOWS.get(&spoken.key) }.ok_or(removed)?.rule);
     }
-    Ok(())
+    Ok(rule)
 }
 
 /// Why a packet does not leave.
