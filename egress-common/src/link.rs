@@ -49,16 +49,8 @@ pub struct KnownFlow {
     pub rule: u32,
     /// The policy by which it was judged last.
     pub generation: u32,
-    /// [`Self::OPEN`], [`Self::CLOSING`], [`Self::OPENING`].
-    pub stage: u32,
-}
-
-impl KnownFlow {
-    pub const OPEN: u32 = 0;
-    /// One end has said that it ends.
-    pub const CLOSING: u32 = 1;
-    /// Of TCP: only its first segment left, which may be sent again. One that comes later begins another flow.
-    pub const OPENING: u32 = 2;
+    /// 1 once one end has said that it ends.
+    pub closing: u32,
 }
 
 const _: () = assert!(size_of::<LinkConfig>() == 40);

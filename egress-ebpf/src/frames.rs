@@ -121,8 +121,8 @@ fn flow(skb: *const __sk_buff, link: &LinkConfig, packet: &Packet) -> Result<(),
     }
 }
 
-/// Takes what a frame uses up, of an agent that makes frames beside its sockets: its payload, and a flow
-/// where it begins one.
+/// Takes what a frame uses up, of an agent that makes frames beside its sockets. Who writes a frame chooses what
+/// its headers say: they count, and each segment that opens a flow of TCP is a flow, be it sent again.
 #[inline(always)]
 fn pays(
     skb: *const __sk_buff,
@@ -134,12 +134,8 @@ fn pays(
     if !budget::is_counted_at_link(config) {
         return Ok(());
     }
-    let begins = match find(link, packet) {
-        // A port that is used again, with or without an end of what it was used for, is another flow.
-        Some(known) => packet.opens && known.stage != KnownFlow::OPENING,
-        None => packet.opens || packet.transport == UDP,
-    };
-    let octets = packet::payload::<BEHIND_ETHERNET>(skb, packet);
+    let begins = packet.opens || (packet.transport == UDP && find(link, packet).is_none());
+    let octets = packet::octets::<BEHIND_ETHERNET>(skb);
     Payers::at_link(config, link.agent, rule).take(u64::from(octets), u64::from(begins))
 }
 
@@ -172,7 +168,7 @@ fn remember(link: &LinkConfig, packet: &Packet, rule: u32, generation: u32) {
     if let Some(known) = find(link, packet) {
         known.rule = rule;
         known.generation = generation;
-        known.stage = stage(packet, known.stage);
+        known.closing = u32::from(packet.closes || (known.closing == 1 && !packet.opens));
     } else if (packet.opens || packet.transport != TCP)
         && let Some(place) = free_place(link, packet)
     {
@@ -184,19 +180,8 @@ fn remember(link: &LinkConfig, packet: &Packet, rule: u32, generation: u32) {
             agent: link.agent,
             rule,
             generation,
-            stage: stage(packet, KnownFlow::OPEN),
+            closing: 0,
         };
-    }
-}
-
-/// How far a flow is with this packet, that was at `before`.
-#[inline(always)]
-fn stage(packet: &Packet, before: u32) -> u32 {
-    match (packet.closes, packet.opens) {
-        (true, _) => KnownFlow::CLOSING,
-        (false, true) => KnownFlow::OPENING,
-        (false, false) if before == KnownFlow::CLOSING => before,
-        (false, false) => KnownFlow::OPEN,
     }
 }
 
@@ -225,7 +210,7 @@ fn free_place<'a>(link: &LinkConfig, packet: &Packet) -> Option<&'a mut KnownFlo
     let first = first_place(link, packet);
     for number in 0..PLACES_PER_FLOW {
         let known = unsafe { &mut *FLOWS.get_ptr_mut(first + number)? };
-        if known.agent != link.agent || known.rule == 0 || known.stage == KnownFlow::CLOSING {
+        if known.agent != link.agent || known.rule == 0 || known.closing == 1 {
             return Some(known);
         }
     }
