@@ -27,15 +27,15 @@ pub struct AgentConfig {
     /// Changes with the policy: then open flows are judged again. Never 0.
     pub generation: u32,
     /// [`Self::RAW_FRAMES`], [`Self::SEALED`], [`Self::HOST_SOCKETS`], [`Self::ELSEWHERE`], [`Self::OBSERVES`],
-    /// [`Self::BUDGETS`].
+    /// [`Self::BUDGETS`], [`Self::RAW_SOCKETS`].
     pub flags: u32,
     /// The place of the agent's own [`crate::Budget`], or 0.
     pub budget: u32,
 }
 
 impl AgentConfig {
-    /// The agent may make packet, XDP and netlink sockets and tunnel devices in its own network
-    /// namespace: something else judges what leaves it.
+    /// The agent was started with capabilities by which it makes frames in its own network namespace, beside the
+    /// sockets that the programs see: what leaves its link is judged and counted there.
     pub const RAW_FRAMES: u32 = 1;
     /// The agent has a network namespace of its own: what stays on its loopback stays with it.
     pub const SEALED: u32 = 2;
@@ -49,6 +49,9 @@ impl AgentConfig {
     pub const OBSERVES: u32 = 16;
     /// The agent, or one of its rules, has a [`crate::Budget`].
     pub const BUDGETS: u32 = 32;
+    /// The agent may make packet, XDP and netlink sockets and tunnel devices in its own network namespace: it was
+    /// started with [`Self::RAW_FRAMES`], and its policy has not taken the capabilities away since.
+    pub const RAW_SOCKETS: u32 = 64;
     /// Of agents that have a network namespace of their own, whoever made it.
     pub const OWN_NETWORK: u32 = Self::SEALED | Self::ELSEWHERE;
 }

@@ -33,7 +33,7 @@ pub fn device(ctx: &DeviceContext) -> Device {
 /// Whether `agent` may send frames of its own making into the network namespace that is its own.
 #[inline(always)]
 pub fn keeps_raw_frames(agent: u32) -> bool {
-    agent::has(agent, AgentConfig::RAW_FRAMES)
+    agent::has(agent, AgentConfig::RAW_SOCKETS)
 }
 
 /// Numbers of Documentation/admin-guide/devices.txt.

@@ -58,6 +58,7 @@ mod names;
 mod observe;
 mod octets;
 mod options;
+mod payers;
 mod quic;
 mod reload;
 mod rules;

@@ -104,9 +104,17 @@ pub struct Home {
 }
 
 impl Home {
-    pub fn new(cgroup: Cgroup, boundary: Boundary, cell: Option<Cell>, ports: Listeners) -> Self {
+    pub fn new(
+        cgroup: Cgroup,
+        boundary: Boundary,
+        cell: Option<Cell>,
+        ports: Listeners,
+        birth: &Birth,
+    ) -> Self {
         let sealed = if cell.is_some() { Listeners::SEALED } else { 0 };
-        let flags = ports.flags | sealed;
+        // Raw frames leave no agent but by a link whose other end judges them.
+        let raw_frames = if cell.is_some() && birth.makes_frames { Listeners::RAW_FRAMES } else { 0 };
+        let flags = ports.flags | sealed | raw_frames;
         Self { cgroup, boundary, cell, listeners: Listeners { flags, ..ports } }
     }
 
@@ -143,7 +151,8 @@ impl Daemon {
             Workload { name: name.clone(), uid: request.uid, cgroup: None, labels: request.labels.clone() };
         let given = self.give(&workload, request.policy.clone()).map_err(|error| invalid(&error))?;
         let mode = if request.observe { Mode::Observe } else { Mode::Enforce };
-        let birth = Birth { workload, born: Some(datapath::now()), mode };
+        let makes_frames = !given.policy.capabilities().is_empty();
+        let birth = Birth { workload, born: Some(datapath::now()), mode, makes_frames };
         let given = Given { policy: birth.obeyed(given.policy), ..given };
         Fence::holds(&given.policy).map_err(|error| invalid(&error))?;
         if request.boundary != Boundary::Sealed && !given.policy.capabilities().is_empty() {
@@ -182,7 +191,7 @@ impl Daemon {
             Boundary::Cgroup => None,
             Boundary::Adopted => anyhow::bail!("an agent is started, or it is adopted"),
         };
-        let housed = self.house(id, &name, cell.clone(), request.explicit_proxy);
+        let housed = self.house(id, &name, cell.clone(), &birth, request.explicit_proxy);
         let (home, bound) = match housed {
             Ok(housed) => housed,
             Err(error) => {
@@ -217,6 +226,7 @@ impl Daemon {
         id: AgentId,
         name: &AgentName,
         cell: Option<Cell>,
+        birth: &Birth,
         explicit_proxy: bool,
     ) -> anyhow::Result<(Home, Bound)> {
         let boundary = if cell.is_some() { Boundary::Sealed } else { Boundary::Cgroup };
@@ -227,7 +237,7 @@ impl Daemon {
         let cgroup = self.root.child(&format!("{name}.{id}"))?;
         cgroup.bound_descendants()?;
         let ports = bound.ports;
-        Ok((Home::new(cgroup, boundary, cell, ports), bound))
+        Ok((Home::new(cgroup, boundary, cell, ports, birth), bound))
     }
 
     /// `name`, or, where an agent of that name runs, the same with a number: records and summaries

@@ -52,6 +52,10 @@ pub struct Remembered {
     /// Whether it was started to be observed, whatever its policy says.
     #[serde(default)]
     pub observe: bool,
+    /// Whether it was started with capabilities by which it makes frames, whatever its policy says since. None:
+    /// nobody knows.
+    #[serde(default)]
+    pub makes_frames: Option<bool>,
     /// What somebody lent to it.
     #[serde(default)]
     pub loans: Vec<RememberedLoan>,
@@ -135,6 +139,8 @@ pub struct Birth {
     pub born: Option<Moment>,
     /// Whether it was started to be observed, whatever its policy says.
     pub mode: Mode,
+    /// Whether it was started with capabilities by which it makes frames, whatever its policy says since.
+    pub makes_frames: bool,
 }
 
 impl Birth {
@@ -161,6 +167,7 @@ impl Remembered {
             born: birth.born.map(|moment| moment.0),
             workload: Some(RememberedWorkload::of(&birth.workload)),
             observe: birth.mode == Mode::Observe,
+            makes_frames: Some(birth.makes_frames),
             loans: agent.loans().iter().filter_map(RememberedLoan::of).collect(),
         }
     }

@@ -79,7 +79,9 @@ impl Daemon {
         };
         let Given { policy, own: own_policy } = self.give_again(&workload, remembered.own_policy.clone())?;
         let mode = if remembered.observe { Mode::Observe } else { Mode::Enforce };
-        let birth = Birth { workload, born: remembered.born.map(Moment), mode };
+        // Of an older file nobody knows, but that nobody could start it otherwise than its policy said.
+        let makes_frames = remembered.makes_frames.unwrap_or(!policy.capabilities().is_empty());
+        let birth = Birth { workload, born: remembered.born.map(Moment), mode, makes_frames };
         let policy = birth.obeyed(policy);
         let agent = Arc::new(Agent::new(id, name, policy));
         for loan in remembered.loans.iter().cloned() {
@@ -105,7 +107,7 @@ impl Daemon {
             (None, None) => Bound::again(ports)?,
         };
         let cgroup = Cgroup::open(remembered.cgroup)?;
-        let home = Home::new(cgroup, remembered.boundary, cell, bound.ports);
+        let home = Home::new(cgroup, remembered.boundary, cell, bound.ports, &birth);
         self.fence.announce(&agent, home.site())?;
         Ok(Prepared { agent, home, bound, own_policy, birth })
     }

@@ -149,18 +149,19 @@ impl Fence {
     pub fn turn(&self, agent: &Agent) -> Result<(), FenceError> {
         let mut tables = self.tables();
         let policy = agent.policy();
-        let ways = self.ways(agent.id(), &policy, tables.is_sealed(agent.id()));
+        let ways = self.ways(agent.id(), &policy, tables.flags(agent.id()));
         Ok(tables.retain_grants(agent.id(), &ways, now(), Some)?)
     }
 
-    fn ways<'a>(&self, agent: AgentId, policy: &'a Policy, is_sealed: bool) -> Ways<'a> {
+    fn ways<'a>(&self, agent: AgentId, policy: &'a Policy, flags: u32) -> Ways<'a> {
         let kernel = match (&self.no_reader, &*self.mistrusted()) {
             (Some(_), _) => KernelReader::Missing,
             // It proves them.
             (None, Some(_)) if agent != CANARY => KernelReader::Unproven,
             (None, _) => KernelReader::Proven,
         };
-        Ways { policy, is_sealed, kernel }
+        let is_sealed = flags & Listeners::OWN_NETWORK != 0;
+        Ways { policy, is_sealed, makes_frames: flags & Listeners::RAW_FRAMES != 0, kernel }
     }
 
     /// Has the host forward for sealed agents whose policy has direct flows.
@@ -209,10 +210,10 @@ impl Fence {
             place,
             listeners: site.listeners,
             networks: leave::networks(&policy),
-            direct: self.direct_of(agent.id(), &self.ways(agent.id(), &policy, is_sealed(site))),
+            direct: self.direct_of(agent.id(), &self.ways(agent.id(), &policy, site.listeners.flags)),
         };
         let mut nft = self.nft();
-        if site.link.is_some() && self.ways(agent.id(), &policy, true).has_direct() {
+        if site.link.is_some() && self.ways(agent.id(), &policy, site.listeners.flags).has_direct() {
             nft.track();
         }
         nft.set(share);
@@ -242,7 +243,7 @@ impl Fence {
     /// Names what could not be written.
     pub fn open(&self, agent: &Agent, site: Site<'_>) -> Result<(), FenceError> {
         let policy = agent.policy();
-        let ways = self.ways(agent.id(), &policy, is_sealed(site));
+        let ways = self.ways(agent.id(), &policy, site.listeners.flags);
         self.forward_for(site.link, &ways)?;
         let mut tables = self.tables();
         let budgets = written::policy(&mut tables, &self.budgets, agent, &ways)?;
@@ -302,7 +303,7 @@ impl Fence {
     /// Names what could not be written.
     pub fn replace_policy(&self, agent: &Agent, site: Site<'_>) -> Result<Vec<CutFlow>, FenceError> {
         let policy = agent.policy();
-        let ways = self.ways(agent.id(), &policy, is_sealed(site));
+        let ways = self.ways(agent.id(), &policy, site.listeners.flags);
         self.forward_for(site.link, &ways)?;
         let mut cut;
         {
@@ -333,7 +334,7 @@ impl Fence {
         let mut changed = Vec::new();
         for (agent, site) in agents {
             let policy = agent.policy();
-            let ways = self.ways(agent.id(), &policy, is_sealed(site));
+            let ways = self.ways(agent.id(), &policy, site.listeners.flags);
             let direct = self.direct_of(agent.id(), &ways);
             if let Some(share) = nft.share(agent.id().0) {
                 share.networks = leave::networks(&policy);
@@ -377,7 +378,7 @@ impl Fence {
         let expired = agent.take_expired(before);
         if !expired.is_empty() {
             let (policy, mut tables) = (agent.policy(), self.tables());
-            let ways = self.ways(agent.id(), &policy, tables.is_sealed(agent.id()));
+            let ways = self.ways(agent.id(), &policy, tables.flags(agent.id()));
             tables.forget_expired(agent.id(), &expired, &ways, before);
         }
     }
@@ -440,7 +441,7 @@ impl Fence {
         // that it finds, and removes, whatever an older policy still earned.
         let policy = agent.policy();
         let grants: Vec<Grant> = grants.iter().filter(|grant| policy.opens(grant)).cloned().collect();
-        let ways = self.ways(agent.id(), &policy, tables.is_sealed(agent.id()));
+        let ways = self.ways(agent.id(), &policy, tables.flags(agent.id()));
         let moment = now();
         for grant in &grants {
             tables.grant(agent.id(), grant, &ways, moment)?;
@@ -453,7 +454,7 @@ impl Fence {
     /// Whether some of `grants` are for addresses that the table does not know yet.
     fn waits_for_nft(&self, agent: &Agent, grants: &[Grant]) -> bool {
         let policy = agent.policy();
-        let ways = self.ways(agent.id(), &policy, self.tables().is_sealed(agent.id()));
+        let ways = self.ways(agent.id(), &policy, self.tables().flags(agent.id()));
         let direct = ways.direct(grants);
         // One who holds the table keeps others waiting as long.
         let is_known = || self.nft.try_lock().is_ok_and(|nft| nft.knows(agent.id().0, &direct));
@@ -465,7 +466,7 @@ impl Fence {
         let mut nft = self.nft();
         // A reload may have come before this lock, and has said what the table holds.
         let policy = agent.policy();
-        let ways = self.ways(id, &policy, self.tables().is_sealed(id));
+        let ways = self.ways(id, &policy, self.tables().flags(id));
         grants.retain(|grant| policy.opens(grant));
         nft.add_direct(id.0, &ways.direct(&grants))?;
         let is_full = |nft: &mut Nft| nft.share(id.0).is_some_and(|share| share.direct.len() > MAX_DIRECT);
@@ -564,10 +565,6 @@ const GRANTS_AT_ONCE: usize = 64;
 
 /// In nanoseconds.
 const SECOND: u64 = 1_000_000_000;
-
-fn is_sealed(site: Site<'_>) -> bool {
-    site.listeners.flags & Listeners::OWN_NETWORK != 0
-}
 
 #[cfg(test)]
 mod tests {

@@ -71,13 +71,15 @@ pub fn denied_networks(rules: &[Rule]) -> Vec<NetworkEntry> {
 /// `listeners` with what the programs must know of `policy`, whose budgets are where `budgets` says.
 pub fn with_policy(listeners: Listeners, policy: &Policy, budgets: &Assigned) -> Listeners {
     let denies_networks = u8::from(!denied_networks(policy.deny()).is_empty());
-    // Raw frames leave no agent but by a link whose other end judges them.
-    let is_sealed = listeners.flags & Listeners::SEALED != 0;
-    let raw_frames = if is_sealed && !policy.capabilities().is_empty() { Listeners::RAW_FRAMES } else { 0 };
+    // What it was started with it keeps, and a packet socket that it has; it gets no other one.
+    let raw_frames = listeners.flags & Listeners::RAW_FRAMES;
+    let keeps = raw_frames != 0 && !policy.capabilities().is_empty();
+    let raw_sockets = if keeps { Listeners::RAW_SOCKETS } else { 0 };
     let host_sockets = if policy.host_sockets() { Listeners::HOST_SOCKETS } else { 0 };
     let observes = if policy.observes() { Listeners::OBSERVES } else { 0 };
     let bounded = if budgets.is_empty() { 0 } else { Listeners::BUDGETS };
-    let flags = (listeners.flags & Listeners::OWN_NETWORK) | raw_frames | host_sockets | observes | bounded;
+    let own = listeners.flags & Listeners::OWN_NETWORK;
+    let flags = own | raw_frames | raw_sockets | host_sockets | observes | bounded;
     let (generation, budget) = (generation(policy, budgets), budgets.own);
     Listeners { denies_networks, generation, flags, budget, ..listeners }
 }

@@ -125,10 +125,11 @@ impl Tables {
         }
     }
 
-    /// Whether `agent` is sealed, as it was made known; one that is not known counts as sealed.
+    /// The flags of `agent`, as it was made known; one that is not known counts as sealed, and as making frames.
     #[must_use]
-    pub fn is_sealed(&self, agent: AgentId) -> bool {
-        self.agents.get(&agent.0, 0).map_or(true, |config| config.flags & AgentConfig::OWN_NETWORK != 0)
+    pub fn flags(&self, agent: AgentId) -> u32 {
+        let unknown = AgentConfig::SEALED | AgentConfig::RAW_FRAMES;
+        self.agents.get(&agent.0, 0).map_or(unknown, |config| config.flags)
     }
 
     /// Replaces the listeners of an agent that is known.

@@ -11,6 +11,8 @@ pub struct Ways<'a> {
     pub policy: &'a Policy,
     /// The agent has a network namespace of its own, whoever made it.
     pub is_sealed: bool,
+    /// It was started with capabilities by which it makes frames beside its sockets.
+    pub makes_frames: bool,
     pub kernel: KernelReader,
 }
 
@@ -78,11 +80,10 @@ impl Ways<'_> {
     /// The way of TLS by `rule`, where the programs are proven.
     fn of_tls(&self, rule: &Rule) -> Gate {
         // Who makes raw frames has no need of a socket whose bytes the programs read.
-        let makes_frames = self.is_sealed && !self.policy.capabilities().is_empty();
         match rule.tls.gate {
             // The programs read a name to pass or deny its flow, and know nothing in between.
             _ if self.policy.observes() => Gate::Proxy,
-            _ if self.kernel == KernelReader::Missing || makes_frames => Gate::Proxy,
+            _ if self.kernel == KernelReader::Missing || self.makes_frames => Gate::Proxy,
             _ if rule.tls.needs_proxy() => Gate::Proxy,
             GateChoice::Proxy => Gate::Proxy,
             GateChoice::Auto if self.is_sealed => Gate::Proxy,
@@ -116,7 +117,7 @@ pub fn read(number: u16) -> Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Capability, HostName, Moment, NameTerms, Pattern, RuleId, Source, TlsTerms};
+    use crate::policy::{HostName, Moment, NameTerms, Pattern, RuleId, Source, TlsTerms};
     use GateChoice::{Auto, Kernel, Proxy};
     use std::sync::Arc;
 
@@ -137,7 +138,7 @@ mod tests {
     #[test]
     fn tls_of_an_agent_that_makes_frames_goes_through_the_proxy() {
         for choice in [Auto, Kernel, Proxy] {
-            goes(At { capabilities: true, ..SEALED }, Protocol::Tls, choice, Gate::Proxy);
+            goes(At { makes_frames: true, ..SEALED }, Protocol::Tls, choice, Gate::Proxy);
         }
     }
 
@@ -151,7 +152,8 @@ mod tests {
     #[test]
     fn while_the_programs_are_not_proven_no_flow_starts_by_them_and_none_is_cut() {
         let policy = Policy::new(vec![rule(Protocol::Tls, Auto)], Vec::new());
-        let ways = Ways { policy: &policy, is_sealed: false, kernel: KernelReader::Unproven };
+        let ways =
+            Ways { policy: &policy, is_sealed: false, makes_frames: false, kernel: KernelReader::Unproven };
         assert_eq!(ways.of(&grant(Protocol::Tls)), Gate::Proxy);
         assert!(ways.is_direct(&grant(Protocol::Tls)));
     }
@@ -163,7 +165,8 @@ mod tests {
                 let mut rule = rule(Protocol::Tls, choice);
                 rule.tls.inspection = Some(Arc::default());
                 let policy = Policy::new(vec![rule], Vec::new());
-                let ways = Ways { policy: &policy, is_sealed, kernel: KernelReader::Proven };
+                let ways =
+                    Ways { policy: &policy, is_sealed, makes_frames: false, kernel: KernelReader::Proven };
                 assert_eq!(ways.of(&grant(Protocol::Tls)), Gate::Proxy);
                 assert_eq!(ways.name_flags(&grant(Protocol::Tls)), NameValue::NEEDS_PROXY);
                 assert!(!ways.has_direct());
@@ -188,7 +191,8 @@ mod tests {
         let mut inspected = rule(Protocol::Tls, Auto);
         inspected.tls.inspection = Some(Arc::default());
         let policy = Policy::new(vec![inspected], Vec::new());
-        let ways = Ways { policy: &policy, is_sealed: false, kernel: KernelReader::Proven };
+        let ways =
+            Ways { policy: &policy, is_sealed: false, makes_frames: false, kernel: KernelReader::Proven };
         assert_eq!(ways.of(&grant(Protocol::Tls)), Gate::Proxy);
         assert!(!ways.is_direct(&grant(Protocol::Tls)));
     }
@@ -196,7 +200,8 @@ mod tests {
     #[test]
     fn a_grant_whose_rule_is_gone_goes_through_the_proxy() {
         let policy = Policy::default();
-        let ways = Ways { policy: &policy, is_sealed: false, kernel: KernelReader::Proven };
+        let ways =
+            Ways { policy: &policy, is_sealed: false, makes_frames: false, kernel: KernelReader::Proven };
         assert_eq!(ways.of(&grant(Protocol::Tls)), Gate::Proxy);
         assert_eq!(ways.name_flags(&grant(Protocol::Tls)), NameValue::REFUSES_ECH | NameValue::NEEDS_PROXY);
     }
@@ -223,16 +228,20 @@ mod tests {
     struct At {
         is_sealed: bool,
         kernel: KernelReader,
-        capabilities: bool,
+        makes_frames: bool,
     }
 
-    const CGROUP: At = At { is_sealed: false, kernel: KernelReader::Proven, capabilities: false };
+    const CGROUP: At = At { is_sealed: false, makes_frames: false, kernel: KernelReader::Proven };
     const SEALED: At = At { is_sealed: true, ..CGROUP };
 
     fn goes(at: At, protocol: Protocol, choice: GateChoice, way: Gate) {
-        let capabilities = if at.capabilities { vec![Capability::NetRaw] } else { Vec::new() };
-        let policy = Policy::new(vec![rule(protocol, choice)], Vec::new()).keeping(capabilities);
-        let ways = Ways { policy: &policy, is_sealed: at.is_sealed, kernel: at.kernel };
+        let policy = Policy::new(vec![rule(protocol, choice)], Vec::new());
+        let ways = Ways {
+            policy: &policy,
+            is_sealed: at.is_sealed,
+            makes_frames: at.makes_frames,
+            kernel: at.kernel,
+        };
         assert_eq!(ways.of(&grant(protocol)), way, "{protocol} {choice:?}");
         assert_eq!(ways.has_direct(), way != Gate::Proxy, "{protocol} {choice:?}");
         assert_eq!(ways.direct(&[grant(protocol)]).is_empty(), way == Gate::Proxy, "{protocol} {choice:?}");

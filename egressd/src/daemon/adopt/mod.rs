@@ -159,7 +159,7 @@ impl Daemon {
         self.begin(id, &cgroup).map_err(failed)?;
         let agent = Arc::new(Agent::new(id, name, policy));
         agent.quarantine(self.leaks.is_quarantined(agent.name()));
-        let birth = Birth { workload, born: Some(datapath::now()), mode: Mode::Enforce };
+        let birth = Birth { workload, born: Some(datapath::now()), mode: Mode::Enforce, makes_frames: false };
         agent.live(terms::occasion(birth.born), datapath::now());
         let frozen = Frozen::freeze(&cgroup).map_err(|error| {
             self.forget_adoption();
@@ -202,7 +202,7 @@ impl Daemon {
             None => Bound::fresh(false),
         };
         let bound = bound.map_err(failed)?;
-        let home = Home::new(cgroup.clone(), Boundary::Adopted, None, bound.ports);
+        let home = Home::new(cgroup.clone(), Boundary::Adopted, None, bound.ports, &birth);
         let remembered = Remembered::of(agent, &home, own_policy.clone(), &birth);
         self.memory().write(&remembered).map_err(failed)?;
         self.fence.admit(agent, home.site()).map_err(failed)?;
