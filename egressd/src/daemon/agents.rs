@@ -295,6 +295,12 @@ impl Daemon {
         }
     }
 
+    /// Events that the kernel lost, and of which the log was not told yet.
+    pub(super) fn untold_losses(&self, running: &Running) -> u64 {
+        let told = running.lost_told.load(Ordering::Relaxed);
+        self.fence.lost_events(running.agent.id()).saturating_sub(told)
+    }
+
     pub(super) fn serve_agent(&self, prepared: Prepared) -> Arc<Running> {
         let Prepared { agent, home, bound, own_policy, birth } = prepared;
         let mut serving = JoinSet::new();

@@ -157,8 +157,7 @@ impl control::Daemon for Answers {
 impl Daemon {
     fn status(&self) -> Status {
         let loaded = self.policies.load();
-        let lost_in_kernel: u64 =
-            self.agents.all().iter().map(|running| self.fence.lost_events(running.agent.id())).sum();
+        let untold: u64 = self.agents.all().iter().map(|running| self.untold_losses(running)).sum();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
