@@ -8,6 +8,7 @@ mod budgets;
 mod cells;
 mod checks;
 mod ends;
+mod folders;
 mod follow;
 mod inspection;
 mod leaks;
@@ -43,14 +44,14 @@ use answers::Answers;
 use anyhow::{Context, Result};
 use approvals::Desk;
 use arc_swap::ArcSwap;
+use folders::{hidden, make_private_folder};
 use leaks::Leaks;
 use proof::Proof;
 use reload::Cause;
 use source::Source;
 use std::{
     fs,
-    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -436,36 +437,9 @@ fn raise_descriptor_limit() -> Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("failed to raise the descriptor limit")
 }
 
-/// What agents must not see: the usual folders of every daemon, and this one's own. Of a log
-/// elsewhere only the file, because its folder may be anybody's.
-fn hidden(config: &DaemonConfig) -> Vec<PathBuf> {
-    let usual = DaemonConfig::default();
-    let log_folder = usual.audit_log.parent().map(Path::to_owned);
-    let mut hidden: Vec<PathBuf> = [Some(usual.run_dir), log_folder].into_iter().flatten().collect();
-    for path in [&config.run_dir, &config.audit_log, &config.state_dir] {
-        if !hidden.iter().any(|folder| path.starts_with(folder)) {
-            hidden.push(path.clone());
-        }
-    }
-    hidden
-}
-
 /// The one way to compile policies: files and texts alike.
 fn loader<'a>(config: &'a DaemonConfig, registries: &'a Installed) -> Loader<'a> {
     Loader::new(&config.allowlist_dirs).with_registries(registries).with_credentials(&config.credentials)
-}
-
-/// Only root may look into it, and only a folder of root's is taken.
-fn make_private_folder(folder: &Path) -> Result<()> {
-    let named = || format!("failed to make `{}` a folder of ours", folder.display());
-    fs::DirBuilder::new().mode(0o700).recursive(true).create(folder).with_context(named)?;
-    let owner = fs::metadata(folder).with_context(named)?.uid();
-    anyhow::ensure!(
-        owner == 0,
-        "`{}` belongs to user {owner}: give egressd a folder of root's",
-        folder.display()
-    );
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).with_context(named)
 }
 
 /// The name of an instance: a part of a cgroup's name and of a table's.
