@@ -33,7 +33,7 @@ pub enum Sign {
 }
 
 impl Sign {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Leak(flag, _) => flag.as_str(),
             Self::Budget(mark) => mark.as_str(),

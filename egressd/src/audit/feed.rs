@@ -1,6 +1,6 @@
 //! The last lines of the audit log in memory, and those who follow them.
 
-use super::{event::Verdict, record::Line, recover::Recovered, time::Time};
+use super::{event::Verdict, record::Line, recover::Recovered, tally::Tally, time::Time};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct Feed {
     ring: Mutex<Ring>,
+    tally: Mutex<Tally>,
     /// The number of the next line; followers wait for it to change. None ends them.
     next: watch::Sender<Option<u64>>,
 }
@@ -24,11 +25,12 @@ impl Feed {
         let surplus = recovered.lines.len().saturating_sub(RING);
         ring.lines.extend(recovered.lines.into_iter().skip(surplus).map(Arc::new));
         let next = watch::Sender::new(Some(ring.next_seq));
-        Arc::new(Self { ring: Mutex::new(ring), next })
+        Arc::new(Self { ring: Mutex::new(ring), tally: Mutex::default(), next })
     }
 
     /// Adds `lines`, which are numbered from [`Feed::next_seq`] on without a hole.
     pub fn publish(&self, lines: &[Arc<Line>]) {
+        self.count(|tally| lines.iter().for_each(|line| tally.line(line)));
         let next_seq = {
             let mut ring = self.ring();
             for line in lines {
@@ -69,6 +71,18 @@ impl Feed {
     /// Forgets the totals of an agent that has ended.
     pub fn forget(&self, agent: &str) {
         self.ring().agents.remove(agent);
+        self.count(|tally| tally.end(agent));
+    }
+
+    /// What was counted since the daemon started.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has something counted.
+    pub(super) fn count(&self, act: impl FnOnce(&mut Tally)) {
+        act(&mut self.tally.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Follows the feed from the line numbered `from`; its first batch is there at once.

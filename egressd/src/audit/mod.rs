@@ -18,6 +18,7 @@ mod record;
 mod recorder;
 mod recover;
 mod run;
+mod tally;
 mod time;
 
 pub use alert::{Alert, RecordedAlert, Sign};
@@ -32,4 +33,5 @@ pub use record::{Gap, Line, LostAt, Record, RecordedDestination, RecordedProcess
 pub use recorder::Recorder;
 pub use recover::Recovered;
 pub use run::run;
+pub use tally::{AgentTally, Tally};
 pub use time::{Time, UnknownTime};

@@ -153,7 +153,7 @@ pub struct Gap {
 }
 
 /// Where events were lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LostAt {
     /// On the way to the log: they came faster than they could be taken.
@@ -164,6 +164,21 @@ pub enum LostAt {
     Log,
     /// The line was torn by a crash or a full disk.
     Torn,
+}
+
+impl LostAt {
+    pub const ALL: [Self; 4] = [Self::Queue, Self::Flood, Self::Log, Self::Torn];
+
+    /// The word of the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Flood => "flood",
+            Self::Log => "log",
+            Self::Torn => "torn",
+        }
+    }
 }
 
 /// Octets of a path; the kernel's own bound (4,096) would let one flow fill a terminal.

@@ -80,6 +80,11 @@ impl Scribe {
         let (now, mut alerts) = (Instant::now(), self.counters.take_alerts());
         let changes = self.counters.take_changes();
         let taken = events.len() + alerts.len() + changes.len();
+        // Before any is folded: what a flood does to the log, it does not do to counters.
+        self.feed.count(|tally| {
+            events.iter().for_each(|event| tally.event(event));
+            alerts.iter().for_each(|alert| tally.alert(alert));
+        });
         let events: Vec<_> = events.drain(..).filter_map(|event| self.flood.admit(event, now)).collect();
         alerts.retain(|alert| self.flood.admits_alert_of(&alert.agent, now));
         let gaps = self.gaps();
@@ -254,6 +259,10 @@ mod tests {
         run(queue, clone, log, Arc::clone(&feed)).await;
         assert_eq!(feed.totals_of("build").denied, 10_000);
         assert!(feed.next_seq() < 3000, "most were folded");
+        let tally = feed.tally();
+        let denials = tally.agents().flat_map(|(_, agent)| agent.denials.values()).sum::<u64>();
+        let lines = tally.lines().map(|(_, lines)| lines).sum::<u64>();
+        assert_eq!((denials, lines), (10_000, feed.next_seq() - 1));
     }
 
     #[tokio::test]
