@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{DirEntryExt, MetadataExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -50,6 +50,26 @@ impl Hierarchy {
     pub fn is_of_a_daemon(&self, folder: &Path) -> bool {
         let below = folder.strip_prefix(&self.mount).unwrap_or(folder);
         below.to_string_lossy().starts_with(ROOT_PREFIX)
+    }
+
+    /// The folder of the cgroup that the kernel knows by `id`. None where it is gone, or cannot be seen from here.
+    /// Walks the hierarchy: a thousand cgroups take some milliseconds.
+    #[must_use]
+    pub fn folder_of(&self, id: u64) -> Option<PathBuf> {
+        if fs::metadata(&self.mount).ok()?.ino() == id {
+            return Some(self.mount.clone());
+        }
+        let mut unseen = vec![self.mount.clone()];
+        while let Some(folder) = unseen.pop() {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+                if entry.ino() == id {
+                    return Some(entry.path());
+                }
+                unseen.push(entry.path());
+            }
+        }
+        None
     }
 
     /// Whether the process `pid` is in `cgroup` or below it, or in the cgroup of agents of another

@@ -75,19 +75,20 @@ pub fn destroy(sockets: &[FlowSocket]) -> io::Result<()> {
     netlink.bind_auto()?;
     netlink.connect(&NetlinkAddress::new(0, 0))?;
     for socket in sockets {
-        netlink.send(&request(socket), 0)?;
+        netlink.send(&request(SOCK_DESTROY, NLM_F_REQUEST | NLM_F_ACK, socket), 0)?;
         let (answer, _) = netlink.recv_from_full()?;
         outcome(&answer)?;
     }
     Ok(())
 }
 
-/// include/uapi/linux/netlink.h, struct nlmsghdr, and inet_diag.h, struct inet_diag_req_v2.
-fn request(socket: &FlowSocket) -> Vec<u8> {
+/// What is asked of sock_diag(7) about one socket: include/uapi/linux/netlink.h, struct nlmsghdr, and inet_diag.h,
+/// struct inet_diag_req_v2.
+pub(super) fn request(kind: u16, flags: u16, socket: &FlowSocket) -> Vec<u8> {
     let mut octets = Vec::with_capacity(LENGTH);
     octets.extend(u32::try_from(LENGTH).unwrap_or(0).to_ne_bytes());
-    octets.extend(SOCK_DESTROY.to_ne_bytes());
-    octets.extend((NLM_F_REQUEST | NLM_F_ACK).to_ne_bytes());
+    octets.extend(kind.to_ne_bytes());
+    octets.extend(flags.to_ne_bytes());
     octets.extend([0; 8]);
     let family = if socket.source.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     octets.extend([u8::try_from(family).unwrap_or(0), TCP, 0, 0]);
