@@ -6,6 +6,7 @@ use super::{
     cgroup::Cgroup,
     clock::now,
     ebpf::chain,
+    events,
     frames::{Frames, FramesError},
     leave::{self, Direct},
     name_events,
@@ -23,7 +24,7 @@ use crate::{
     audit::Event,
     policy::{
         Agent, AgentId, Grant, GrantError, GrantSink, HostName, Moment, Origin, OriginLookup, Policy,
-        Protocol, Transport,
+        Protocol, Reason, Transport,
     },
 };
 use aya::maps::MapError;
@@ -417,6 +418,13 @@ impl Fence {
     #[must_use]
     pub fn lost_events(&self, agent: AgentId) -> u64 {
         self.tables().lost_events(agent)
+    }
+
+    /// How often the programs denied `agent`, by reason: also what left no record, because the ring buffer was full.
+    #[must_use]
+    pub fn denials(&self, agent: AgentId) -> Vec<(Reason, u64)> {
+        let denials = self.tables().denials(agent);
+        denials.into_iter().map(|(denied, count)| (events::reason(denied), count)).collect()
     }
 
     /// Has the host forward no more than it did before there were agents, if none is left.

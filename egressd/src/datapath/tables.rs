@@ -238,6 +238,15 @@ impl Tables {
         self.counters.get(&CounterKey { agent: agent.0, reason: LOST_EVENTS }, 0).unwrap_or(0)
     }
 
+    /// How often `agent` was denied, by every reason for which it was.
+    #[must_use]
+    pub fn denials(&self, agent: AgentId) -> Vec<(DropReason, u64)> {
+        let count =
+            |reason: DropReason| self.counters.get(&CounterKey { agent: agent.0, reason: reason as u32 }, 0);
+        let counted = DropReason::ALL.iter().map(|reason| (*reason, count(*reason).unwrap_or(0)));
+        counted.filter(|(_, count)| *count != 0).collect()
+    }
+
     fn rules_of(&self, agent: AgentId) -> Vec<RuleId> {
         self.rules.keys().flatten().filter(|key| key.agent == agent.0).map(|key| RuleId(key.rule)).collect()
     }
