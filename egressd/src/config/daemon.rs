@@ -13,7 +13,10 @@ use super::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 /// How the daemon runs: where it finds things, and which resolvers it asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub struct DaemonConfig {
     pub allowlist_dirs: Vec<PathBuf>,
     pub run_dir: PathBuf,
     pub audit_log: PathBuf,
+    /// Where monitors read figures, on this host alone. None: only by `egressctl metrics`.
+    pub metrics: Option<SocketAddr>,
     /// Where the registries of package tools are remembered from one start to the next.
     pub cache_dir: PathBuf,
     /// What has to outlive a start of this host: of repositories, what was in force.
@@ -75,6 +80,7 @@ impl Default for DaemonConfig {
             ],
             run_dir: PathBuf::from("/run/egressd"),
             audit_log: PathBuf::from("/var/log/egressd/audit.jsonl"),
+            metrics: None,
             cache_dir: PathBuf::from(DEFAULT_CACHE_DIR),
             state_dir: PathBuf::from("/var/lib/egressd"),
         }
@@ -115,6 +121,7 @@ impl DaemonConfig {
         let dnssec = dnssec(document, &file).map_err(|error| wrong.push(error)).unwrap_or_default();
         let credentials = credentials(document, file.credentials.as_ref(), &mut wrong);
         let reload = reload(document, &file).map_err(|error| wrong.push(error)).unwrap_or_default();
+        let metrics = metrics(document, &file).map_err(|error| wrong.push(error)).unwrap_or_default();
         let source = file.source.as_ref().and_then(|section| source(document, section, &mut wrong));
         if let (Some(_), Some(folder)) = (&file.source, &file.policy_dir) {
             wrong.push(
@@ -143,6 +150,7 @@ impl DaemonConfig {
             allowlist_dirs: file.allowlist_dirs.unwrap_or(default.allowlist_dirs),
             run_dir: file.run_dir.unwrap_or(default.run_dir),
             audit_log: file.audit_log.unwrap_or(default.audit_log),
+            metrics,
             cache_dir: file.cache_dir.unwrap_or(default.cache_dir),
             state_dir: file.state_dir.unwrap_or(default.state_dir),
         })
@@ -172,6 +180,23 @@ fn reload(document: &Document, file: &DaemonFile) -> Result<Reload, Diagnostic> 
         other => Err(document
             .error(word.referenced, format!("invalid reload `{other}`"))
             .label("expected auto or manual")),
+    }
+}
+
+/// The figures are no secret on this host, and for others it takes something that asks who they are.
+fn metrics(document: &Document, file: &DaemonFile) -> Result<Option<SocketAddr>, Diagnostic> {
+    let Some(word) = &file.metrics else { return Ok(None) };
+    let wrong = |label: &str| {
+        document
+            .error(word.referenced, format!("invalid metrics `{}`", word.value))
+            .label(label)
+            .help("for example: 127.0.0.1:9464")
+    };
+    match word.value.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => Err(wrong("monitors have to know the port")),
+        Ok(address) if address.ip().is_loopback() => Ok(Some(address)),
+        Ok(_) => Err(wrong("only addresses of the host's loopback are allowed")),
+        Err(_) => Err(wrong("expected an address with a port")),
     }
 }
 
@@ -212,6 +237,10 @@ pub(super) struct DaemonFile {
     /// For sockets and what is remembered.
     run_dir: Option<PathBuf>,
     audit_log: Option<PathBuf>,
+    /// Where monitors read figures, as in `127.0.0.1:9464`: an address of the host's loopback. Nowhere, if it is left
+    /// out.
+    #[schemars(with = "Option<String>")]
+    metrics: Option<Spanned<String>>,
     /// Where the registries of package tools are remembered from one start to the next.
     cache_dir: Option<PathBuf>,
     /// For what has to outlive a start of this host: of repositories, what was in force.
@@ -273,6 +302,20 @@ mod tests {
         assert_eq!(reload(""), Reload::Auto);
         assert_eq!(reload("reload: auto\n"), Reload::Auto);
         assert_eq!(reload("reload: manual\n"), Reload::Manual);
+    }
+
+    #[test]
+    fn figures_are_told_only_on_the_loopback_and_only_where_the_file_says_so() {
+        let metrics = |text: &str| compile(&format!("version: 1\n{text}")).map(|config| config.metrics);
+        assert_eq!(metrics(""), Ok(None));
+        for address in ["127.0.0.1:9464", "[::1]:9464", "127.0.0.9:1"] {
+            assert_eq!(metrics(&format!("metrics: \"{address}\"\n")), Ok(address.parse().ok()), "{address}");
+        }
+        for address in
+            ["0.0.0.0:9464", "[::]:9464", "192.0.2.1:9464", "127.0.0.1", "127.0.0.1:0", "localhost:9464"]
+        {
+            assert!(metrics(&format!("metrics: \"{address}\"\n")).is_err(), "{address}");
+        }
     }
 
     #[test]
