@@ -25,6 +25,22 @@ fn help_and_errors_are_as_documented() {
 }
 
 #[test]
+fn metrics_are_text_for_monitors_and_lines_of_json_for_scripts() {
+    let (_folder, socket) = socket();
+    let server = Server::start(&socket);
+    let text = run(&socket, &["metrics"]);
+    assert_eq!((text.code, text.stderr.as_str()), (0, ""));
+    let lines: Vec<&str> = text.stdout.lines().collect();
+    assert_eq!(lines[1], "# TYPE egressd_budget_used_bytes gauge");
+    assert_eq!(lines[2], r#"egressd_budget_used_bytes{agent="build",rule="a\"b\\u{1b}[2J.yaml:6"} 1500"#);
+    let json = run(&socket, &["metrics", "-o", "json"]);
+    let metric: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!((json.code, &metric["samples"][0]["labels"]["agent"]), (0, &"build".into()), "{json:?}");
+    drop(server);
+    assert_eq!(run(&socket, &["metrics"]).code, 2);
+}
+
+#[test]
 fn explain_exits_0_where_allowed_1_where_denied_2_where_it_cannot_say() {
     let (_folder, socket) = socket();
     let _server = Server::start(&socket);

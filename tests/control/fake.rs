@@ -9,9 +9,9 @@ use egressd::{
             AdoptAgent, AdoptedAgent, AgentBudgets, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest,
             ApproveLeaks, Boundary, BudgetState, BudgetsRequest, Check, Consent, Decide, Decided, Decision,
             DeniedZone, ExplainRequest, Explanation, Flows, Found, GrantsRequest, HumanGrant, LeakLevel,
-            LeaksRequest, LogStatus, PastRevision, PolicySource, RaisedFlag, Refusal, RefusalKind,
-            ReloadSummary, RevisionOutcome, RevokeRequest, Rollback, ServerNames, StartAgent, StartedAgent,
-            Status, Used, ZoneLeaks,
+            LeaksRequest, LogStatus, Metric, MetricKind, PastRevision, PolicySource, RaisedFlag, Refusal,
+            RefusalKind, ReloadSummary, RevisionOutcome, RevokeRequest, Rollback, Sample, ServerNames,
+            StartAgent, StartedAgent, Status, Used, ZoneLeaks,
         },
     },
     policy::{
@@ -60,6 +60,12 @@ impl Drop for Server {
             self.runtime.block_on(serving).unwrap();
         }
     }
+}
+
+/// What a server asks.
+#[allow(dead_code, reason = "the tests of egressctl use the whole server")]
+pub fn daemon() -> Arc<dyn Daemon> {
+    Arc::new(Fake { feed: Feed::new(Recovered::default()) })
 }
 
 struct Fake {
@@ -326,6 +332,17 @@ impl Daemon for Fake {
                 (id, _) => Err(Refusal::new(RefusalKind::Unknown, format!("there is no request {id}"))),
             }
         })
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let labels = [("agent", "build"), ("rule", "a\"b\u{1b}[2J.yaml:6")];
+        let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned()));
+        vec![Metric {
+            name: "egressd_budget_used_bytes".to_owned(),
+            kind: MetricKind::Gauge,
+            help: "Bytes that are used up of a budget.".to_owned(),
+            samples: vec![Sample { labels: labels.into(), value: 1500.0 }],
+        }]
     }
 
     fn feed(&self) -> Arc<Feed> {

@@ -3,6 +3,7 @@
 
 mod events;
 mod fake;
+mod scrape;
 
 use egressd::{
     audit::{Line, RING, Recovered},
@@ -29,6 +30,7 @@ fn every_request_is_answered_in_kind() {
     assert!(client.status().unwrap().is_healthy());
     assert_eq!(client.agents().unwrap()[0].name, "build");
     assert_eq!(client.reload().unwrap().changed_agents, ["build"]);
+    assert_eq!(client.metrics().unwrap()[0].samples[0].value, 1500.0);
     assert_eq!(client.start_agent(&start("rules: []")).unwrap().name, "build");
     client.stop_agent(1).unwrap();
     let asked = ExplainRequest { host: "evil.test:443".to_owned(), ..ExplainRequest::default() };

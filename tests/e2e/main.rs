@@ -54,6 +54,7 @@ mod launch;
 mod leaks;
 mod loans;
 mod lsm;
+mod metrics;
 mod names;
 mod observe;
 mod octets;

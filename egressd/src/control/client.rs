@@ -3,7 +3,7 @@
 use super::protocol::{
     AdoptAgent, AdoptedAgent, AgentBudgets, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest,
     ApproveLeaks, BudgetsRequest, Decide, Decided, ExplainRequest, Explanation, Frame, GrantsRequest,
-    HumanGrant, LeaksRequest, MAX_REQUEST, PastRevision, RecordsRequest, Refusal, ReloadSummary,
+    HumanGrant, LeaksRequest, MAX_REQUEST, Metric, PastRevision, RecordsRequest, Refusal, ReloadSummary,
     RevokeRequest, Rollback, StartAgent, StartedAgent, Status, VERSION,
 };
 use bytes::{Buf, Bytes, BytesMut};
@@ -161,6 +161,12 @@ impl Client {
     /// Also when there is no such request, or a rule denies what it is about.
     pub fn decide(&self, decide: &Decide) -> Result<Decided, ClientError> {
         self.ask(Method::POST, "approvals", decide)
+    }
+
+    /// # Errors
+    /// See [`Client::status`].
+    pub fn metrics(&self) -> Result<Vec<Metric>, ClientError> {
+        self.ask(Method::GET, "metrics", &())
     }
 
     /// Opens a stream of records.

@@ -3,8 +3,8 @@
 use super::protocol::{
     AdoptAgent, AdoptedAgent, AgentBudgets, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest,
     ApproveLeaks, BudgetsRequest, Decide, Decided, ExplainRequest, Explanation, GrantsRequest, HumanGrant,
-    LeaksRequest, PastRevision, Refusal, ReloadSummary, RevokeRequest, Rollback, StartAgent, StartedAgent,
-    Status,
+    LeaksRequest, Metric, PastRevision, Refusal, ReloadSummary, RevokeRequest, Rollback, StartAgent,
+    StartedAgent, Status,
 };
 use crate::{audit::Feed, policy::Operator};
 use std::{future::Future, pin::Pin, sync::Arc};
@@ -74,6 +74,9 @@ pub trait Daemon: Send + Sync + 'static {
 
     /// Decides about a request, on the word of `operator`.
     fn decide(&self, operator: Operator, decide: Decide) -> BoxFuture<'_, Result<Decided, Refusal>>;
+
+    /// The figures of the daemon.
+    fn metrics(&self) -> Vec<Metric>;
 
     fn feed(&self) -> Arc<Feed>;
 }

@@ -1,4 +1,4 @@
-//! The Unix socket through which `egressctl` asks the daemon.
+//! The Unix socket through which `egressctl` asks the daemon, and the listener that monitors ask.
 //!
 //! HTTP/1.1 with JSON, so that `curl --unix-socket` will do in an emergency. [`protocol`] holds
 //! every type on the wire; [`Daemon`] is what the server asks, and [`Client`] what the CLI asks.
@@ -12,6 +12,7 @@ pub mod laws;
 mod peer;
 pub mod protocol;
 mod routes;
+mod scrape;
 mod server;
 mod stream;
 
@@ -20,6 +21,7 @@ pub use client::{Client, ClientError, Records};
 pub use daemon::{BoxFuture, Daemon};
 pub use earned::Earned;
 pub use explain::{explain, explain_quarantined};
+pub use scrape::{MayRead, serve_metrics};
 pub use server::{BindError, bind, serve};
 
 /// Where the daemon listens unless told otherwise.

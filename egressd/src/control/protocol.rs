@@ -6,6 +6,7 @@ mod approvals;
 mod budgets;
 mod grants;
 mod leaks;
+mod metrics;
 mod source;
 
 use crate::audit::{Health, Line, Path, Time, Totals};
@@ -15,6 +16,7 @@ pub use grants::{AllowRequest, GrantsRequest, HumanGrant, RevokeRequest};
 pub use leaks::{
     AgentLeaks, ApproveLeaks, DeniedZone, LeakBounds, LeakLevel, LeaksRequest, RaisedFlag, ZoneLeaks,
 };
+pub use metrics::{Exposition, Metric, MetricKind, Sample};
 use serde::{Deserialize, Serialize};
 pub use source::{PastRevision, PolicySource, RevisionOutcome, Rollback, SourceFailure};
 use std::{

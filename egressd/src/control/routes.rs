@@ -5,7 +5,7 @@ use super::{
     protocol::{
         AdoptAgent, AdoptedAgent, AgentBudgets, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest,
         ApproveLeaks, BudgetsRequest, Decide, Decided, ExplainRequest, Explanation, GrantsRequest,
-        HumanGrant, LeaksRequest, MAX_REQUEST, PastRevision, RecordsRequest, Refusal, RefusalKind,
+        HumanGrant, LeaksRequest, MAX_REQUEST, Metric, PastRevision, RecordsRequest, Refusal, RefusalKind,
         ReloadSummary, RevokeRequest, Rollback, StartAgent, StartedAgent, Status,
     },
     stream::stream,
@@ -44,6 +44,7 @@ pub fn router(daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/approvals", get(approvals).post(decide))
         .route("/v1/grants", get(grants).post(allow))
         .route("/v1/grants/revoke", post(revoke))
+        .route("/v1/metrics", get(metrics))
         .route("/v1/records", get(records))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
@@ -189,6 +190,10 @@ async fn decide(
 ) -> Result<Json<Decided>, Refusal> {
     let request: Decide = told(body)?;
     Ok(Json(daemon.decide(operator, request).await?))
+}
+
+async fn metrics(State(daemon): App) -> Json<Vec<Metric>> {
+    Json(daemon.metrics())
 }
 
 async fn records(

@@ -8,7 +8,7 @@ use crate::{
         protocol::{
             AdoptAgent, AdoptedAgent, AgentBudgets, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest,
             ApproveLeaks, Boundary, BudgetsRequest, Decide, Decided, ExplainRequest, Explanation,
-            GrantsRequest, HumanGrant, LeaksRequest, LogStatus, PastRevision, Refusal, RefusalKind,
+            GrantsRequest, HumanGrant, LeaksRequest, LogStatus, Metric, PastRevision, Refusal, RefusalKind,
             ReloadSummary, RevokeRequest, Rollback, ServerNames, StartAgent, StartedAgent, Status,
         },
     },
@@ -149,6 +149,10 @@ impl control::Daemon for Answers {
         Box::pin(finish(async move { daemon.decide(operator, decide).await }))
     }
 
+    fn metrics(&self) -> Vec<Metric> {
+        self.0.metrics()
+    }
+
     fn feed(&self) -> Arc<Feed> {
         Arc::clone(&self.0.feed)
     }
@@ -176,7 +180,7 @@ impl Daemon {
                 self.feed.next_seq(),
                 self.log_health.read(),
             ),
-            lost: self.recorder.lost() + lost_in_kernel,
+            lost: self.recorder.lost() + untold,
         }
     }
 

@@ -18,7 +18,8 @@ impl Daemon {
             self.log_is_written(),
             self.policy_files_are_in_force(),
         ];
-        checks.into_iter().chain(self.newest_revision_is_in_force()).collect()
+        let others = [self.newest_revision_is_in_force(), self.monitors_are_answered()];
+        checks.into_iter().chain(others.into_iter().flatten()).collect()
     }
 
     fn programs_are_attached(&self) -> Check {

@@ -13,7 +13,10 @@ use anyhow::{Context, Result};
 use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{sync::Notify, time::sleep};
@@ -22,6 +25,8 @@ use tokio::{sync::Notify, time::sleep};
 #[derive(Debug, Default)]
 pub struct Files {
     failure: Mutex<Option<Failure>>,
+    /// How often they were read and refused.
+    refusals: AtomicU64,
     /// Why changes are not seen.
     unwatched: Mutex<Option<String>>,
     /// What somebody writes to and does not close.
@@ -79,6 +84,7 @@ impl Daemon {
 
     /// Keeps in mind why the files are not in force as they are, or that they are.
     pub(super) fn note(&self, refusal: Option<&Refusal>) {
+        self.files.refusals.fetch_add(u64::from(refusal.is_some()), Ordering::Relaxed);
         let why = refusal.map(|refusal| brief(&refusal.message));
         let mut failure = self.files.failure.lock().unwrap_or_else(PoisonError::into_inner);
         if failure.as_ref().map(|failure| &failure.why) == why.as_ref() {
@@ -112,6 +118,15 @@ impl Daemon {
 }
 
 impl Files {
+    /// Whether they are not in force as they are.
+    pub fn are_refused(&self) -> bool {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    pub fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed)
+    }
+
     fn writing(&self, name: Option<&OsStr>) {
         let name = name.map(|name| name.to_string_lossy().into_owned());
         let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);

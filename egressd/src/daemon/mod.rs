@@ -17,6 +17,7 @@ mod loans;
 mod local;
 mod lock;
 mod memory;
+mod metrics;
 mod own;
 mod proof;
 mod reload;
@@ -46,6 +47,7 @@ use approvals::Desk;
 use arc_swap::ArcSwap;
 use folders::{hidden, make_private_folder};
 use leaks::Leaks;
+use metrics::Scrapes;
 use proof::Proof;
 use reload::Cause;
 use source::Source;
@@ -134,6 +136,7 @@ pub struct Daemon {
     recorder: Recorder,
     feed: Arc<Feed>,
     log_health: Arc<audit::LogHealth>,
+    scrapes: Scrapes,
     /// Ready for the next sealed agent.
     spare_cell: Mutex<Option<Cell>>,
     /// A change of agents or policies at a time.
@@ -262,6 +265,7 @@ impl Daemon {
             recorder,
             feed,
             log_health,
+            scrapes: Scrapes::default(),
             spare_cell: Mutex::default(),
             changes: tokio::sync::Mutex::default(),
             shutdown: CancellationToken::new(),
@@ -307,6 +311,7 @@ impl Daemon {
             tokio::spawn(Arc::clone(self).keep_reading(watch));
         }
         tokio::spawn(Arc::clone(self).keep_following());
+        tokio::spawn(Arc::clone(self).keep_answering_monitors());
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
         tracing::info!(instance = %self.options.instance, "ready");

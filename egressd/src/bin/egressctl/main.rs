@@ -10,6 +10,7 @@ mod doctor;
 mod explain;
 mod grants;
 mod leaks;
+mod metrics;
 mod output;
 mod policy;
 mod release;

@@ -1,8 +1,8 @@
 //! Every verb, and what does it.
 
 use crate::{
-    adopt, agents, allow, approvals, budgets, completions, doctor, explain, grants, leaks, output::Format,
-    policy, release, reload, revoke, run, status, suggest, tail,
+    adopt, agents, allow, approvals, budgets, completions, doctor, explain, grants, leaks, metrics,
+    output::Format, policy, release, reload, revoke, run, status, suggest, tail,
 };
 use clap::Subcommand;
 use egressd::control::Client;
@@ -25,6 +25,7 @@ pub enum Verb {
     Budgets(budgets::Budgets),
     Agents(agents::Agents),
     Status(status::Status),
+    Metrics(metrics::Metrics),
     Doctor(doctor::Doctor),
     Reload(reload::Reload),
     Completions(completions::Completions),
@@ -49,6 +50,7 @@ impl Verb {
             Verb::Budgets(budgets) => budgets.act(client, format),
             Verb::Agents(agents) => agents.act(client, format),
             Verb::Status(status) => status.act(client, format),
+            Verb::Metrics(metrics) => metrics.act(client, format),
             Verb::Doctor(doctor) => doctor.act(format),
             Verb::Reload(reload) => reload.act(client, format),
             Verb::Completions(completions) => completions.act(),

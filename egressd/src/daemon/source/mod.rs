@@ -18,7 +18,10 @@ use memory::Memory;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use store::{About, Store};
 
@@ -29,6 +32,8 @@ pub struct Source {
     store: Store,
     file: PathBuf,
     state: Mutex<State>,
+    /// How often a commit was looked at in vain.
+    refusals: AtomicU64,
     /// One look at a time.
     pub turn: tokio::sync::Mutex<()>,
 }
@@ -109,7 +114,14 @@ impl Source {
         let store = Store::open(&config, folder)?;
         let file = folder.join("memory.json");
         let state = Mutex::new(State { memory: Memory::read(&file)?, ..State::default() });
-        Ok(Self { config, store, file, state, turn: tokio::sync::Mutex::default() })
+        Ok(Self {
+            config,
+            store,
+            file,
+            state,
+            refusals: AtomicU64::default(),
+            turn: tokio::sync::Mutex::default(),
+        })
     }
 
     /// What was in force when the last daemon ended, if it still may be; without asking anybody.
@@ -195,6 +207,7 @@ impl Source {
     /// Keeps in mind why the newest commit is not in force, and says so once.
     pub fn refused(&self, refused: &Refused) {
         let Refused { commit, why } = refused;
+        self.refusals.fetch_add(u64::from(commit.is_some()), Ordering::Relaxed);
         let mut state = self.state();
         if let Some(commit) = commit {
             state.memory.refused(commit, why);
@@ -208,6 +221,10 @@ impl Source {
             tracing::error!(commit = named, "policies stay as they are: the newest are refused\n{why}");
             state.failure = Some(SourceFailure { commit, why: why.clone(), since: Time::now() });
         }
+    }
+
+    pub fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed)
     }
 
     /// The files in force.
