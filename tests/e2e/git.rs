@@ -57,6 +57,7 @@ fn a_commit_that_is_not_signed_or_rewritten_changes_nothing_and_is_in_the_status
         let history = fence.ctl(&["policy", "history"]);
         assert!(history.says("refused") && history.says(short(&commit)), "{history:#?}");
         assert_eq!(revision(&fence), first);
+        figures(&fence, &["egressd_policy_refused 1", &in_force(&first)]);
         talker.does("fetch https://ok.test/");
         talker.fails("fetch https://alt.test/");
     }
@@ -66,6 +67,7 @@ fn a_commit_that_is_not_signed_or_rewritten_changes_nothing_and_is_in_the_status
     let second = repository.commit(&with(&[OK, ALT]), Some("ada"));
     poll("the good commit", || (revision(&fence) == second).then_some(()));
     poll("a good status", || fence.ctl(&["status", "-q"]).succeeded().then_some(()));
+    figures(&fence, &["egressd_policy_refused 0", &in_force(&second)]);
     talker.does("fetch https://alt.test/");
     repository.git(&["reset", "--quiet", "--hard", &first]);
     let status = poll("the failure", || failure(&fence, &first));
@@ -139,6 +141,18 @@ fn source(fence: &Fence) -> Value {
 /// The commit in force.
 fn revision(fence: &Fence) -> String {
     source(fence)["revision"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Each of `lines` is told to monitors.
+fn figures(fence: &Fence, lines: &[&str]) {
+    let metrics = fence.ctl(&["metrics"]).stdout;
+    for wanted in lines {
+        assert!(metrics.lines().any(|line| line == *wanted), "{wanted}: {metrics}");
+    }
+}
+
+fn in_force(commit: &str) -> String {
+    format!("egressd_policy_info{{revision=\"{commit}\",source=\"git\"}} 1")
 }
 
 /// The status, if it is not healthy because of `commit`.

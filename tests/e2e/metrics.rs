@@ -3,6 +3,7 @@
 use crate::{
     AGENT, fence,
     fence::{Agent, Fence},
+    job::Job,
     lab::Lab,
     policies::with,
     program::poll,
@@ -84,6 +85,64 @@ fn processes_of_this_host_read_figures_and_agents_do_not_whatever_their_policies
     }
     assert!(figure(&fence, "egressd_scrapes_denied_total") >= Some(5.0));
     assert!(fence.lab().run(READ).succeeded(), "it answers others as ever");
+}
+
+#[test]
+fn an_adopted_agent_reads_no_figure_not_even_by_a_socket_from_a_cgroup_that_is_gone() {
+    let fence = monitored(WIDE);
+    let job = Job::new(&fence);
+    let path = job.path().display().to_string();
+    let gone = format!(
+        "mkdir {path}/below; echo $$ > {path}/below/cgroup.procs; exec /usr/bin/python3 -c '
+import os, socket
+flow = socket.socket()
+open(\"{path}/cgroup.procs\", \"w\").write(str(os.getpid()))
+os.rmdir(\"{path}/below\")
+flow.connect((\"127.0.0.1\", 9464))
+flow.sendall(b\"GET /metrics HTTP/1.0\\r\\n\\r\\n\")
+print(flow.makefile().read())'"
+    );
+    let before = job.run_privileged(&fence, READ);
+    assert!(before.says("egressd_build_info"), "it is no agent yet: {before:#?}");
+    let adopted = job.adopt(&fence, &["--allow-privileges"]);
+    assert!(adopted.succeeded(), "{adopted:#?}");
+    for trick in [READ, &gone] {
+        let outcome = job.run_privileged(&fence, trick);
+        assert!(!outcome.succeeded() && !outcome.says("egressd_"), "`{trick}`: {outcome:#?}");
+    }
+    let told = format!("{}{}", fence.daemon().stdout(), fence.daemon().stderr());
+    for why in ["its socket is an agent's", "the cgroup of its socket is gone"] {
+        assert!(told.contains(why), "{why}: {told}");
+    }
+}
+
+#[test]
+fn what_is_used_up_lent_and_only_observed_is_told() {
+    let db = "{host: db.test, protocol: tcp, ports: [5432], private: true, max_connections: 3}";
+    let observed = "{host: open.test, protocol: tcp, ports: [9000], mode: observe}";
+    let fence = fence(&with(&[OK, db, observed]));
+    let mut talker = Talker::start(&fence.agent(AGENT));
+    for _ in 0..2 {
+        talker.does("tcp db.test 5432 x");
+    }
+    talker.does("tcp open.test 9000 x");
+    assert!(fence.ctl(&["allow", "alt.test", "--private", "--for", "1h", "--reason", "a look"]).succeeded());
+    let metrics = || fence.ctl(&["metrics"]).stdout;
+    for (figure, value) in [("egressd_budget_used_connections", 2), ("egressd_budget_limit_connections", 3)] {
+        let begin = format!("{figure}{{agent=\"{AGENT}\",rule=\"");
+        let end = format!("policy.yaml:6\"}} {value}");
+        let text = metrics();
+        assert!(text.lines().any(|line| line.starts_with(&begin) && line.ends_with(&end)), "{end}: {text}");
+    }
+    let lent = ["allow", "db.test:9000", "--private", "--for", "1h", "--uses", "4"];
+    assert!(fence.ctl(&[&lent[..], &["--reason", "a look"]].concat()).succeeded());
+    let uses = format!("egressd_budget_limit_connections{{agent=\"{AGENT}\",rule=\"lent\"}}");
+    figure_becomes(&fence, &uses, 4.0);
+    figure_becomes(&fence, &format!("egressd_lent_grants{{agent=\"{AGENT}\"}}"), 2.0);
+    let seen = format!("egressd_observed_total{{agent=\"{AGENT}\",reason=\"");
+    poll("what was observed", || metrics().contains(&seen).then_some(()));
+    let json = fence.ctl(&["metrics", "-o", "json"]);
+    assert!(json.says("{\"name\":\"egressd_leak_ledger_capacity_bytes\",\"kind\":\"gauge\""), "{json:#?}");
 }
 
 #[test]

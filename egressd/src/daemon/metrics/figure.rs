@@ -64,8 +64,7 @@ figures! {
     Observed = Counter "egressd_observed_total" ["agent", "reason"],
     /// Flows and lookups that were denied, by any gate.
     Denials = Counter "egressd_denials_total" ["agent", "reason"],
-    /// What the kernel programs denied, as they count it themselves, of agents that run: packets of one flow each for
-    /// itself, and what left no record.
+    /// What the kernel programs denied agents that run, as they count it themselves: each packet of a flow by itself.
     KernelDenials = Counter "egressd_kernel_denials_total" ["agent", "reason"],
     /// Signs that names carry more than names, and that budgets are used up.
     Alerts = Counter "egressd_alerts_total" ["agent", "flag"],
@@ -77,11 +76,11 @@ figures! {
     LentGrants = Gauge "egressd_lent_grants" ["agent"],
     /// Requests that wait for people.
     ApprovalsPending = Gauge "egressd_approvals_pending" [],
-    /// Bytes that are used up of a budget; the rule `all` is the agent's own.
+    /// Bytes that are used up of a budget: of a rule, of all that people lent (`lent`), or of the agent (`all`).
     BudgetBytes = Gauge "egressd_budget_used_bytes" ["agent", "rule"],
     /// Bytes of the budget.
     BudgetBytesLimit = Gauge "egressd_budget_limit_bytes" ["agent", "rule"],
-    /// Connections that are used up of a budget; the rule `all` is the agent's own.
+    /// Connections that are used up of a budget: of a rule, of all that people lent (`lent`), or of the agent (`all`).
     BudgetConnections = Gauge "egressd_budget_used_connections" ["agent", "rule"],
     /// Connections of the budget.
     BudgetConnectionsLimit = Gauge "egressd_budget_limit_connections" ["agent", "rule"],

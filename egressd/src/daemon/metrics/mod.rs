@@ -6,9 +6,9 @@ mod scrape;
 use super::{Daemon, agents::Running, source::Source};
 use crate::{
     audit::{AgentTally, Time},
-    control::protocol::{Boundary, Metric, Used},
-    datapath,
-    policy::{MAX_GRANTS, Mode},
+    control::protocol::{Boundary, Metric},
+    datapath::{self, BudgetLevel, Level},
+    policy::{Agent, Loan, MAX_GRANTS, Mode, Policy, RuleId},
 };
 use figure::{Figure, Figures, count};
 pub use scrape::Scrapes;
@@ -86,16 +86,22 @@ impl Daemon {
         for (reason, denials) in self.fence.denials(agent.id()) {
             figures.add(Figure::KernelDenials, [name, reason.as_str()], count(denials));
         }
-        for budget in self.budgets_of(running).budgets {
-            let rule = budget.rule.as_deref().unwrap_or("all");
-            let mut add = |figure, limit, of: Used| {
+        self.add_budgets(figures, agent);
+    }
+
+    fn add_budgets(&self, figures: &mut Figures, agent: &Agent) {
+        let (policy, loans) = (agent.whole_policy(), agent.loans());
+        for BudgetLevel { rule, bytes, flows, .. } in self.fence.budgets().levels(agent.id()) {
+            // Of a rule that is gone, nobody waits for the end.
+            let Some(rule) = label(rule, &policy, &loans) else { continue };
+            let mut add = |figure, limit, of: Level| {
                 if let Some(most) = of.most {
-                    figures.add(figure, [name, rule], count(of.used));
-                    figures.add(limit, [name, rule], count(most));
+                    figures.add(figure, [agent.name().as_str(), &rule], count(of.used));
+                    figures.add(limit, [agent.name().as_str(), &rule], count(most));
                 }
             };
-            add(Figure::BudgetBytes, Figure::BudgetBytesLimit, budget.bytes);
-            add(Figure::BudgetConnections, Figure::BudgetConnectionsLimit, budget.connections);
+            add(Figure::BudgetBytes, Figure::BudgetBytesLimit, bytes);
+            add(Figure::BudgetConnections, Figure::BudgetConnectionsLimit, flows);
         }
     }
 
@@ -129,6 +135,17 @@ impl Daemon {
             figures.add(Figure::LedgerCapacity, [agent.as_str()], bytes(report.total.capacity));
         }
     }
+}
+
+/// What a rule is called: the same for as long as it stands where it stands. Each commit has another revision, and each
+/// grant another number, which monitors would keep for ever.
+fn label(rule: Option<RuleId>, policy: &Policy, loans: &[Loan]) -> Option<String> {
+    let Some(rule) = rule else { return Some("all".to_owned()) };
+    if loans.iter().any(|loan| loan.rule.id == rule) {
+        return Some("lent".to_owned());
+    }
+    let rule = policy.allow().iter().find(|held| held.id == rule)?;
+    Some(format!("{}:{}", &*rule.source.file, rule.source.line))
 }
 
 fn is(fact: bool) -> f64 {

@@ -2,7 +2,7 @@
 
 use crate::{
     control::{self, protocol::Check},
-    daemon::{Daemon, answers::Answers},
+    daemon::{Daemon, Lifetime, answers::Answers},
     datapath::peer_socket,
 };
 use std::{
@@ -42,7 +42,7 @@ const RETRY: Duration = Duration::from_secs(5);
 impl Daemon {
     /// Answers monitors, if they have an address, until the daemon ends.
     pub(in crate::daemon) async fn keep_answering_monitors(self: Arc<Self>) {
-        let Some(address) = self.options.config.metrics else { return };
+        let Some(address) = self.monitored_at() else { return };
         let listener = loop {
             match TcpListener::bind(address).await {
                 Ok(listener) => break listener,
@@ -62,13 +62,21 @@ impl Daemon {
 
     /// Whether monitors are answered. None where they have no address.
     pub(in crate::daemon) fn monitors_are_answered(&self) -> Option<Check> {
-        let address = self.options.config.metrics?;
+        let address = self.monitored_at()?;
         let failure = self.scrapes.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (passed, detail) = match failure {
             Some(why) => (false, format!("failed to listen on `{address}`: {why}")),
             None => (true, format!("answers on `{address}`")),
         };
         Some(Check { name: "metrics".to_owned(), passed, detail })
+    }
+
+    /// Where monitors are answered: the address is that of the service, and not of each command beside it.
+    fn monitored_at(&self) -> Option<SocketAddr> {
+        match self.options.lifetime {
+            Lifetime::Service => self.options.config.metrics,
+            Lifetime::Command => None,
+        }
     }
 
     fn lets_read(&self, peer: SocketAddr, own: SocketAddr) -> bool {
