@@ -6,7 +6,6 @@ use super::{
     cgroup::Cgroup,
     clock::now,
     ebpf::chain,
-    events,
     frames::{Frames, FramesError},
     leave::{self, Direct},
     name_events,
@@ -24,7 +23,7 @@ use crate::{
     audit::Event,
     policy::{
         Agent, AgentId, Grant, GrantError, GrantSink, HostName, Moment, Origin, OriginLookup, Policy,
-        Protocol, Reason, Transport,
+        Protocol, Transport,
     },
 };
 use aya::maps::MapError;
@@ -414,19 +413,6 @@ impl Fence {
         names
     }
 
-    /// How many denials of `agent` found the kernel's ring buffer full.
-    #[must_use]
-    pub fn lost_events(&self, agent: AgentId) -> u64 {
-        self.tables().lost_events(agent)
-    }
-
-    /// How often the programs denied `agent`, by reason: also what left no record, because the ring buffer was full.
-    #[must_use]
-    pub fn denials(&self, agent: AgentId) -> Vec<(Reason, u64)> {
-        let denials = self.tables().denials(agent);
-        denials.into_iter().map(|(denied, count)| (events::reason(denied), count)).collect()
-    }
-
     /// Has the host forward no more than it did before there were agents, if none is left.
     ///
     /// # Errors
@@ -499,7 +485,7 @@ impl Fence {
     }
 
     // Maps are changed entry by entry, each whole: a panic in between leaves nothing half done.
-    fn tables(&self) -> MutexGuard<'_, Tables> {
+    pub(super) fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

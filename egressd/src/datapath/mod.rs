@@ -7,6 +7,7 @@ mod budgets;
 pub mod canary;
 mod cgroup;
 mod clock;
+mod counts;
 mod destroy;
 mod detail;
 mod ebpf;
