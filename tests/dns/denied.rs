@@ -155,7 +155,7 @@ async fn one_agents_leave_is_not_anothers() {
 }
 
 /// An upstream that would answer anything.
-async fn everything() -> Upstream {
+pub async fn everything() -> Upstream {
     Upstream::start(|_, _| Say::Addresses(vec![public(1)])).await
 }
 

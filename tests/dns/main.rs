@@ -7,6 +7,7 @@ mod canonical;
 mod carried;
 mod denied;
 mod faults;
+mod foreseen;
 mod granted;
 mod hostile;
 mod hot;

@@ -34,6 +34,20 @@ pub enum Code {
     BadVers = 16,
 }
 
+impl Code {
+    /// As tools of DNS show it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FormErr => "FORMERR",
+            Self::ServFail => "SERVFAIL",
+            Self::NotImp => "NOTIMP",
+            Self::Refused => "REFUSED",
+            Self::BadVers => "BADVERS",
+        }
+    }
+}
+
 /// An Extended DNS Error. The text is for people and models, cut to [`MAX_EXPLANATION`] octets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {

@@ -30,14 +30,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The resolver that all agents share: it knows no agent but by the socket that asks.
 pub struct Gate {
-    hearth: Hearth,
-    pinned: Pinned,
+    pub(super) hearth: Hearth,
+    pub(super) pinned: Pinned,
     grid: Arc<Grid>,
     sink: Arc<dyn GrantSink>,
     watch: Arc<dyn Watch>,
     recorder: Recorder,
     roster: Roster,
-    people: People,
+    pub(super) people: People,
 }
 
 impl Gate {
@@ -347,7 +347,7 @@ impl Gate {
         }
     }
 
-    fn lookups(&self, agent: &Agent) -> Arc<Lookups> {
+    pub(super) fn lookups(&self, agent: &Agent) -> Arc<Lookups> {
         let new = || {
             let (grid, watch) = (Arc::clone(&self.grid), Arc::clone(&self.watch));
             Lookups::new(agent, self.hearth.clone(), grid, watch)
@@ -435,7 +435,7 @@ impl From<Found> for Answer {
 pub const GRACE: Duration = Duration::from_secs(30);
 
 /// How long every rule of `leave` counts: whoever asks again then is told what is open by then.
-fn rest(agent: &Agent, leave: &Leave, now: Moment) -> Option<Duration> {
+pub(super) fn rest(agent: &Agent, leave: &Leave, now: Moment) -> Option<Duration> {
     let ends = leave.openings().iter().filter_map(|opening| agent.end_of(opening.rule));
     Some(ends.min()?.since(now))
 }
@@ -445,11 +445,16 @@ fn unusual(number: u16) -> Refusal {
 }
 
 /// The types beside addresses that may be asked for.
-fn record_types(leave: &Leave) -> Vec<RecordType> {
+pub(super) fn record_types(leave: &Leave) -> Vec<RecordType> {
     RecordType::ALL.iter().copied().filter(|kind| leave.has_type(kind.number())).collect()
 }
 
-fn refused_by_ledger(reason: Reason, detail: Option<&str>, wildcard: &Wildcard, alerts: &[Alert]) -> Refusal {
+pub(super) fn refused_by_ledger(
+    reason: Reason,
+    detail: Option<&str>,
+    wildcard: &Wildcard,
+    alerts: &[Alert],
+) -> Refusal {
     let evidence = || alerts.first().map(|alert| format!("{}: {}", alert.flag, alert.evidence));
     let detail = detail.map(str::to_owned).or_else(evidence);
     Refusal { detail, ..Denial::by(reason, &wildcard.source).into() }

@@ -6,7 +6,7 @@
 
 use super::{
     grid::Grid,
-    ledger::{Alert, Charge, Ledger, Paid},
+    ledger::{Alert, Charge, Ledger, Paid, Report},
     warm::{Hearth, Warm},
     watch::Watch,
 };
@@ -76,6 +76,45 @@ pub struct Refused {
     pub alerts: Vec<Alert>,
 }
 
+/// What would become of a name.
+pub enum Foreseen {
+    /// It is told without a byte to anybody.
+    Kept(Arc<Warm>),
+    /// It leaves, for this price.
+    Charged(Price),
+    /// It leaves, or is on its way, and costs nothing.
+    Free,
+}
+
+/// What a name costs, and what there is to pay with, in whole bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Price {
+    /// Rounded up.
+    pub bits: u32,
+    /// Left of the zone of its wildcard.
+    pub zone_left: u32,
+    /// Left of the agent, over all wildcards.
+    pub agent_left: u32,
+}
+
+impl Price {
+    fn of(Paid(cost): Paid, report: &Report, terms: &LeakTerms, wildcard: &Wildcard) -> Self {
+        let of_zone = report.accounts.iter().find(|account| account.zone == wildcard.zone);
+        let used = of_zone.map_or(0, |account| account.level.used);
+        Self {
+            bits: u32::try_from(cost.div_ceil(BIT)).unwrap_or(u32::MAX),
+            zone_left: wildcard.budget.capacity().saturating_sub(used),
+            agent_left: terms.budget.capacity().saturating_sub(report.total.used),
+        }
+    }
+}
+
+/// In the unit of [`Paid`].
+const BIT: u64 = 256;
+
+/// Says that [`MAX_KEPT`] is reached.
+const TOO_MANY: &str = "names that are kept warm";
+
 impl Lookups {
     #[must_use]
     pub fn new(agent: &Agent, hearth: Hearth, grid: Arc<Grid>, watch: Arc<dyn Watch>) -> Self {
@@ -129,8 +168,11 @@ impl Lookups {
         }
         if slots.len() >= MAX_KEPT {
             // To give another up would show in its zone, which nobody charged for that.
-            let detail = Some("names that are kept warm");
-            return Err(Refused { reason: Reason::QuotaExceeded, detail, alerts: Vec::new() });
+            return Err(Refused {
+                reason: Reason::QuotaExceeded,
+                detail: Some(TOO_MANY),
+                alerts: Vec::new(),
+            });
         }
         let Charge { verdict, alerts } = ledger.charge(policy.leaks(), wildcard, name, now);
         let is_remembered = !has_changed(&verdict, &alerts) || self.watch.charged(&self.name, ledger);
@@ -148,6 +190,36 @@ impl Lookups {
         let warm = Arc::new(Warm::new(self.hearth.clone(), name.clone(), types.clone(), leave, is_wanted));
         slots.insert(name.clone(), Slot { warm: Arc::clone(&warm), types, usage, is_absent: false });
         Ok((warm, alerts))
+    }
+
+    /// What [`Self::find`] would make of the name. Nothing of it leaves, and nothing is noted of it.
+    ///
+    /// # Errors
+    /// Those of [`Self::find`].
+    pub fn foresee(
+        &self,
+        policy: &Policy,
+        wildcard: &Wildcard,
+        name: &HostName,
+        types: &[RecordType],
+    ) -> Result<Foreseen, Refused> {
+        let now = (self.hearth.clock)();
+        let books = self.books();
+        let Books { ledger, slots, .. } = &*books;
+        if let Some(slot) = slots.get(name).filter(|slot| slot.serves(types) && !ledger.is_quarantined()) {
+            return Ok(Foreseen::Kept(Arc::clone(&slot.warm)));
+        }
+        if slots.len() >= MAX_KEPT && slots.values().filter(|slot| slot.warm.is_kept()).count() >= MAX_KEPT {
+            return Err(Refused {
+                reason: Reason::QuotaExceeded,
+                detail: Some(TOO_MANY),
+                alerts: Vec::new(),
+            });
+        }
+        // What a copy says is what the ledger would have said.
+        let Charge { verdict, alerts } = ledger.clone().charge(policy.leaks(), wildcard, name, now);
+        let paid = verdict.map_err(|reason| Refused { reason, detail: None, alerts })?;
+        Ok(Foreseen::Charged(Price::of(paid, &ledger.report(now), policy.leaks(), wildcard)))
     }
 
     /// The name, asked for this once, and not charged.

@@ -8,6 +8,7 @@
 
 mod answer;
 mod chain;
+mod foresight;
 mod gate;
 mod grid;
 mod hot;
@@ -30,7 +31,9 @@ mod watch;
 pub mod workers;
 
 pub use chain::{Found, FoundRecords};
+pub use foresight::{Foresight, Foretold, Unanswered};
 pub use gate::Gate;
+pub use lookups::Price;
 pub use query::Family;
 pub use report::Asker;
 pub use serve::{Sockets, serve};

@@ -63,6 +63,12 @@ impl Pinned {
         self.state().take(agent, name, &types, &self.hearth)
     }
 
+    /// The name, if any agent holds it; nobody holds it from then on who did not.
+    #[must_use]
+    pub fn peek(&self, name: &HostName) -> Option<Arc<Warm>> {
+        self.state().names.get(name).map(|pin| Arc::clone(&pin.warm))
+    }
+
     // Counted whole: a name is held, or it is not.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

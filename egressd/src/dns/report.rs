@@ -33,9 +33,15 @@ impl Refusal {
     /// What the agent is told.
     #[must_use]
     pub fn answer(&self, name: Option<&HostName>) -> Answer {
-        let (code, info) = codes(self.denial.reason);
-        let info = self.info.unwrap_or(info);
+        let (code, info) = self.codes();
         Answer::Error { code, explanation: Explanation { info, text: self.text(name) } }
+    }
+
+    /// How it is told in DNS.
+    #[must_use]
+    pub fn codes(&self) -> (Code, Info) {
+        let (code, info) = codes(self.denial.reason);
+        (code, self.info.unwrap_or(info))
     }
 
     /// A sentence that a model can act on: what, why, and how to get leave.

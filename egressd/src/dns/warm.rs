@@ -139,6 +139,17 @@ impl Warm {
         timeout(DEADLINE + TICK, wait).await.unwrap_or(Err(LookupError::Deadline))
     }
 
+    /// What the name resolves to, as far as that is known by now; asks for nothing.
+    #[must_use]
+    pub fn peek(&self, family: Family) -> Option<Result<Found, LookupError>> {
+        let round = self.round.borrow();
+        let outcome = match family {
+            Family::V4 => round.v4.as_ref(),
+            Family::V6 => round.v6.as_ref(),
+        };
+        outcome?.tell(self.now())
+    }
+
     /// Whether the name can still be told without asking anybody, or is being asked for.
     #[must_use]
     pub fn is_kept(&self) -> bool {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::policy::{HostName, LeakAction, Moment};
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Account {
     /// The wildcard's. Of a shared account the last one that used it.
     pub zone: HostName,

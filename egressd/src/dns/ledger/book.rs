@@ -11,7 +11,7 @@ use crate::policy::{HostName, LeakBudget, Moment};
 
 /// At most [`MAX_ACCOUNTS`], and one that all other zones share. They are kept by the zone: a rule that is
 /// edited, removed or added again finds its level where it was.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Book {
     accounts: Vec<Account>,
     uses: u64,

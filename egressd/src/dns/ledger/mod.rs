@@ -36,7 +36,7 @@ pub use report::{AccountLevel, AccountReport, DeniedReport, Level, Levels, Raise
 use standing::Standing;
 
 /// The ledger of one agent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ledger {
     key: Key,
     /// The latest moment that it was handed: a clock that goes back gives nothing back twice.

@@ -42,6 +42,11 @@ pub trait Ask: Send + Sync {
         family: Family,
     ) -> Pin<Box<dyn Future<Output = Result<Found, LookupError>> + Send + 'a>>;
 
+    /// Who may be asked, in the order of the configuration.
+    fn servers(&self) -> Vec<Server> {
+        Vec::new()
+    }
+
     /// The records of another type that `name` has, aliases followed, within [`DEADLINE`]. Whoever
     /// knows addresses only has none.
     fn ask_records<'a>(&'a self, name: &'a HostName, kind: RecordType) -> Lookup<'a, FoundRecords> {
@@ -56,6 +61,10 @@ impl Ask for Upstream {
         family: Family,
     ) -> Pin<Box<dyn Future<Output = Result<Found, LookupError>> + Send + 'a>> {
         Box::pin(in_time(self.find(name, family)))
+    }
+
+    fn servers(&self) -> Vec<Server> {
+        self.fleet.lines().iter().map(|line| line.server.clone()).collect()
     }
 
     fn ask_records<'a>(&'a self, name: &'a HostName, kind: RecordType) -> Lookup<'a, FoundRecords> {

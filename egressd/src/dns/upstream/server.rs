@@ -13,7 +13,7 @@ use hickory_resolver::{
     proto::op::{DnsRequest, DnsRequestOptions, DnsResponse, Query},
 };
 use rustls::{ClientConfig, pki_types::ServerName};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
@@ -42,6 +42,21 @@ pub enum Carriage {
         name: Option<Arc<str>>,
         path: Arc<str>,
     },
+}
+
+/// As `upstreams` of `egressd.yaml` has it.
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, carriage } = self;
+        let name =
+            |name: &Option<Arc<str>>| name.as_ref().map_or_else(String::new, |name| format!("#{name}"));
+        match carriage {
+            Carriage::Udp => write!(f, "{address}"),
+            Carriage::Tcp => write!(f, "tcp://{address}"),
+            Carriage::Tls { name: own } => write!(f, "tls://{address}{}", name(own)),
+            Carriage::Https { name: own, path } => write!(f, "https://{address}{path}{}", name(own)),
+        }
+    }
 }
 
 impl From<SocketAddr> for Server {
