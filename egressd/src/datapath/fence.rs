@@ -153,7 +153,7 @@ impl Fence {
         Ok(tables.retain_grants(agent.id(), &ways, now(), Some)?)
     }
 
-    fn ways<'a>(&self, agent: AgentId, policy: &'a Policy, flags: u32) -> Ways<'a> {
+    pub(super) fn ways<'a>(&self, agent: AgentId, policy: &'a Policy, flags: u32) -> Ways<'a> {
         let kernel = match (&self.no_reader, &*self.mistrusted()) {
             (Some(_), _) => KernelReader::Missing,
             // It proves them.

@@ -31,6 +31,7 @@ mod peer;
 mod permits;
 pub mod probe;
 mod processes;
+mod reader;
 mod ruleset;
 mod seal;
 mod sockmap;

@@ -151,7 +151,7 @@ fn transport(protocol: Option<Protocol>) -> Protocol {
     }
 }
 
-fn cidr_rule(address: IpAddr, port: u16, protocol: Protocol) -> Option<String> {
+pub(super) fn cidr_rule(address: IpAddr, port: u16, protocol: Protocol) -> Option<String> {
     if special_purpose(address) == Some(SpecialPurpose::Never) {
         return None;
     }

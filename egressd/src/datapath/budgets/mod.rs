@@ -8,7 +8,9 @@ use super::{
     clock::now,
     ebpf::{EbpfError, chain},
 };
-use crate::policy::{Agent, AgentId, Budget, BudgetMark, Denial, Permit, Policy, RuleId, Spend, Term, Usage};
+use crate::policy::{
+    Agent, AgentId, Budget, BudgetMark, Denial, Permit, Policy, Reason, RuleId, Spend, Term, Usage,
+};
 use aya::maps::Map;
 use egress_common::MAX_BUDGETS_PER_AGENT;
 use memory::Memory;
@@ -67,6 +69,8 @@ pub struct BudgetLevel {
     pub flows: Level,
     /// Until the end of the rule.
     pub left: Option<Duration>,
+    /// Why a flow that sends anything could not start at this moment; None where it could.
+    pub refuses: Option<Reason>,
 }
 
 /// A mark that a budget has passed.
@@ -183,7 +187,8 @@ impl Budgets {
         let level = |(rule, slot): (Option<RuleId>, &Slot)| {
             let ((bytes, flows), ends) = (slot.levels(), slot.ends());
             let left = (ends != 0).then(|| Duration::from_nanos(ends.saturating_sub(moment)));
-            BudgetLevel { rule, bytes, flows, left }
+            let refuses = slot.has_room(Usage { octets: 1, flows: 1 }, moment).err();
+            BudgetLevel { rule, bytes, flows, left, refuses }
         };
         self.of(agent).into_iter().map(level).collect()
     }

@@ -142,6 +142,25 @@ impl Slot {
         Ok(())
     }
 
+    /// Whether [`Self::take`] would take `usage` at `now`. Takes nothing.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn has_room(&self, usage: Usage, now: u64) -> Result<(), Reason> {
+        let ends = self.ends();
+        let (bytes, flows) = self.levels();
+        let lacks = |level: Level, amount: u64| level.left().is_some_and(|left| left < amount);
+        if ends != 0 && now >= ends {
+            return Err(Reason::RuleExpired);
+        }
+        if lacks(bytes, usage.octets) || lacks(flows, usage.flows) {
+            return Err(Reason::BudgetSpent);
+        }
+        let ahead = self.next.load(Relaxed).saturating_sub(now);
+        let is_late = self.interval.load(Relaxed) == 0 || ahead <= self.early.load(Relaxed);
+        if usage.flows == 0 || is_late { Ok(()) } else { Err(Reason::RateExceeded) }
+    }
+
     /// Gives back what [`Self::take`] took.
     pub fn give_back(&self, usage: Usage) {
         self.bytes.fetch_sub(usage.octets, Relaxed);
@@ -220,6 +239,21 @@ mod tests {
         assert_eq!(slot.take(usage(0, 1), 9 * SECOND), Err(Reason::RateExceeded));
         slot.give_back(usage(0, 1));
         assert_eq!(slot.take(usage(0, 1), 9 * SECOND), Ok(()));
+    }
+
+    #[test]
+    fn whether_there_is_room_is_what_taking_says() {
+        let rate = Rate { flows: 3, per: Duration::from_secs(1) };
+        let slot = slot(Budget { max_bytes: Some(5), max_connections: Some(7), rate: Some(rate) });
+        for now in (0..40).map(|tenth| SECOND + tenth * SECOND / 10) {
+            for usage in [usage(0, 1), usage(1, 0), usage(3, 1)] {
+                let has_room = slot.has_room(usage, now);
+                assert_eq!(slot.has_room(usage, now), has_room, "asking uses nothing up");
+                assert_eq!(slot.take(usage, now), has_room, "{usage:?} at {now}");
+            }
+        }
+        slot.end_at(SECOND);
+        assert_eq!(slot.has_room(usage(0, 1), SECOND), Err(Reason::RuleExpired));
     }
 
     #[test]
