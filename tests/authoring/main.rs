@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod cases;
+mod change;
 mod diff;
 mod export;
 mod format;

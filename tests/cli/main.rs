@@ -48,12 +48,19 @@ fn explain_exits_0_where_allowed_1_where_denied_2_where_it_cannot_say() {
     assert_eq!((allowed.code, allowed.stderr.as_str()), (0, ""));
     assert_eq!(
         allowed.stdout,
-        "allowed: ok.test:443, tls, agent `build`\n  rule    build.yaml:5\n  open    443/tls\n"
+        "allowed: ok.test:443, tls, agent `build`\n  rule       build.yaml:5\n  \
+         resolver   ok           is asked for upstream\n  address    ok           open: 443/tls\n  \
+         name gate  ok           the name is read\n  budget     not asked    nothing is bounded\n"
     );
     let denied = run(&socket, &["explain", "evil.test"]);
     assert_eq!(denied.code, 1);
-    assert!(denied.stdout.contains("reason  host-not-allowed: No rule allows this host."), "{denied:?}");
-    assert!(denied.stdout.contains("remedy  - host: evil.test"), "{denied:?}");
+    assert_eq!(
+        denied.stdout,
+        "denied: evil.test:443, tls, agent `default`\n  \
+         reason     host-not-allowed: No rule allows this host.\n  \
+         resolver   denied       refuses: host-not-allowed\n  address    not reached\n  \
+         name gate  not reached\n  budget     not reached\n  remedy     - host: evil.test\n"
+    );
     let unreadable = run(&socket, &["explain", "evil test"]);
     assert_eq!((unreadable.code, unreadable.stdout.as_str()), (2, ""));
 }
@@ -67,8 +74,8 @@ fn explain_asks_a_policy_file_without_a_daemon() {
     let explain = |host, agent| run(&socket, &["explain", host, "--policy", policy, "--agent", agent]);
     let allowed = explain("ok.test", "build");
     assert_eq!(allowed.code, 0, "{allowed:?}");
-    assert!(allowed.stdout.contains(&format!("rule    {policy}:5")), "{allowed:?}");
-    assert!(!allowed.stdout.contains("leak"), "what a rule spells out lets nothing out: {allowed:?}");
+    assert!(allowed.stdout.contains(&format!("rule       {policy}:5")), "{allowed:?}");
+    assert!(!allowed.stdout.contains("a day"), "what a rule spells out lets nothing out: {allowed:?}");
     assert_eq!(explain("evil.test", "build").code, 1);
     assert_eq!(explain("ok.test", "other").code, 1, "who has no policy is allowed nothing");
     std::fs::write(policy, "version: 1\nagents:\n  build:\n    ruels: []\n").unwrap();
@@ -195,15 +202,16 @@ fn explain_says_what_is_asked_of_requests_and_who_reads_a_server_name() {
     std::fs::write(&file, text).unwrap();
     let explain = |host| run(&socket, &["explain", host, "--policy", path, "--agent", "build"]).stdout;
     assert!(
-        explain("read.test").ends_with(
-            "  ech     allow\n  inspect GET /a/**\n          1000 bytes at most in the body of a request\n"
+        explain("read.test").contains(
+            "the name is read; ech: allow\n                          inspects GET /a/**\n                          \
+             1000 bytes at most in the body of a request\n"
         ),
         "{}",
         explain("read.test")
     );
     assert!(
-        explain("far.test").contains("  risk    external\n")
-            && explain("far.test").ends_with("  gate    proxy\n"),
+        explain("far.test").contains("  risk       external\n")
+            && explain("far.test").contains("  name gate  ok           the proxy reads the name\n"),
         "{}",
         explain("far.test")
     );
@@ -220,17 +228,19 @@ fn explain_says_what_may_leak_through_a_wildcard_and_why_a_resolver_is_denied() 
     let explain = |host| run(&socket, &["explain", host, "--policy", path, "--agent", "build"]);
     assert_eq!(
         explain("a.b.cdn.example").stdout.replace(path, "p.yaml"),
-        "allowed: a.b.cdn.example:443, tls, agent `build`\n  rule    p.yaml:6\n  open    443/tls\n  \
-         types   A, AAAA, TXT\n  leak    640 bytes a day at most through names below cdn.example (p.yaml:6),\n          \
-         1000 through names of all wildcards\n"
+        "allowed: a.b.cdn.example:443, tls, agent `build`\n  rule       p.yaml:6\n  \
+         resolver   ok           is asked for upstream\n                          types A, AAAA, TXT\n                          \
+         640 bytes a day at most through names below cdn.example (p.yaml:6),\n                          \
+         1000 through names of all wildcards\n  address    ok           open: 443/tls\n  \
+         name gate  ok           the name is read\n  budget     not asked    nothing is bounded\n"
     );
     let resolver = explain("dns.quad9.net");
     assert_eq!(resolver.code, 1);
     assert!(
-        resolver.stdout.contains("reason  resolver-not-allowed: The name is a resolver's"),
+        resolver.stdout.contains("reason     resolver-not-allowed: The name is a resolver's"),
         "{resolver:?}"
     );
-    assert!(resolver.stdout.replace(path, "p.yaml").contains("rule    p.yaml:7"), "{resolver:?}");
+    assert!(resolver.stdout.replace(path, "p.yaml").contains("rule       p.yaml:7"), "{resolver:?}");
 }
 
 #[test]
@@ -359,7 +369,7 @@ fn tail_shows_who_allowed_what_among_the_records() {
         "{summary}"
     );
     let denied = run(&socket, &["explain", "evil.test", "--agent", "build"]).stdout;
-    assert!(denied.ends_with("  for now egressctl allow evil.test --agent build --for 1h\n"), "{denied}");
+    assert!(denied.ends_with("  for now    egressctl allow evil.test --agent build --for 1h\n"), "{denied}");
 }
 
 #[test]

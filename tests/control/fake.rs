@@ -4,7 +4,7 @@ use egressd::{
     audit::{self, Feed, RecordedOperator, Recovered, Time},
     config::Wish,
     control::{
-        Asked, BoxFuture, Daemon, Earned, explain,
+        Asked, BoxFuture, Daemon, Known, explain,
         protocol::{
             AdoptAgent, AdoptedAgent, AgentBudgets, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest,
             ApproveLeaks, Boundary, BudgetState, BudgetsRequest, Check, Consent, Decide, Decided, Decision,
@@ -245,7 +245,7 @@ impl Daemon for Fake {
             &policy(),
             birth,
             request.agent.as_deref().unwrap_or("default"),
-            &Earned::default(),
+            &Known::default(),
             &asked,
         ))
     }
@@ -427,6 +427,7 @@ fn budgets_of_build() -> AgentBudgets {
         connections: unbounded,
         rate: None,
         ends_in: None,
+        refuses: None,
     };
     let own = BudgetState {
         rule: None,

@@ -38,7 +38,7 @@ def http(host, port):
     with socket.create_connection((host, port), TIMEOUT) as stream:
         stream.sendall(b"GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % host.encode())
         status = stream.recv(100).split(b" ")[1]
-        return status != b"403"
+        return status == b"200"
 
 
 PROTOCOLS = {"tcp": tcp, "udp": udp, "tls": tls, "http": http}

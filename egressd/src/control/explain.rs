@@ -1,107 +1,166 @@
 //! What the enforcing matcher says of a flow that nobody has started. Pure.
 
 use super::{
-    earned::Earned,
-    protocol::{BudgetState, ExplainRequest, Explanation, InspectionBounds, LeakBounds, TlsBounds, Used},
+    change, gates,
+    known::Known,
+    protocol::{
+        ExplainRequest, Explanation, InspectionBounds, KnownAddress, LeakBounds, Resolution, ResolverAnswer,
+        TlsBounds,
+    },
 };
 use crate::{
     audit::Verdict,
     policy::{
-        Asked, AskedError, Budget, Denial, Destination, Flow, Leave, Occasion, Permit, Policy, Protocol,
-        Reason, RecordType, Rule, Subject, Term,
+        Asked, AskedError, Denial, Destination, Flow, Leave, Occasion, Permit, Policy, Protocol, Reason,
+        RecordType, Rule, RuleId, Subject, Term, special_purpose,
     },
 };
 
-/// What the policy that was `given` says at `occasion` of `asked` for `agent`: the same judgement as a flow
-/// to it would meet, but for what only a flow can show (which address its name resolved to, and what it
-/// speaks).
+/// What would become at `occasion` of a flow to what was `asked` for, by the policy that `agent` was `given` and what
+/// is `known` of it: the same judgement as the flow would meet, but for what only a flow can show (which address
+/// its name resolves to, where that is not known, and what it speaks).
 #[must_use]
-pub fn explain(
-    given: &Policy,
-    occasion: Occasion,
-    agent: &str,
-    earned: &Earned,
-    asked: &Asked,
-) -> Explanation {
-    let in_force = explain_in_force(&given.at(Some(occasion)), agent, earned, asked);
-    let reason = in_force.reason.as_ref().and_then(|word| word.parse().ok());
-    let denied = asked.destination.name().zip(reason);
-    match denied.and_then(|(name, reason)| given.ended_rule(name, reason, Some(occasion))) {
-        Some(rule) => Explanation {
-            reason: Some(Reason::RuleExpired.as_str().to_owned()),
-            explanation: Some(Reason::RuleExpired.explanation().to_owned()),
-            rule: Some(rule.source.to_string()),
-            ..in_force
-        },
-        None => or_asked(given, asked, reason, in_force),
-    }
+pub fn explain(given: &Policy, occasion: Occasion, agent: &str, known: &Known, asked: &Asked) -> Explanation {
+    let in_force = given.at(Some(occasion));
+    let flow = asked.flow(&in_force);
+    let in_force = if known.is_quarantined() { in_force.exact_only() } else { in_force };
+    let leave = leave(&in_force, &flow.destination);
+    let explanation = by_rules(given, &in_force, occasion, agent, known, &flow);
+    let resolver = flow.destination.name().map(|_| resolution(&in_force, &flow, known, &explanation));
+    let explanation = by_resolver(Explanation { resolver, ..explanation });
+    let is_let_out = known.decide(&in_force, &flow).is_ok_and(|permit| permit.rule() == RuleId::OBSERVED);
+    let explanation = by_bounds(if is_let_out { by_address(explanation) } else { explanation });
+    let gates = gates::walk(&flow, leave.as_ref(), &explanation);
+    let change = change::change(&in_force, &flow, &explanation);
+    let reason = explanation.reason.as_deref();
+    let remedy = change.as_ref().and_then(|change| change::remedy(change, reason));
+    Explanation { gates, change, remedy, ..explanation }
 }
 
-/// The same, unless somebody may be asked.
-fn or_asked(given: &Policy, asked: &Asked, reason: Option<Reason>, in_force: Explanation) -> Explanation {
-    let Some(denied) = reason.map(Denial::because) else { return in_force };
-    let denial = given.or_asked(denied, &asked.destination, asked.port, asked.protocol);
-    if denial.reason != Reason::ApprovalRequired {
-        return in_force;
-    }
-    Explanation {
+/// What rules say: of the policy in force, and why where that is less than what was given.
+fn by_rules(
+    given: &Policy,
+    in_force: &Policy,
+    occasion: Occasion,
+    agent: &str,
+    known: &Known,
+    flow: &Flow,
+) -> Explanation {
+    let explanation = by_policy(in_force, agent, known, flow);
+    let Some(reason) = reason_of(&explanation) else { return explanation };
+    let denied = |denial: Denial| Explanation {
         reason: Some(denial.reason.as_str().to_owned()),
         explanation: Some(denial.reason.explanation().to_owned()),
         rule: denial.rule.map(|rule| rule.to_string()),
-        ..in_force
+        ..explanation.clone()
+    };
+    let name = flow.destination.name();
+    if let Some(rule) = name.and_then(|name| given.ended_rule(name, reason, Some(occasion))) {
+        return denied(Denial::by(Reason::RuleExpired, &rule.source));
+    }
+    let before = known.is_quarantined().then(|| given.at(Some(occasion)));
+    if let Some(Ok(permit)) = before.map(|before| known.decide(&before, flow)) {
+        return denied(Denial { reason: Reason::AgentQuarantined, rule: permit.source().cloned() });
+    }
+    let (port, protocol) = match name {
+        // It is asked for when it is looked up, which says neither.
+        Some(_) => (None, None),
+        None => (Some(flow.port), Some(flow.protocol)),
+    };
+    let denial = given.or_asked(Denial::because(reason), &flow.destination, port, protocol);
+    if denial.reason == Reason::ApprovalRequired { denied(denial) } else { explanation }
+}
+
+/// The same, denied where the resolver would not tell the name.
+fn by_resolver(explanation: Explanation) -> Explanation {
+    let refusal = explanation.resolver.as_ref().filter(|told| told.answer.is_refusal());
+    let refusal = refusal.and_then(|told| Some((told.reason.clone()?, told.rule.clone())));
+    match (explanation.verdict, refusal) {
+        (Verdict::Allow, Some((word, rule))) => denied(explanation, word, rule),
+        (Verdict::Allow | Verdict::Deny, _) => explanation,
     }
 }
 
-fn explain_in_force(policy: &Policy, agent: &str, earned: &Earned, asked: &Asked) -> Explanation {
-    let leave = leave(policy, &asked.destination);
+/// The same of what only the mode of the policy lets out, which is not to private addresses: denied where the name
+/// is known to have no others.
+fn by_address(explanation: Explanation) -> Explanation {
+    let known = explanation.resolver.as_ref().map_or(&[][..], |told| &told.addresses);
+    let is_special = |held: &KnownAddress| special_purpose(held.address.to_canonical()).is_some();
+    match explanation.verdict {
+        Verdict::Allow if !known.is_empty() && known.iter().all(is_special) => {
+            denied(explanation, Reason::AddressSpecialPurpose.as_str().to_owned(), None)
+        }
+        Verdict::Allow | Verdict::Deny => explanation,
+    }
+}
+
+/// The same, denied where nothing is left of a bound.
+fn by_bounds(explanation: Explanation) -> Explanation {
+    let spent = explanation.budgets.iter().find(|budget| budget.refuses.is_some());
+    let spent = spent.and_then(|budget| Some((budget.refuses.clone()?, budget.rule.clone())));
+    match (explanation.verdict, spent) {
+        (Verdict::Allow, Some((word, rule))) => denied(explanation, word, rule),
+        (Verdict::Allow | Verdict::Deny, _) => explanation,
+    }
+}
+
+fn denied(explanation: Explanation, word: String, rule: Option<String>) -> Explanation {
+    let sentence = word.parse::<Reason>().ok().map(|reason| reason.explanation().to_owned());
+    Explanation {
+        verdict: Verdict::Deny,
+        reason: Some(word),
+        explanation: sentence,
+        observed: None,
+        rule,
+        ..explanation
+    }
+}
+
+fn reason_of(explanation: &Explanation) -> Option<Reason> {
+    explanation.reason.as_ref().and_then(|word| word.parse().ok())
+}
+
+/// What the resolver would say: the daemon's, if it runs, else as the policy has it.
+fn resolution(policy: &Policy, flow: &Flow, known: &Known, explanation: &Explanation) -> Resolution {
+    if let Some(resolver) = &known.resolver {
+        return resolver.clone();
+    }
+    let denial = flow.destination.name().and_then(|name| policy.lookup(name).err());
+    let is_denied = denial.is_some() && explanation.verdict == Verdict::Deny;
+    let answer = match (is_denied, reason_of(explanation)) {
+        (false, _) => ResolverAnswer::Asked,
+        (true, Some(Reason::ApprovalRequired)) => ResolverAnswer::Held,
+        (true, _) => ResolverAnswer::Refused,
+    };
+    Resolution {
+        reason: explanation.reason.clone().filter(|_| is_denied),
+        rule: explanation.rule.clone().filter(|_| is_denied),
+        ..Resolution::of(answer)
+    }
+}
+
+fn by_policy(policy: &Policy, agent: &str, known: &Known, flow: &Flow) -> Explanation {
+    let leave = leave(policy, &flow.destination);
     let open = leave.as_ref().map_or_else(Vec::new, open_by);
-    let flow = asked.flow(policy);
-    let judged = earned.decide(policy, &flow);
+    let judged = known.decide(policy, flow);
     // Which address it goes to decides, of a name that is looked up.
     let (networks, denied_networks) = match (&leave, &judged) {
-        (Some(_), Err(_)) => (networks(policy.allow(), &flow), Vec::new()),
-        (Some(_), Ok(_)) => (Vec::new(), networks(policy.deny(), &flow)),
+        (Some(_), Err(_)) => (networks(policy.allow(), flow), Vec::new()),
+        (Some(_), Ok(_)) => (Vec::new(), networks(policy.deny(), flow)),
         (None, _) => (Vec::new(), Vec::new()),
     };
-    let grants = earned.told(&asked.destination);
+    let grants = known.told(&flow.destination);
     let open = open.iter().map(|(port, protocol)| format!("{port}/{protocol}")).collect();
-    let tls = judged.as_ref().ok().and_then(|permit| tls(policy, permit));
+    let tls = judged.as_ref().ok().and_then(|permit| tls(policy, known, permit));
     let rule = judged.as_ref().ok().and_then(|permit| rule_of(policy, permit));
     let term = rule.and_then(|rule| told(rule.term));
     let risk = rule.and_then(|rule| rule.risk).map(|risk| risk.as_str().to_owned());
-    let budgets = rule.map_or_else(Vec::new, |rule| budgets_of(policy, rule));
-    let answer = answer(agent, &flow, judged, open);
+    let budgets = judged.as_ref().map_or_else(|_| Vec::new(), |_| known.budgets_of(policy, rule));
+    let answer = answer(agent, flow, judged, open);
     let answer = Explanation { tls, term, risk, budgets, networks, denied_networks, grants, ..answer };
     match &leave {
         Some(leave) => Explanation { types: types(leave), leak: leak(policy, leave), ..answer },
         None => answer,
-    }
-}
-
-/// The same for an agent in quarantine, of what the policy that it was given says: what only its
-/// wildcards allow is denied.
-#[must_use]
-pub fn explain_quarantined(
-    given: &Policy,
-    occasion: Occasion,
-    agent: &str,
-    earned: &Earned,
-    asked: &Asked,
-) -> Explanation {
-    let explain = |policy: &Policy| explain(policy, occasion, agent, earned, asked);
-    let (given, in_force) = (explain(given), explain(&given.exact_only()));
-    match (given.verdict, in_force.verdict) {
-        (Verdict::Allow, Verdict::Deny) => {
-            let reason = Reason::AgentQuarantined;
-            Explanation {
-                verdict: Verdict::Deny,
-                reason: Some(reason.as_str().to_owned()),
-                explanation: Some(reason.explanation().to_owned()),
-                open: in_force.open,
-                ..given
-            }
-        }
-        (Verdict::Allow | Verdict::Deny, _) => in_force,
     }
 }
 
@@ -156,9 +215,6 @@ fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<St
         Err(denial) => (Verdict::Deny, Some(denial.reason), denial.rule, None),
     };
     let would = reason.or(observed);
-    let remedy = would.and_then(|reason| {
-        crate::policy::remedy(&flow.destination, Some(flow.port), Some(flow.protocol), reason)
-    });
     Explanation {
         verdict,
         agent: agent.to_owned(),
@@ -169,7 +225,7 @@ fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<St
         observed: observed.map(|reason| reason.as_str().to_owned()),
         explanation: would.map(|reason: Reason| reason.explanation().to_owned()),
         rule: rule.map(|rule| rule.to_string()),
-        remedy,
+        remedy: None,
         open,
         types: Vec::new(),
         leak: None,
@@ -180,6 +236,9 @@ fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<St
         denied_networks: Vec::new(),
         grants: Vec::new(),
         budgets: Vec::new(),
+        gates: Vec::new(),
+        resolver: None,
+        change: None,
     }
 }
 
@@ -191,23 +250,6 @@ fn networks(rules: &[Rule], flow: &Flow) -> Vec<String> {
             && rule.covers_protocol(flow.protocol)
     };
     rules.iter().filter(is_about).map(|rule| format!("{} ({})", rule.subject, rule.source)).collect()
-}
-
-/// What a flow by `rule` would use up, of which nothing is used yet.
-fn budgets_of(policy: &Policy, rule: &Rule) -> Vec<BudgetState> {
-    let state = |rule: Option<&Rule>, budget: Budget| BudgetState {
-        rule: rule.map(|rule| rule.source.to_string()),
-        subject: rule.map(|rule| rule.subject.to_string()),
-        bytes: Used::of(0, budget.max_bytes),
-        connections: Used::of(0, budget.max_connections),
-        rate: budget.rate.map(|rate| rate.to_string()),
-        ends_in: None,
-    };
-    let both = [(None, policy.budget()), (Some(rule), rule.budget)];
-    both.into_iter()
-        .filter(|(_, budget)| budget.is_bounded())
-        .map(|(rule, budget)| state(rule, budget))
-        .collect()
 }
 
 fn rule_of<'a>(policy: &'a Policy, permit: &Permit) -> Option<&'a Rule> {
@@ -222,7 +264,7 @@ fn told(term: Term) -> Option<String> {
     (!keys.is_empty()).then(|| keys.join(", "))
 }
 
-fn tls(policy: &Policy, permit: &Permit) -> Option<TlsBounds> {
+fn tls(policy: &Policy, known: &Known, permit: &Permit) -> Option<TlsBounds> {
     let gate = match permit.protocol() {
         Protocol::Tls => true,
         Protocol::Quic => false,
@@ -236,7 +278,8 @@ fn tls(policy: &Policy, permit: &Permit) -> Option<TlsBounds> {
         inject: terms.inject.iter().map(|set| format!("{}: {}", set.header, set.credential)).collect(),
     });
     let gate = gate.then(|| terms.gate.as_str().to_owned());
-    Some(TlsBounds { gate, ech: terms.ech.as_str().to_owned(), inspection })
+    let read_by = known.reader.map(|path| path.as_str().to_owned());
+    Some(TlsBounds { gate, ech: terms.ech.as_str().to_owned(), read_by, inspection })
 }
 
 #[cfg(test)]
@@ -288,12 +331,18 @@ mod tests {
 
     #[test]
     fn an_agent_in_quarantine_is_told_so_where_a_wildcard_would_allow() {
-        let ask = |text: &str| {
-            explain_quarantined(&policy(), BIRTH, "build", &Earned::default(), &Asked::parse(text).unwrap())
-        };
+        let agent = Agent::new(AgentId(1), AgentName::parse("build").unwrap(), policy().into());
+        agent.quarantine(true);
+        let known = Known::of(&agent, Moment(1));
+        let ask = |text: &str| explain(&policy(), BIRTH, "build", &known, &Asked::parse(text).unwrap());
         let closed = ask("api.ok.test");
         assert_eq!((closed.verdict, closed.reason.as_deref()), (Verdict::Deny, Some("agent-quarantined")));
-        assert_eq!((closed.rule.as_deref(), closed.remedy, closed.open.len()), (Some("a.yaml:1"), None, 0));
+        assert_eq!((closed.rule.as_deref(), closed.open.len()), (Some("a.yaml:1"), 0));
+        assert_eq!(
+            closed.remedy.as_deref(),
+            Some("- host: api.ok.test"),
+            "quarantine closes wildcards alone"
+        );
         assert_eq!(ask("evil.test").reason.as_deref(), Some("host-not-allowed"));
         assert_eq!(ask("exact.test").verdict, Verdict::Allow);
     }
@@ -317,8 +366,8 @@ mod tests {
             expires: now.after(Duration::from_secs(u64::from(rule))),
         };
         agent.remember(&[grant(5432, Protocol::Tcp, 2), grant(443, Protocol::Tls, 1)], now).unwrap();
-        let earned = Earned::of(&agent, now);
-        let ask = |text: &str| explain(&policy(), BIRTH, "build", &earned, &Asked::parse(text).unwrap());
+        let known = Known::of(&agent, now);
+        let ask = |text: &str| explain(&policy(), BIRTH, "build", &known, &Asked::parse(text).unwrap());
         let told: Vec<_> = ask("db.ok.test").grants.iter().map(|one| (one.port, one.seconds_left)).collect();
         assert_eq!(told, [(443, 1), (5432, 2)]);
         assert_eq!(ask("192.0.2.1:5432").verdict, Verdict::Allow, "what speaks no name needs none");
@@ -340,7 +389,7 @@ mod tests {
         let policy = Policy::new(allow, vec![network(9, Vec::new())]);
         let ask = |text: &str| {
             let asked = Asked { protocol: Some(Protocol::Tcp), ..Asked::parse(text).unwrap() };
-            explain(&policy, BIRTH, "build", &Earned::default(), &asked)
+            explain(&policy, BIRTH, "build", &Known::default(), &asked)
         };
         let (open, closed) = (ask("api.ok.test:9000"), ask("api.ok.test:5432"));
         assert_eq!(
@@ -353,7 +402,7 @@ mod tests {
     }
 
     fn ask(text: &str) -> Explanation {
-        explain(&policy(), BIRTH, "build", &Earned::default(), &Asked::parse(text).unwrap())
+        explain(&policy(), BIRTH, "build", &Known::default(), &Asked::parse(text).unwrap())
     }
 
     const BIRTH: Occasion = Occasion { time: Timestamp::UNIX_EPOCH, age: Duration::ZERO };
@@ -366,7 +415,7 @@ mod tests {
         let ask = |time, age| {
             let occasion = Occasion { time, age: Duration::from_secs(age) };
             let asked = Asked::parse("exact.test").unwrap();
-            explain(&Policy::new(allow.clone(), Vec::new()), occasion, "build", &Earned::default(), &asked)
+            explain(&Policy::new(allow.clone(), Vec::new()), occasion, "build", &Known::default(), &asked)
         };
         let live = ask(Timestamp::UNIX_EPOCH, 59);
         assert_eq!(live.term.as_deref(), Some("expires: 1970-01-01T00:00:10Z, for: 60s"));

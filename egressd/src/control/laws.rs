@@ -1,8 +1,8 @@
 //! What holds for all requests.
 
 use super::{
-    earned::Earned,
     explain::explain,
+    known::Known,
     protocol::{ApproveLeaks, ExplainRequest, Explanation, LeaksRequest, RecordsRequest, StartAgent},
 };
 use crate::policy::{Asked, HostName, Occasion, Policy};
@@ -32,7 +32,7 @@ pub fn request(bytes: &[u8]) {
             if let Some(request) = query::<ExplainRequest>(bytes) {
                 reads_the_same(&request);
                 if let Ok(asked) = Asked::of(&request) {
-                    let explanation = explain(&Policy::default(), BIRTH, "agent", &Earned::default(), &asked);
+                    let explanation = explain(&Policy::default(), BIRTH, "agent", &Known::default(), &asked);
                     assert_eq!(explanation.verdict.as_str(), "deny", "no rules allow nothing");
                     reads_the_same::<Explanation>(&explanation);
                 }

@@ -3,10 +3,12 @@
 //! HTTP/1.1 with JSON, so that `curl --unix-socket` will do in an emergency. [`protocol`] holds
 //! every type on the wire; [`Daemon`] is what the server asks, and [`Client`] what the CLI asks.
 
+mod change;
 mod client;
 mod daemon;
-mod earned;
 mod explain;
+mod gates;
+mod known;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
 mod peer;
@@ -19,8 +21,8 @@ mod stream;
 pub use crate::policy::{Asked, AskedError};
 pub use client::{Client, ClientError, Records};
 pub use daemon::{BoxFuture, Daemon};
-pub use earned::Earned;
-pub use explain::{explain, explain_quarantined};
+pub use explain::explain;
+pub use known::Known;
 pub use scrape::{MayRead, serve_metrics};
 pub use server::{BindError, bind, serve};
 

@@ -13,7 +13,10 @@ mod source;
 use crate::audit::{Health, Line, Path, Time, Totals};
 pub use approvals::{ApprovalRequest, Decide, Decided, Decision};
 pub use budgets::{AgentBudgets, BudgetState, BudgetsRequest, Used};
-pub use explain::{ExplainRequest, Explanation, InspectionBounds, LiveGrant, TlsBounds};
+pub use explain::{
+    ExplainRequest, Explanation, Gate, GateState, InspectionBounds, KnownAddress, LeakCharge, LiveGrant,
+    Resolution, ResolverAnswer, SmallestChange, Step, TlsBounds,
+};
 pub use grants::{AllowRequest, GrantsRequest, HumanGrant, RevokeRequest};
 pub use leaks::{
     AgentLeaks, ApproveLeaks, DeniedZone, LeakBounds, LeakLevel, LeaksRequest, RaisedFlag, ZoneLeaks,

@@ -1,10 +1,12 @@
 //! What the daemon answers operators.
 
-use super::{Daemon, agents::Running, reload::Cause, source::Source, terms::occasion, told::told};
+mod explained;
+
+use super::{Daemon, agents::Running, reload::Cause, source::Source, told::told};
 use crate::{
     audit::{Feed, Path},
     control::{
-        self, Asked, BoxFuture, Earned,
+        self, BoxFuture,
         protocol::{
             AdoptAgent, AdoptedAgent, AgentBudgets, AgentLeaks, AgentStatus, AllowRequest, ApprovalRequest,
             ApproveLeaks, Boundary, BudgetsRequest, Decide, Decided, ExplainRequest, Explanation,
@@ -13,7 +15,7 @@ use crate::{
         },
     },
     datapath,
-    policy::{AgentId, AgentName, HostName, Mode, Operator},
+    policy::{AgentId, HostName, Mode, Operator},
 };
 use std::sync::{Arc, PoisonError};
 
@@ -193,35 +195,6 @@ impl Daemon {
     fn server_names(&self) -> ServerNames {
         let why = self.fence.proxied_because();
         ServerNames { by: if why.is_some() { Path::Proxy } else { Path::Kernel }, why }
-    }
-
-    fn explain(&self, request: &ExplainRequest) -> Result<Explanation, Refusal> {
-        let invalid = |error: &dyn std::fmt::Display| Refusal::new(RefusalKind::Invalid, error);
-        let asked = Asked::of(request).map_err(|error| invalid(&error))?;
-        let name = request.agent.as_deref().unwrap_or("default");
-        let name = AgentName::parse(name).map_err(|error| invalid(&error))?;
-        let running = self.agents.all().into_iter().find(|running| *running.agent.name() == name);
-        let Some(running) = running else {
-            let policy = self.policies.load().policies.for_agent(&name);
-            let birth = occasion(Some(datapath::now()));
-            return Ok(control::explain(&policy, birth, name.as_str(), &Earned::default(), &asked));
-        };
-        let (given, occasion) = (running.agent.whole_policy(), occasion(running.birth.born));
-        let earned = Earned::of(&running.agent, datapath::now());
-        let explain = match running.agent.is_quarantined() {
-            true => control::explain_quarantined,
-            false => control::explain,
-        };
-        let explanation = explain(&given, occasion, name.as_str(), &earned, &asked);
-        Ok(self.with_levels(&running, explanation))
-    }
-
-    /// What is used up by now of the budgets that it names.
-    fn with_levels(&self, running: &Running, mut explanation: Explanation) -> Explanation {
-        let mut known = self.budgets_of(running).budgets;
-        known.retain(|held| explanation.budgets.iter().any(|told| told.rule == held.rule));
-        explanation.budgets = known;
-        explanation
     }
 
     /// Whether there is anything to approve: nobody is to think that a zone with a slip in it was.

@@ -5,6 +5,7 @@ use crate::{
     audit::{Alert, Sign},
     control::protocol::{AgentBudgets, BudgetState, Used},
     datapath::{BudgetLevel, Level, Passed, Spent},
+    policy::RuleId,
 };
 
 impl Daemon {
@@ -17,12 +18,17 @@ impl Daemon {
         all.iter().filter(is_meant).map(|running| self.budgets_of(running)).collect()
     }
 
-    pub(super) fn budgets_of(&self, running: &Running) -> AgentBudgets {
-        let levels = self.fence.budgets().levels(running.agent.id());
+    fn budgets_of(&self, running: &Running) -> AgentBudgets {
         AgentBudgets {
             agent: running.agent.name().to_string(),
-            budgets: levels.into_iter().map(|level| state(running, level)).collect(),
+            budgets: self.budget_states(running).into_iter().map(|(_, state)| state).collect(),
         }
+    }
+
+    /// The budgets of an agent, its own first, and those of its rules.
+    pub(super) fn budget_states(&self, running: &Running) -> Vec<(Option<RuleId>, BudgetState)> {
+        let levels = self.fence.budgets().levels(running.agent.id());
+        levels.into_iter().map(|level| (level.rule, state(running, level))).collect()
     }
 }
 
@@ -63,6 +69,7 @@ fn state(running: &Running, level: BudgetLevel) -> BudgetState {
         connections: used(level.flows),
         rate: budget.rate.map(|rate| rate.to_string()),
         ends_in: level.left.map(|left| left.as_secs()),
+        refuses: level.refuses.map(|reason| reason.as_str().to_owned()),
     }
 }
 

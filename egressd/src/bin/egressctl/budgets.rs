@@ -55,14 +55,17 @@ fn print(
 }
 
 /// What is left, as a part of an explanation.
-pub fn explain(out: &mut impl Write, budgets: &[BudgetState]) -> io::Result<()> {
-    for budget in budgets {
-        let whose = budget.rule.as_deref().map_or("all flows of the agent", |_| "this rule");
-        for [_, amount, left] in lines(budget, Colour::Off) {
-            writeln!(out, "  budget  of {whose}: {}", [amount.text(), left.text()].join("  ").trim_end())?;
-        }
-    }
-    Ok(())
+pub fn explained(budgets: &[BudgetState]) -> Vec<String> {
+    let told = |budget: &BudgetState| {
+        let whose = if budget.rule.is_some() { "this rule" } else { "all flows of the agent" };
+        let line = |[_, amount, left]: [Cell; 3]| match left.text() {
+            "" => format!("{} (of {whose})", amount.text()),
+            left => format!("{}, {left} (of {whose})", amount.text()),
+        };
+        lines(budget, Colour::Off).into_iter().map(line).collect::<Vec<_>>()
+    };
+    let told: Vec<String> = budgets.iter().flat_map(told).collect();
+    if told.is_empty() { vec!["nothing is bounded".to_owned()] } else { told }
 }
 
 /// A line for each bound of a budget.

@@ -8,6 +8,7 @@ mod budgets;
 mod completions;
 mod doctor;
 mod explain;
+mod gates;
 mod grants;
 mod leaks;
 mod metrics;

@@ -33,6 +33,9 @@ pub struct BudgetState {
     pub rate: Option<String>,
     /// Seconds to the end of the rule.
     pub ends_in: Option<u64>,
+    /// The word of the reason for which no flow could start at this moment.
+    #[serde(default)]
+    pub refuses: Option<String>,
 }
 
 /// How much of a bound is used up.

@@ -63,9 +63,162 @@ pub struct Explanation {
     /// What lookups of the agent have earned it of this destination, soonest to end first; of one that runs.
     #[serde(default)]
     pub grants: Vec<LiveGrant>,
-    /// Where it is allowed: the budgets that it would use up.
+    /// Where its rules allow it: the budgets that it would use up.
     #[serde(default)]
     pub budgets: Vec<BudgetState>,
+    /// The gates in the order in which it comes to them.
+    #[serde(default)]
+    pub gates: Vec<GateState>,
+    /// What a lookup of the name would be told; None of an address.
+    #[serde(default)]
+    pub resolver: Option<Resolution>,
+    /// What would have to be written otherwise for it to be allowed; None where it is.
+    #[serde(default)]
+    pub change: Option<SmallestChange>,
+}
+
+/// What one gate does about the flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateState {
+    pub gate: Gate,
+    pub step: Step,
+    /// The word of the reason, where it is denied, held or observed.
+    pub reason: Option<String>,
+}
+
+/// Where a flow may be denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gate {
+    /// What looks its name up.
+    Resolver,
+    /// What judges addresses, ports and transports.
+    Address,
+    /// What reads the name that a flow of TLS, HTTP or QUIC says.
+    ServerName,
+    /// What counts flows and octets.
+    Budget,
+}
+
+impl Gate {
+    /// In the order of a flow.
+    pub const ALL: [Self; 4] = [Self::Resolver, Self::Address, Self::ServerName, Self::Budget];
+}
+
+/// How far a flow comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    Passed,
+    /// It passes, and is recorded as one that would be denied.
+    Observed,
+    Denied,
+    /// It waits for people.
+    Held,
+    /// An earlier gate ends it.
+    NotReached,
+    /// There is nothing for this gate to judge.
+    NotAsked,
+}
+
+/// What the resolver would tell a lookup of the addresses of a name. Nobody was asked for this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolution {
+    pub answer: ResolverAnswer,
+    /// As in `REFUSED`. None of addresses, and where no daemon knows.
+    pub code: Option<String>,
+    /// The info code of its Extended DNS Error (RFC 8914).
+    pub ede: Option<u16>,
+    /// The word of the reason of a refusal.
+    pub reason: Option<String>,
+    /// `file:line` of the rule that refuses, or came nearest.
+    pub rule: Option<String>,
+    /// What the reason cannot say.
+    pub detail: Option<String>,
+    /// What is known of the name, whether it would be told or not.
+    pub addresses: Vec<KnownAddress>,
+    /// Who may be asked, where the name would leave.
+    pub upstreams: Vec<String>,
+    /// What the leak ledger would charge for that.
+    pub charge: Option<LeakCharge>,
+}
+
+impl Resolution {
+    /// An answer without anything else.
+    #[must_use]
+    pub fn of(answer: ResolverAnswer) -> Self {
+        Self {
+            answer,
+            code: None,
+            ede: None,
+            reason: None,
+            rule: None,
+            detail: None,
+            addresses: Vec::new(),
+            upstreams: Vec::new(),
+            charge: None,
+        }
+    }
+}
+
+/// What kind of answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResolverAnswer {
+    /// The addresses that are known, without a byte to anybody.
+    Known,
+    /// That there is no address, without a byte to anybody.
+    Absent,
+    /// What upstream says.
+    Asked,
+    /// A failure, until upstream answers again.
+    Failed,
+    /// That the name does not exist, whatever upstream would say.
+    Hidden,
+    /// Nothing, until somebody approves the name.
+    Held,
+    Refused,
+}
+
+impl ResolverAnswer {
+    /// Whether it is the policy's, and ends every flow to the name.
+    #[must_use]
+    pub fn is_refusal(self) -> bool {
+        match self {
+            Self::Hidden | Self::Held | Self::Refused => true,
+            Self::Known | Self::Absent | Self::Asked | Self::Failed => false,
+        }
+    }
+}
+
+/// An address of a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownAddress {
+    pub address: IpAddr,
+    /// Until it is looked up again.
+    pub seconds_left: u64,
+}
+
+/// What a name costs that leaves by a wildcard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeakCharge {
+    pub bits: u32,
+    /// Left of the zone of the wildcard.
+    pub zone_left_bits: u32,
+    /// Left over all wildcards of the agent.
+    pub agent_left_bits: u32,
+}
+
+/// The smallest change of a policy. Where neither `add` nor `remove` says one, `note` says why.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SmallestChange {
+    /// A line of `rules:`, which allows this destination and nothing else.
+    pub add: Option<String>,
+    /// `file:line` of rules that deny, and would have to go first. What they deny beside it is judged by the
+    /// other rules then.
+    pub remove: Vec<String>,
+    /// A sentence without its full stop.
+    pub note: Option<String>,
 }
 
 /// Leave that a lookup earned.
@@ -86,6 +239,9 @@ pub struct TlsBounds {
     pub gate: Option<String>,
     /// What becomes of Encrypted Client Hello, as in `grease`.
     pub ech: String,
+    /// Who would read the server name at this moment, as in `kernel`; of an agent that runs.
+    #[serde(default)]
+    pub read_by: Option<String>,
     pub inspection: Option<InspectionBounds>,
 }
 
