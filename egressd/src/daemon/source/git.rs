@@ -24,7 +24,7 @@ use std::{
 /// How git is run.
 #[derive(Debug, Clone)]
 pub struct Git {
-    /// The program; a test has others.
+    /// The program: git, or ssh-keygen beside it.
     pub program: OsString,
     /// The bare repository.
     pub store: PathBuf,
@@ -88,7 +88,7 @@ impl Git {
         let answer = self.run(arguments)?;
         match answer.status.success() {
             true => Ok(answer.output),
-            false => bail!("git {}: {}", arguments.first().unwrap_or(&""), answer.complaint),
+            false => bail!("{}: {}", self.named(arguments), answer.complaint),
         }
     }
 
@@ -106,7 +106,17 @@ impl Git {
     /// # Errors
     /// It cannot be run, or exceeds a bound.
     pub fn run(&self, arguments: &[&str]) -> Result<Answer> {
-        let mut child = self.command(arguments).spawn().context("failed to run `git`")?;
+        self.run_on(arguments, Stdio::null())
+    }
+
+    /// The same, with an input.
+    ///
+    /// # Errors
+    /// See [`Self::run`].
+    pub fn run_on(&self, arguments: &[&str], input: Stdio) -> Result<Answer> {
+        let spawned = self.command(arguments).stdin(input).spawn();
+        let mut child =
+            spawned.with_context(|| format!("failed to run `{}`", self.program.to_string_lossy()))?;
         let outcome = wait(&mut child);
         if outcome.is_err() {
             // The whole group: what git started must not outlive it. ESRCH means that it has ended.
@@ -115,7 +125,11 @@ impl Git {
             }
             let _ = child.wait();
         }
-        outcome.with_context(|| format!("git {}", arguments.first().unwrap_or(&"")))
+        outcome.with_context(|| self.named(arguments))
+    }
+
+    fn named(&self, arguments: &[&str]) -> String {
+        format!("{} {}", self.program.to_string_lossy(), arguments.first().unwrap_or(&""))
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -133,7 +147,6 @@ impl Git {
             .args(arguments)
             .current_dir("/")
             .process_group(0)
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         // SAFETY: between fork and exec, `confine` makes system calls and nothing else.
@@ -253,7 +266,7 @@ mod tests {
     #[test]
     fn a_complaint_is_one_line_that_no_terminal_obeys() {
         let failed = sh(None, "echo first >&2; printf 'remote: \\033[2Jwhy\\n\\n' >&2; exit 3").unwrap_err();
-        assert_eq!(failed.to_string(), "git -c: remote: [2Jwhy");
+        assert_eq!(failed.to_string(), "sh -c: remote: [2Jwhy");
     }
 
     fn sh(user: Option<(Uid, Gid)>, script: &str) -> Result<String> {

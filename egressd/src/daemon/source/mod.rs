@@ -2,6 +2,7 @@
 
 mod git;
 mod memory;
+mod signature;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use store::{About, Store};
+use store::{About, Dated, Store};
 
 /// The repository that policies come from.
 #[derive(Debug)]
@@ -127,7 +128,7 @@ impl Source {
     /// What was in force when the last daemon ended, if it still may be; without asking anybody.
     pub fn remembered(&self) -> Option<Result<Candidate, Refused>> {
         let commit = self.state().memory.in_force()?;
-        Some(self.candidate(&commit))
+        Some(self.candidate(&commit, Dated::AsItSays))
     }
 
     /// Asks the repository for a commit that is to be put in force. None: what is in force is the newest, or
@@ -151,7 +152,8 @@ impl Source {
             return Ok(None);
         }
         self.follows(newest.as_ref(), &commit)?;
-        self.candidate(&commit).map(Some)
+        let was_in_force = newest.as_ref() == Some(&commit);
+        self.candidate(&commit, if was_in_force { Dated::AsItSays } else { Dated::Today }).map(Some)
     }
 
     /// A commit that was in force: see [`Memory::past`].
@@ -160,7 +162,7 @@ impl Source {
     /// There is none such, or it may not be put in force any more.
     pub fn past(&self, wanted: Option<&str>) -> Result<Candidate, Refused> {
         let commit = self.state().memory.past(wanted).map_err(|error| Refused::unasked(&error))?;
-        self.candidate(&commit)
+        self.candidate(&commit, Dated::AsItSays)
     }
 
     /// `candidate` was put in force, because it is the newest.
@@ -281,9 +283,9 @@ impl Source {
         }
     }
 
-    fn candidate(&self, commit: &Revision) -> Result<Candidate, Refused> {
+    fn candidate(&self, commit: &Revision, dated: Dated) -> Result<Candidate, Refused> {
         let act = || -> Result<Candidate> {
-            let about = self.store.verify(commit)?;
+            let about = self.store.verify(commit, dated)?;
             let root = self.store.tree(commit, &self.config.path)?;
             let files = config::load_dir(&root.join(&self.config.path))?;
             ensure!(!files.is_empty(), "holds no policy file (`*.yaml`) in `{}`", self.config.path);

@@ -1,6 +1,9 @@
 //! The bare repository that commits are fetched into, and what is asked of it.
 
-use super::git::Git;
+use super::{
+    git::{Answer, Git},
+    signature::Signed,
+};
 use crate::{
     config::{GitSource, MAX_FILE, Verify},
     policy::Revision,
@@ -9,10 +12,11 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::{Gid, Uid, User, geteuid};
 use std::{
     ffi::OsStr,
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, File},
     io::ErrorKind,
     os::unix::fs::{DirBuilderExt, PermissionsExt, chown},
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
 /// A folder with the repository and all that git is told.
@@ -24,6 +28,9 @@ pub struct Store {
     keys: Option<PathBuf>,
     /// Where git finds them.
     keys_for_git: PathBuf,
+    /// What was signed of the commit that is looked at, and the signature.
+    payload: PathBuf,
+    signature: PathBuf,
     /// A folder for each revision.
     trees: PathBuf,
 }
@@ -38,6 +45,16 @@ pub struct About {
 }
 
 const MAX_TEXT: usize = 120;
+
+/// When a key must be one that may sign: `valid-after` and `valid-before` of the file of keys, and the dates of a
+/// certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dated {
+    /// Today, too: whoever signs writes the date of a commit, and could write one at which the key still counted.
+    Today,
+    /// When the commit says that it was made. It was in force before, and looked at then.
+    AsItSays,
+}
 
 /// Files of one folder of a revision at the most.
 const MAX_FILES: usize = 256;
@@ -56,8 +73,8 @@ impl Store {
     /// The folder cannot be written, or there is no such user.
     pub fn open(source: &GitSource, folder: &Path) -> Result<Self> {
         let user = user(&source.user)?;
-        let [store, config, keys, trees] =
-            ["store", "git.conf", "keys", "trees"].map(|name| folder.join(name));
+        let [store, config, keys, trees, payload, signature] =
+            ["store", "git.conf", "keys", "trees", "payload", "signature"].map(|name| folder.join(name));
         // Others find nothing by its names, and git gets through to what is its own.
         make_folder(folder, 0o711)?;
         make_folder(&trees, 0o700)?;
@@ -70,8 +87,9 @@ impl Store {
             Verify::No => None,
         };
         let git = Git { program: "git".into(), store: store.clone(), config, user };
+        let reference = source.reference.clone();
         let opened =
-            Self { git, reference: source.reference.clone(), keys: keys_of_host, keys_for_git: keys, trees };
+            Self { git, reference, keys: keys_of_host, keys_for_git: keys, payload, signature, trees };
         if !store.join("HEAD").exists() {
             opened.git.ask(&["init", "--quiet", "--bare", "--template="])?;
         }
@@ -127,7 +145,7 @@ impl Store {
     ///
     /// # Errors
     /// Says whether there is no signature, or one that does not count.
-    pub fn verify(&self, commit: &Revision) -> Result<About> {
+    pub fn verify(&self, commit: &Revision, dated: Dated) -> Result<About> {
         let format = match &self.keys {
             None => "--format=%an%x00%s%x00",
             Some(keys) => {
@@ -148,10 +166,40 @@ impl Store {
             commit.as_str(),
         ])?;
         let told = String::from_utf8_lossy(&told);
-        let mut texts = told.trim_end_matches('\n').split('\0').map(shown);
+        let mut texts = told.trim_end_matches('\n').split('\0');
         let mut next = || texts.next().unwrap_or_default();
         let (author, subject, signer) = (next(), next(), next());
-        Ok(About { subject, author, signer: self.keys.as_ref().map(|_| signer) })
+        match (&self.keys, dated) {
+            (Some(_), Dated::Today) => self.verify_today(commit, signer)?,
+            (Some(_), Dated::AsItSays) | (None, _) => {}
+        }
+        Ok(About {
+            subject: shown(subject),
+            author: shown(author),
+            signer: self.keys.as_ref().map(|_| shown(signer)),
+        })
+    }
+
+    /// Looks whether the key of `signer`, which git found, may sign today. git tells ssh-keygen the date that the
+    /// commit says; it is asked once more without one.
+    fn verify_today(&self, commit: &Revision, signer: &str) -> Result<()> {
+        let Signed { payload, signature } =
+            Signed::of(&self.git.ask(&["cat-file", "commit", commit.as_str()])?)?;
+        write_for_git(&self.payload, &payload, self.git.user)?;
+        write_for_git(&self.signature, &signature, self.git.user)?;
+        let [keys, signature] = [&self.keys_for_git, &self.signature].map(|path| path.display().to_string());
+        let input = File::open(&self.payload)
+            .with_context(|| format!("failed to open `{}`", self.payload.display()))?;
+        let keygen = Git { program: "ssh-keygen".into(), ..self.git.clone() };
+        let arguments = ["-Y", "verify", "-f", &keys, "-I", signer, "-n", "git", "-s", &signature];
+        let Answer { status, complaint, .. } = keygen.run_on(&arguments, Stdio::from(input))?;
+        ensure!(
+            status.success(),
+            "is signed by `{}`, whose key may not sign today: {complaint}. Sign it with another key, or mend `{}`",
+            shown(signer),
+            self.keys.as_deref().unwrap_or(&self.keys_for_git).display()
+        );
+        Ok(())
     }
 
     /// The folder with the policies and allowlists of a commit: its YAML files in `path` and in `allowlists` below

@@ -48,6 +48,41 @@ fn a_key_that_was_taken_away_counts_no_more() {
 }
 
 #[test]
+fn a_key_whose_time_is_over_signs_nothing_more_whatever_date_it_writes() {
+    let lab = Lab::new("verify: signed");
+    let keys = fs::read_to_string(lab.at("signers")).unwrap();
+    let eve = fs::read_to_string(lab.at("eve.pub")).unwrap();
+    let eve_until = |end: &str| {
+        let eve = format!("eve@example.com namespaces=\"git\",valid-before=\"{end}\" {eve}");
+        fs::write(lab.at("signers"), format!("{keys}{eve}")).unwrap();
+    };
+    lab.commit("p/a.yaml", POLICY, Some("ada"));
+    let source = lab.source();
+    let first = enter(&source);
+    eve_until("20250101");
+    lab.commit("p/a.yaml", OTHER, Some("eve"));
+    is_refused(&source, "is not signed by an allowed key");
+    lab.commit_at("2024-06-01T00:00:00Z", "p/a.yaml", "version: 1\nagents: {}\n", "eve");
+    let commit = lab.git(&["rev-parse", "HEAD"]);
+    let signers = format!("gpg.ssh.allowedSignersFile={}", lab.at("signers").display());
+    lab.git(&["-c", &signers, "verify-commit", commit.trim()]);
+    is_refused(&source, "`eve@example.com`, whose key may not sign today");
+    assert_eq!(source.files().unwrap().tree.revision, first);
+    eve_until("29990101");
+    let second = enter(&source);
+    assert_ne!(second, first, "as long as it may sign it does");
+    eve_until("20250101");
+    drop(source);
+    let source = lab.source();
+    let remembered = source.remembered().unwrap().unwrap();
+    assert_eq!(remembered.files.tree.revision, second, "what it signed in its time stays in force");
+    source.stays(remembered);
+    source.rolled_back(source.past(Some(first.as_str())).unwrap());
+    source.unpin().unwrap();
+    assert_eq!(enter(&source), second, "and is found again after a rollback");
+}
+
+#[test]
 fn a_ref_that_goes_back_or_was_rewritten_is_refused() {
     let lab = Lab::new("verify: none");
     lab.commit("p/a.yaml", POLICY, None);
@@ -242,6 +277,14 @@ impl Lab {
         };
     }
 
+    /// The same, dated as whoever signs likes.
+    fn commit_at(&self, date: &str, path: &str, text: &str, signer: &str) {
+        fs::write(self.at("repository").join(path), text).unwrap();
+        let key = format!("user.signingkey={}", self.at(signer).display());
+        let mut git = self.git_command(&["-c", &key, "commit", "--quiet", "--all", "-S", "-m", "long ago"]);
+        assert!(git.env("GIT_COMMITTER_DATE", date).status().unwrap().success());
+    }
+
     fn commit_all(&self) {
         self.git(&["add", "--all"]);
         self.git(&["commit", "--quiet", "-m", "everything"]);
@@ -249,11 +292,16 @@ impl Lab {
 
     /// git, as somebody who works in the repository.
     fn git(&self, arguments: &[&str]) -> String {
+        let output = self.git_command(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn git_command(&self, arguments: &[&str]) -> Command {
         let mut git = Command::new("git");
         git.env("GIT_CONFIG_GLOBAL", "/dev/null").current_dir(self.at("repository"));
         git.args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "gpg.format=ssh"]);
-        let output = git.args(arguments).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        git.args(arguments);
+        git
     }
 }
