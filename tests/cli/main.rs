@@ -432,31 +432,46 @@ fn approvals_are_listed_approved_and_denied() {
     assert_eq!((list.code, list.stderr.as_str()), (0, ""));
     let row = list.stdout.lines().nth(1).unwrap();
     assert!(
-        row.starts_with("3   build  curl     example.com  api.example.com cdn.example.com:443\\u{1b}[2J"),
+        row.starts_with(
+            "3-kxwb  build  curl, git  example.com  api.example.com cdn.example.com:443\\u{1b}[2J"
+        ),
         "{row}"
     );
     assert!(row.contains("  4, 1 waiting  ") && row.ends_with("  build.yaml:6"), "{row}");
     assert_eq!(run(&socket, &["approvals", "list"]).stdout, list.stdout);
-    assert!(run(&socket, &["approvals", "-o", "json"]).stdout.starts_with("{\"id\":3,\"agent\":\"build\","));
-    let once = run(&socket, &["approvals", "approve", "3", "--once"]);
+    assert!(
+        run(&socket, &["approvals", "-o", "json"])
+            .stdout
+            .starts_with("{\"id\":\"3-kxwb\",\"agent\":\"build\",")
+    );
+    let once = run(&socket, &["approvals", "approve", "3-kxwb", "--once"]);
     assert!(
         once.code == 0 && once.stdout.starts_with("allowed: api.example.com:443, tls, for agent"),
         "{once:?}"
     );
-    let always = run(&socket, &["approvals", "approve", "3", "--always"]);
+    let always = run(&socket, &["approvals", "approve", "3-kxwb", "--always"]);
     let lines = "to keep it, add to `rules:` of the policy:\n  - host: api.example.com\n";
     assert!(always.stdout.ends_with(lines), "{always:?}");
     let policy = folder.path().join("policy.yaml");
     std::fs::write(&policy, "version: 1\nagents:\n  default:\n    rules:\n      - host: a.test\n").unwrap();
-    let patch = ["approvals", "approve", "3", "--always", "--patch", policy.to_str().unwrap()];
+    let patch = ["approvals", "approve", "3-kxwb", "--always", "--patch", policy.to_str().unwrap()];
     let patch = run(&socket, &patch);
     assert!(patch.stdout.contains("\n+      - host: api.example.com\n"), "{patch:?}");
-    let denied = run(&socket, &["approvals", "deny", "3"]);
-    assert_eq!(denied.all(), (0, "denied request 3, and the same for 1h\n", ""));
-    assert_eq!(run(&socket, &["approvals", "deny", "4"]).code, 2);
-    for wrong in
-        [&["approve", "3", "--once", "--always"][..], &["approve", "3", "--patch", "p"], &["approve"]]
-    {
+    let denied = run(&socket, &["approvals", "deny", "3-kxwb"]);
+    assert_eq!(denied.all(), (0, "denied request 3-kxwb, and the same for 1h\n", ""));
+    assert_eq!(run(&socket, &["approvals", "deny", "4-kxwb"]).code, 2);
+    let first = run(&socket, &["approvals", "approve", "3-frst"]);
+    assert!(first.stdout.ends_with("since 3-frst was listed: 3-kxwb still waits\n"), "{first:?}");
+    let bare = run(&socket, &["approvals", "approve", "3"]);
+    assert!(
+        bare.code == 2 && bare.stderr.contains("such as `3-kxwb`"),
+        "what was listed is not said: {bare:?}"
+    );
+    for wrong in [
+        &["approve", "3-kxwb", "--once", "--always"][..],
+        &["approve", "3-kxwb", "--patch", "p"],
+        &["approve"],
+    ] {
         assert_eq!(run(&socket, &[&["approvals"], wrong].concat()).code, 2, "{wrong:?}");
     }
     let watch = run(&socket, &["approvals", "watch"]);

@@ -10,8 +10,8 @@ use egressd::{
             ApproveLeaks, Boundary, BudgetState, BudgetsRequest, Check, Consent, Decide, Decided, Decision,
             DeniedZone, ExplainRequest, Explanation, Flows, Found, GrantsRequest, HumanGrant, LeakLevel,
             LeaksRequest, LogStatus, Metric, MetricKind, PastRevision, PolicySource, RaisedFlag, Refusal,
-            RefusalKind, ReloadSummary, RevisionOutcome, RevokeRequest, Rollback, Sample, ServerNames,
-            StartAgent, StartedAgent, Status, Used, ZoneLeaks,
+            RefusalKind, ReloadSummary, RequestId, RevisionOutcome, RevokeRequest, Rollback, Sample,
+            ServerNames, StartAgent, StartedAgent, Status, Used, ZoneLeaks,
         },
     },
     policy::{
@@ -310,11 +310,11 @@ impl Daemon for Fake {
 
     fn approvals(&self) -> Vec<ApprovalRequest> {
         vec![ApprovalRequest {
-            id: 3,
+            id: RequestId { number: 3, mark: "kxwb".to_owned() },
             agent: "build".to_owned(),
             group: "example.com".to_owned(),
-            process: "curl".to_owned(),
-            rule: Some("build.yaml:6".to_owned()),
+            programs: vec!["curl".to_owned(), "git".to_owned()],
+            rules: vec!["build.yaml:6".to_owned()],
             destinations: vec!["api.example.com".to_owned(), "cdn.example.com:443\u{1b}[2J".to_owned()],
             asked: 4,
             waiting: 1,
@@ -326,10 +326,15 @@ impl Daemon for Fake {
     fn decide(&self, _operator: Operator, decide: Decide) -> BoxFuture<'_, Result<Decided, Refusal>> {
         Box::pin(async move {
             let rules = vec!["- host: api.example.com".to_owned()];
-            match (decide.id, decide.decision) {
-                (3, Decision::Approve { .. }) => Ok(Decided { id: 3, grants: vec![grant()], rules }),
-                (3, Decision::Deny { .. }) => Ok(Decided { id: 3, grants: Vec::new(), rules: Vec::new() }),
-                (id, _) => Err(Refusal::new(RefusalKind::Unknown, format!("there is no request {id}"))),
+            let id = decide.id;
+            // Of what was listed first, a part is left.
+            let left = (id.mark == "frst").then(|| RequestId { number: 3, mark: "kxwb".to_owned() });
+            match (id.number, decide.decision) {
+                (3, Decision::Approve { .. }) => Ok(Decided { id, grants: vec![grant()], rules, left }),
+                (3, Decision::Deny { .. }) => {
+                    Ok(Decided { id, grants: Vec::new(), rules: Vec::new(), left: None })
+                }
+                (_, _) => Err(Refusal::new(RefusalKind::Unknown, format!("there is no request {id}"))),
             }
         })
     }

@@ -69,7 +69,8 @@ fn a_grant_is_made_on_the_word_of_the_process_that_asked() {
     assert_eq!(refused(client.revoke(&unknown), RefusalKind::Unknown), "there is no grant 8");
     assert_eq!(client.approvals().unwrap()[0].group, "example.com");
     let decision = Decision::Deny { remember: None };
-    assert_eq!(client.decide(&Decide { id: 3, decision, reason: None }).unwrap().grants, []);
+    let id = "3-kxwb".parse().unwrap();
+    assert_eq!(client.decide(&Decide { id, decision, reason: None }).unwrap().grants, []);
     let wide = AllowRequest { destination: "*.com".to_owned(), ..wish };
     assert!(refused(client.allow(&wide), RefusalKind::Invalid).contains("too wide"));
 }

@@ -11,7 +11,7 @@ use crate::{
     sniffer::mark,
     talker::Talker,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     io::Write,
     net::{IpAddr, SocketAddr},
@@ -25,12 +25,16 @@ fn a_lookup_waits_for_people_and_goes_on_when_somebody_approves() {
         let mark = mark();
         shell.write(&format!("dig +time=30 +tries=1 +short {mark}.alt.test A"));
         let request = request(&fence, |request| request["waiting"] == 1);
-        for (field, expected) in [("group", "alt.test"), ("process", "dig"), ("agent", AGENT)] {
+        for (field, expected) in [("group", "alt.test"), ("agent", AGENT)] {
             assert_eq!(request[field], expected, "{request:#}");
         }
-        assert_eq!(request["rule"].as_str().and_then(|rule| rule.rsplit('/').next()), Some("policy.yaml:6"));
+        assert_eq!(request["programs"][0], "dig", "{request:#}");
+        assert_eq!(
+            request["rules"][0].as_str().and_then(|rule| rule.rsplit('/').next()),
+            Some("policy.yaml:6")
+        );
         assert_eq!(went_to(&fence, &mark), [] as [IpAddr; 0], "nothing leaves before somebody says so");
-        assert!(fence.ctl(&["approvals", "approve", "1", "--reason", "why not"]).succeeded());
+        assert!(fence.ctl(&["approvals", "approve", id(&request), "--reason", "why not"]).succeeded());
         assert!(shell.read().contains(&ALT.v4.to_string()), "the lookup goes on");
         assert_eq!(shell.ask(&format!("curl -sS -m 5 -o /dev/null https://{mark}.alt.test/")), "0\n");
         let other = self::mark();
@@ -50,8 +54,8 @@ fn what_somebody_denies_is_denied_and_the_same_is_not_asked_again() {
     let mut shell = Shell::start(fence.agent(AGENT));
     let [first, second] = [mark(), mark()];
     shell.write(&format!("dig +time=30 +tries=1 {first}.alt.test A"));
-    request(&fence, |request| request["waiting"] == 1);
-    assert!(fence.ctl(&["approvals", "deny", "1"]).succeeded());
+    let request = request(&fence, |request| request["waiting"] == 1);
+    assert!(fence.ctl(&["approvals", "deny", id(&request)]).succeeded());
     assert!(shell.read().contains("status: REFUSED"));
     fence.agent(AGENT).denial("the no", |record| record["reason"] == "approval-denied");
     let again = shell.ask(&format!("dig +time=30 +tries=1 {second}.alt.test A"));
@@ -71,9 +75,9 @@ fn a_tunnel_to_a_name_that_no_rule_knows_waits_where_a_policy_says_so() {
     let mark = mark();
     shell.write(&format!("curl -sS -m 50 -o /dev/null https://{mark}.alt.test/"));
     let request = request(&fence, |request| request["waiting"] == 1);
-    assert_eq!((&request["rule"], &request["process"]), (&Value::Null, &"curl".into()), "{request:#}");
+    assert_eq!((&request["rules"], &request["programs"]), (&json!([]), &json!(["curl"])), "{request:#}");
     assert_eq!(request["destinations"][0], format!("{mark}.alt.test:443"), "{request:#}");
-    let approved = fence.ctl(&["approvals", "approve", "1", "--private", "--always"]);
+    let approved = fence.ctl(&["approvals", "approve", id(&request), "--private", "--always"]);
     assert!(approved.says(&format!("- {{host: {mark}.alt.test, private: true}}")), "{approved:#?}");
     assert_eq!(shell.read(), "0\n");
     let mut to = went_to(&fence, &mark);
@@ -92,7 +96,7 @@ fn a_flow_to_a_network_that_needs_an_approval_is_denied_and_listed_and_passes_wh
     let request = request(&fence, |request| request["group"] == DB.v4.to_string());
     assert_eq!(request["destinations"][0], at.to_string(), "{request:#}");
     fence.agent(AGENT).denial("the flow", |record| record["reason"] == "approval-required");
-    assert!(fence.ctl(&["approvals", "approve", "1", "--for", "10m"]).succeeded());
+    assert!(fence.ctl(&["approvals", "approve", id(&request), "--for", "10m"]).succeeded());
     talker.does(&format!("tcp {} 5432 {mark}", at.ip()));
 }
 
@@ -108,7 +112,8 @@ fn people_who_watch_on_terminals_decide_once_and_see_what_agents_call_themselves
     shell.write(&format!("\"$name\" +time=30 +tries=1 +short {first}.alt.test A"));
     for terminal in [&mut one, &mut other] {
         let shown = terminal.shows(PROMPT);
-        assert!(shown.contains("request 1: `d\\u{1b}[2Ji\\ng\\u{202e}` of agent `tester`"), "{shown:?}");
+        assert!(shown.contains(": agent `tester` asks for alt.test"), "{shown:?}");
+        assert!(shown.contains("  d\\u{1b}[2Ji\\ng\\u{202e}, as the agent calls them"), "{shown:?}");
         assert!(shown.contains(&format!("{first}.alt.test")) && shown.contains("policy.yaml:6"), "{shown:?}");
         assert!(!shown.contains("\u{1b}[2J") && !shown.contains('\u{202e}'), "{shown:?}");
     }
@@ -119,10 +124,10 @@ fn people_who_watch_on_terminals_decide_once_and_see_what_agents_call_themselves
     other.types("d\n");
     other.shows("there is no request 1");
     shell.write(&format!("dig +time=30 +tries=1 {second}.alt.test A"));
-    one.shows("request 2: `dig` of agent");
+    one.shows("request 2-");
     assert!(other.shows(PROMPT).contains(&format!("{second}.alt.test")));
     other.types("d\n");
-    other.shows("request 2, and the same for 1h");
+    other.shows(", and the same for 1h");
     assert!(shell.read().contains("status: REFUSED"));
     assert_eq!(went_to(&fence, &second), [] as [IpAddr; 0]);
     one.types("s\n");
@@ -131,7 +136,63 @@ fn people_who_watch_on_terminals_decide_once_and_see_what_agents_call_themselves
     assert_eq!(one.settings(), settings, "the terminal is as it was");
 }
 
+#[test]
+fn whoever_approves_a_request_approves_what_it_was_listed_with_and_nothing_that_joined_it_since() {
+    let fence = fence(&with(&[OK, ASK]));
+    let mut shell = Shell::start(fence.agent(AGENT));
+    let [shown, joined] = [mark(), mark()];
+    let lookup = |mark: &str| format!("dig +time=50 +tries=1 +short {mark}.alt.test A");
+    shell.ask(&format!("file=$(mktemp); {} > $file &", lookup(&shown)));
+    let listed = request(&fence, |request| request["waiting"] == 1);
+    shell.write(&lookup(&joined));
+    let grown = request(&fence, |request| request["waiting"] == 2);
+    assert_ne!(id(&listed), id(&grown), "{grown:#}");
+    let bare = fence.ctl(&["approvals", "approve", "1"]);
+    assert!(!bare.succeeded() && bare.stderr.contains("as `egressctl approvals` lists it"), "{bare:#?}");
+    let approved = fence.ctl(&["approvals", "approve", id(&listed)]);
+    assert!(approved.says(&format!("{shown}.alt.test")) && !approved.says(&joined), "{approved:#?}");
+    assert_eq!(went_to(&fence, &joined), [] as [IpAddr; 0], "the other was shown to nobody");
+    let left = request(&fence, |request| request["waiting"] == 1);
+    assert_eq!(left["destinations"], json!([format!("{joined}.alt.test")]), "{left:#}");
+    assert!(approved.says(id(&left)), "whoever approved is told: {approved:#?}");
+    let again = fence.ctl(&["approvals", "approve", id(&listed)]);
+    assert!(!again.succeeded() && again.stderr.contains("run `egressctl approvals` again"), "{again:#?}");
+    assert_eq!(went_to(&fence, &joined), [] as [IpAddr; 0]);
+    assert!(fence.ctl(&["approvals", "approve", id(&left)]).succeeded());
+    assert!(shell.read().contains(&ALT.v4.to_string()), "once it was shown it can be approved");
+    let first = shell.ask("wait; cat $file; rm $file");
+    assert!(first.contains(&ALT.v4.to_string()), "what was listed went on: {first}");
+}
+
+#[test]
+fn a_no_holds_whatever_a_program_is_called_and_nobody_is_flooded_with_requests() {
+    let fence = fence(&format!("{}    approve_unknown: true\n", with(&[OK, ASK])));
+    let mut shell = Shell::start(fence.agent(AGENT));
+    let [first, second] = [mark(), mark()];
+    shell.write(&format!("dig +time=30 +tries=1 {first}.alt.test A"));
+    let request = request(&fence, |request| request["waiting"] == 1);
+    assert!(fence.ctl(&["approvals", "deny", id(&request)]).succeeded());
+    assert!(shell.read().contains("status: REFUSED"));
+    shell.ask("folder=$(mktemp -d) && cp \"$(command -v dig)\" $folder/other");
+    let renamed = format!("$folder/other +time=30 +tries=1 {second}.alt.test A; rm -r $folder");
+    assert!(shell.ask(&renamed).contains("status: REFUSED"), "another name of the program asks again");
+    assert_eq!(fence.ctl(&["approvals"]).stdout, "nobody waits for an approval\n");
+    let lookup = format!("dig +time=1 +tries=1 {first}.n$number.test A");
+    shell.ask(&format!("for number in {{1..20}}; do {lookup} & done; wait"));
+    fence.agent(AGENT).denial("the flood", |record| record["reason"] == "approvals-exceeded");
+    let listed = fence.ctl(&["approvals", "-o", "json"]).stdout.lines().count();
+    assert!((1..=8).contains(&listed), "{listed} requests");
+    for mark in [first, second] {
+        assert_eq!(went_to(&fence, &mark), [] as [IpAddr; 0]);
+    }
+}
+
 const PROMPT: &str = "[q]uit? ";
+
+/// As what a request is listed.
+fn id(request: &Value) -> &str {
+    request["id"].as_str().expect("requests have one")
+}
 
 /// A shell in the fence that does one line after the other.
 struct Shell {

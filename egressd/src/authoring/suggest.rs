@@ -243,6 +243,7 @@ fn is_about_the_destination(reason: Reason) -> bool {
         Reason::ApprovalRequired,
         Reason::ApprovalDenied,
         Reason::ApprovalTimedOut,
+        Reason::ApprovalsExceeded,
     ]
     .contains(&reason)
 }

@@ -11,7 +11,7 @@ mod metrics;
 mod source;
 
 use crate::audit::{Health, Line, Path, Time, Totals};
-pub use approvals::{ApprovalRequest, Decide, Decided, Decision};
+pub use approvals::{ApprovalRequest, Decide, Decided, Decision, NotRequestId, RequestId};
 pub use budgets::{AgentBudgets, BudgetState, BudgetsRequest, Used};
 pub use explain::{
     ExplainRequest, Explanation, Gate, GateState, InspectionBounds, KnownAddress, LeakCharge, LiveGrant,

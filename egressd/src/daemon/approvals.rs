@@ -1,20 +1,23 @@
 //! People who are asked before an agent may go somewhere.
 
 mod book;
+mod entry;
 
 use super::{Daemon, agents::Running, loans};
 use crate::{
     audit::{Act, Change, Line, Record, Time, Verdict},
     config::{ConfigError, LentRule, lasting, lent},
-    control::protocol::{ApprovalRequest, Decide, Decided, Decision, Refusal, RefusalKind},
+    control::protocol::{ApprovalRequest, Decide, Decided, Decision, Refusal, RefusalKind, RequestId},
     policy::{
         Agent, AgentId, Approvals, Budget, Denial, Destination, HostName, Operator, Policy, Protocol,
         Question, Reason, Rule, Subject, host_rule,
     },
 };
-use book::{Book, Entry, Key, Waiting};
+use book::{Book, Waiting};
+use entry::{Entry, Key, called};
 use std::{
     future::Future,
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -43,6 +46,16 @@ impl Desk {
         self.book().forget(agent);
     }
 
+    /// The request as it was listed as `id`, without what joined it since.
+    fn listed(&self, id: &RequestId) -> Result<Entry, Refusal> {
+        let book = self.book();
+        let mut entries = book.entries().iter();
+        let entry = entries.find(|entry| entry.number == id.number).ok_or_else(|| unknown(id))?;
+        let other =
+            || format!("request {id} is not what is asked for by now: run `egressctl approvals` again");
+        entry.as_listed(&id.mark).ok_or_else(|| Refusal::new(RefusalKind::Unknown, other()))
+    }
+
     /// Lists a flow that was denied at once, because nobody has approved it.
     fn note(&self, agent: AgentId, policy: &Policy, record: &Record) {
         let destination = match (&record.destination.name, record.destination.address) {
@@ -53,10 +66,10 @@ impl Desk {
         let protocol = Protocol::parse(&record.protocol);
         let port = record.destination.port;
         let question = Question { destination, port, protocol, process: None };
-        let process = record.process.as_ref().map_or("-", |process| process.name());
-        let key = Key::of(agent, &question.destination, process);
+        let program = record.process.as_ref().map_or("-", |process| process.name());
+        let key = Key::of(agent, &question.destination);
         // A flow that is denied at once can be told nothing more.
-        let _ = self.book().join(key, &question, question.source(policy), Instant::now());
+        let _ = self.book().join(key, program, &question, question.source(policy), Instant::now());
     }
 }
 
@@ -68,9 +81,10 @@ impl Approvals for Desk {
     ) -> Pin<Box<dyn Future<Output = Result<(), Denial>> + Send + 'a>> {
         Box::pin(async move {
             let source = question.source(&agent.whole_policy());
-            let key = Key::of(agent.id(), &question.destination, &book::called(question.process.as_ref()));
+            let (key, program) =
+                (Key::of(agent.id(), &question.destination), called(question.process.as_ref()));
             let denied = |reason| Denial { reason, rule: source.clone() };
-            let joined = self.book().wait(key, &question, source.clone(), Instant::now());
+            let joined = self.book().wait(key, &program, &question, source.clone(), Instant::now());
             let Waiting { mut outcome, .. } = joined.map_err(denied)?;
             let decided = timeout(PATIENCE, outcome.wait_for(Option::is_some)).await;
             match decided {
@@ -115,30 +129,30 @@ impl Daemon {
 
     /// Decides about a request, on the word of `operator`.
     pub(super) async fn decide(&self, operator: Operator, request: Decide) -> Result<Decided, Refusal> {
-        let entry = self.desk.book().entries().iter().find(|entry| entry.id == request.id).cloned();
-        let unknown = || Refusal::new(RefusalKind::Unknown, format!("there is no request {}", request.id));
-        let entry = entry.ok_or_else(unknown)?;
-        let running = self.agents.get(entry.key.agent).ok_or_else(unknown)?;
+        let entry = self.desk.listed(&request.id)?;
+        let running = self.agents.get(entry.key.agent).ok_or_else(|| unknown(&request.id))?;
         match &request.decision {
             Decision::Approve { lasts, once, private } => {
                 let rules = rules(&entry, &running.agent.whole_policy(), lasts, *once, *private)
                     .map_err(loans::invalid)?;
                 let lines = rules.iter().filter_map(line).collect();
-                let detail = Some(format!("request {}", entry.id));
+                let detail = Some(format!("request {}", entry.number));
                 let mut grants = Vec::new();
                 for mut rule in rules {
                     rule.reason = request.reason.clone();
                     let running = Arc::clone(&running);
                     grants.push(self.lend(running, rule, operator.clone(), detail.clone()).await?);
                 }
-                self.desk.book().approve(&entry);
-                Ok(Decided { id: entry.id, grants, rules: lines })
+                let mut book = self.desk.book();
+                book.approve(&entry);
+                let left = book.entries().iter().find(|left| left.number == entry.number).map(id);
+                Ok(Decided { id: request.id, grants, rules: lines, left })
             }
             Decision::Deny { remember } => {
                 let lasts = lasting(remember.as_deref().unwrap_or(REMEMBER)).map_err(loans::invalid)?;
                 self.desk.book().deny(&entry, Instant::now() + lasts);
                 self.tell_denied(&running, &entry, operator, request.reason).await;
-                Ok(Decided { id: entry.id, grants: Vec::new(), rules: Vec::new() })
+                Ok(Decided { id: request.id, grants: Vec::new(), rules: Vec::new(), left: None })
             }
         }
     }
@@ -161,7 +175,7 @@ impl Daemon {
             budget: Budget::default(),
             why: reason,
             by: Some(operator),
-            detail: Some(format!("request {}", entry.id)),
+            detail: Some(format!("request {}", entry.number)),
         });
         self.recorder.settled().await;
     }
@@ -197,7 +211,7 @@ fn rules(
             budget,
         })
     };
-    entry.questions.iter().map(rule).collect()
+    entry.wishes.iter().map(|wish| rule(&wish.question)).collect()
 }
 
 /// The line of `rules:` that would allow the same for ever; None of a network, which is written by hand.
@@ -212,17 +226,19 @@ fn line(rule: &Rule) -> Option<String> {
 }
 
 fn told(entry: &Entry, agent: &Agent) -> ApprovalRequest {
-    let destination = |question: &Question| match question.port {
-        Some(port) => format!("{}:{port}", question.destination),
-        None => question.destination.to_string(),
-    };
+    let mut rules = Vec::new();
+    for rule in entry.wishes.iter().filter_map(|wish| wish.source.as_ref()).map(ToString::to_string) {
+        if !rules.contains(&rule) {
+            rules.push(rule);
+        }
+    }
     ApprovalRequest {
-        id: entry.id,
+        id: id(entry),
         agent: agent.name().to_string(),
         group: entry.key.group.clone(),
-        process: entry.key.process.clone(),
-        rule: entry.source.as_ref().map(ToString::to_string),
-        destinations: entry.questions.iter().map(destination).collect(),
+        programs: entry.programs.clone(),
+        rules,
+        destinations: entry.wishes.iter().map(|wish| destination(&wish.question)).collect(),
         asked: entry.asked,
         waiting: entry.waiting(),
         first: Time::from(entry.first),
@@ -230,10 +246,48 @@ fn told(entry: &Entry, agent: &Agent) -> ApprovalRequest {
     }
 }
 
+/// What a yes would open, as people write it.
+fn destination(question: &Question) -> String {
+    match (&question.destination, question.port, question.protocol) {
+        (Destination::Address(address), Some(port), None | Some(Protocol::Tcp)) => {
+            SocketAddr::new(*address, port).to_string()
+        }
+        (Destination::Address(address), Some(port), Some(protocol)) => {
+            format!("{}/{protocol}", SocketAddr::new(*address, port))
+        }
+        (Destination::Name(name), Some(port), _) => format!("{name}:{port}"),
+        (Destination::Name(_) | Destination::Address(_), None, _) => question.destination.to_string(),
+    }
+}
+
+fn id(entry: &Entry) -> RequestId {
+    RequestId { number: entry.number, mark: entry.mark().to_owned() }
+}
+
+fn unknown(id: &RequestId) -> Refusal {
+    Refusal::new(RefusalKind::Unknown, format!("there is no request {}", id.number))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::policy::AgentName;
+
+    #[test]
+    fn what_is_asked_for_is_listed_with_its_port_and_of_addresses_with_a_protocol_other_than_tcp() {
+        for (host, port, protocol, listed) in [
+            ("a.example", None, None, "a.example"),
+            ("a.example", Some(443), Some(Protocol::Tls), "a.example:443"),
+            ("192.0.2.7", Some(53), Some(Protocol::Tcp), "192.0.2.7:53"),
+            ("192.0.2.7", Some(53), Some(Protocol::Udp), "192.0.2.7:53/udp"),
+            ("2001:db8::7", Some(53), Some(Protocol::Udp), "[2001:db8::7]:53/udp"),
+        ] {
+            let name = || Destination::Name(HostName::parse(host).expect("a name"));
+            let destination = host.parse().map_or_else(|_| name(), Destination::Address);
+            let question = Question { destination, port, protocol, process: None };
+            assert_eq!(super::destination(&question), listed);
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_nobody_answers_is_denied_in_time_and_stays_listed() {

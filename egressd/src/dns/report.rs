@@ -171,6 +171,7 @@ fn codes(reason: Reason) -> (Code, Info) {
         | Reason::ApprovalRequired
         | Reason::ApprovalDenied
         | Reason::ApprovalTimedOut
+        | Reason::ApprovalsExceeded
         | Reason::AgentQuarantined => (Code::Refused, Info::Blocked),
         Reason::NameInvalid | Reason::QueryTypeNotAllowed | Reason::QueryMalformed | Reason::AgentUnknown => {
             (Code::Refused, Info::Prohibited)

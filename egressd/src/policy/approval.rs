@@ -34,8 +34,8 @@ pub trait Approvals: Send + Sync {
     /// Waits until somebody decides. After a yes, judge again: it is a rule from then on.
     ///
     /// # Errors
-    /// [`Reason::ApprovalDenied`], [`Reason::ApprovalTimedOut`], or, where too much waits already,
-    /// [`Reason::ApprovalRequired`].
+    /// [`Reason::ApprovalDenied`], [`Reason::ApprovalTimedOut`], and where too much waits already
+    /// [`Reason::ApprovalRequired`], or [`Reason::ApprovalsExceeded`] where people are not asked.
     fn ask<'a>(
         &'a self,
         agent: &'a Agent,

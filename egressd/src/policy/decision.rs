@@ -255,6 +255,8 @@ reasons! {
     ApprovalDenied = "approval-denied",
     /// Somebody was asked to approve this, and has not decided yet: try again.
     ApprovalTimedOut = "approval-timed-out",
+    /// The agent asks for more approvals than people can look at: try again in a minute.
+    ApprovalsExceeded = "approvals-exceeded",
     /// What the rule, or the agent, may use up is used up: see `egressctl budgets`.
     BudgetSpent = "budget-spent",
     /// Flows of the rule, or of the agent, start faster than they may.

@@ -49,7 +49,7 @@ impl Mode {
             // Of the name.
             Reason::NameInvalid | Reason::QueryTypeNotAllowed | Reason::QueryMalformed => false,
             // Of people.
-            Reason::ApprovalDenied | Reason::ApprovalTimedOut => false,
+            Reason::ApprovalDenied | Reason::ApprovalTimedOut | Reason::ApprovalsExceeded => false,
             // Of the address.
             Reason::AddressSpecialPurpose => false,
             // Of us: what is not known cannot be let out.

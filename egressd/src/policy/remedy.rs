@@ -92,6 +92,7 @@ fn help(reason: Reason) -> Help {
         | Reason::ApprovalRequired
         | Reason::ApprovalDenied
         | Reason::ApprovalTimedOut
+        | Reason::ApprovalsExceeded
         | Reason::BudgetSpent
         | Reason::RateExceeded
         | Reason::AgentQuarantined

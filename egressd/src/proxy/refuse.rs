@@ -226,6 +226,7 @@ fn status(reason: Reason) -> &'static str {
         | Reason::ApprovalRequired
         | Reason::ApprovalDenied
         | Reason::ApprovalTimedOut
+        | Reason::ApprovalsExceeded
         | Reason::AgentQuarantined => "403 Forbidden",
     }
 }

@@ -13,7 +13,7 @@ use egressd::{
     config::read_text,
     control::{
         Client,
-        protocol::{ApprovalRequest, Decide, Decided, Decision},
+        protocol::{ApprovalRequest, Decide, Decided, Decision, RequestId},
     },
 };
 use std::{
@@ -26,7 +26,7 @@ use std::{
 ///
 /// Rules with `approval: required`, and destinations that no rule knows where a policy says `approve_unknown:
 /// true`, wait here: lookups and tunnels for a minute, other flows are denied and may be tried again. What one
-/// program asks for below one registered domain is one request.
+/// agent asks for below one registered domain is one request. Programs are listed as the agent calls them.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "Exit codes: 0 also where nothing waits, 2 it could not be done")]
@@ -48,13 +48,15 @@ enum Act {
 #[command(after_help = "Exit codes: 0 also where nothing waits, 2 it could not be asked")]
 struct List {}
 
-/// Allow what a request asks for
+/// Allow what a request was listed with
+///
+/// What joined it since then still waits, and is listed with other letters.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 it is allowed, 2 it is not")]
 struct Approve {
-    /// Number of the request, as `egressctl approvals` lists it
+    /// The request, as `egressctl approvals` lists it, such as `3-kxwb`
     #[arg(value_name = "ID")]
-    id: u32,
+    id: RequestId,
 
     /// One flow to each destination, within five minutes
     #[arg(long, conflicts_with_all = ["lasts", "always"])]
@@ -85,11 +87,11 @@ struct Approve {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 it is denied, 2 it is not")]
 struct Deny {
-    /// Number of the request, as `egressctl approvals` lists it
+    /// The request, as `egressctl approvals` lists it, such as `3-kxwb`
     #[arg(value_name = "ID")]
-    id: u32,
+    id: RequestId,
 
-    /// How long the same program is denied the same domain without asking, such as `8h`
+    /// How long the agent is denied the same domain without asking, such as `8h`
     #[arg(long, value_name = "TIME", default_value = "1h")]
     remember: String,
 
@@ -124,7 +126,7 @@ fn list(client: &Client, format: Format) -> anyhow::Result<()> {
     Ok(())
 }
 
-const TITLES: [&str; 8] = ["ID", "AGENT", "PROCESS", "DOMAIN", "DESTINATIONS", "ASKED", "LAST", "RULE"];
+const TITLES: [&str; 8] = ["ID", "AGENT", "PROGRAMS", "DOMAIN", "DESTINATIONS", "ASKED", "LAST", "RULES"];
 
 fn row(request: &ApprovalRequest) -> [Cell; 8] {
     let asked = match request.waiting {
@@ -134,13 +136,18 @@ fn row(request: &ApprovalRequest) -> [Cell; 8] {
     [
         Cell::plain(&request.id.to_string()),
         Cell::plain(&request.agent),
-        Cell::plain(&request.process),
+        Cell::plain(&request.programs.join(", ")),
         Cell::plain(&request.group),
         Cell::plain(&request.destinations.join(" ")),
         Cell::plain(&asked),
         Cell::plain(&clock(request.last)),
-        Cell::plain(request.rule.as_deref().unwrap_or("none")),
+        Cell::plain(&rules(request)),
     ]
+}
+
+/// The rules that want an approval, as people read them.
+fn rules(request: &ApprovalRequest) -> String {
+    if request.rules.is_empty() { "none".to_owned() } else { request.rules.join(" ") }
 }
 
 impl Approve {
@@ -167,11 +174,11 @@ impl Approve {
 impl Deny {
     fn act(self, client: &Client, format: Format) -> anyhow::Result<()> {
         let Self { id, remember, reason } = self;
-        let decided = client.decide(&denies(id, Some(remember.clone()), reason))?;
+        let decided = client.decide(&denies(id.clone(), Some(remember.clone()), reason))?;
         let mut out = stdout().lock();
         match format {
             Format::Json => json(&mut out, &decided)?,
-            Format::Text => print_denied(&mut out, id, &remember)?,
+            Format::Text => print_denied(&mut out, &id, &remember)?,
         }
         Ok(())
     }
@@ -185,7 +192,7 @@ enum How {
 }
 
 impl How {
-    fn approves(&self, id: u32, private: bool, reason: Option<String>) -> Decide {
+    fn approves(&self, id: RequestId, private: bool, reason: Option<String>) -> Decide {
         let lasts = match self {
             Self::Once => "5m",
             Self::For(lasts) => lasts,
@@ -200,7 +207,7 @@ const HOUR: &str = "1h";
 /// The longest that anything is allowed without a rule.
 const ALWAYS: &str = "30d";
 
-fn denies(id: u32, remember: Option<String>, reason: Option<String>) -> Decide {
+fn denies(id: RequestId, remember: Option<String>, reason: Option<String>) -> Decide {
     Decide { id, decision: Decision::Deny { remember }, reason }
 }
 
@@ -213,10 +220,13 @@ fn print(out: &mut impl Write, decided: &Decided) -> io::Result<()> {
         let (word, what, terms) = (colour.allowed("allowed"), sanitise(&what), terms.join(", "));
         writeln!(out, "{word}: {what}, for agent `{}` {terms} (grant {})", sanitise(&grant.agent), grant.id)?;
     }
+    if let Some(left) = &decided.left {
+        writeln!(out, "more was asked for since {} was listed: {left} still waits", decided.id)?;
+    }
     Ok(())
 }
 
-fn print_denied(out: &mut impl Write, id: u32, remember: &str) -> io::Result<()> {
+fn print_denied(out: &mut impl Write, id: &RequestId, remember: &str) -> io::Result<()> {
     let word = Colour::of(&stdout()).denied("denied");
     writeln!(out, "{word} request {id}, and the same for {}", sanitise(remember))
 }

@@ -1,11 +1,11 @@
 //! `egressctl approvals watch`: one request after the other, with a prompt.
 
-use super::{ALWAYS, HOUR, How, denies, print, print_denied, print_rules};
+use super::{ALWAYS, HOUR, How, denies, print, print_denied, print_rules, rules};
 use crate::output::{Colour, sanitise};
 use anyhow::Context;
 use egressd::control::{
     Client, ClientError,
-    protocol::{ApprovalRequest, Decide, Decision},
+    protocol::{ApprovalRequest, Decide, Decision, RequestId},
 };
 use std::{
     collections::HashSet,
@@ -32,15 +32,16 @@ impl Watch {
         let mut skipped: HashSet<u32> = HashSet::new();
         loop {
             let requests = client.approvals()?;
-            skipped.retain(|id| requests.iter().any(|request| request.id == *id));
-            let Some(request) = requests.into_iter().find(|request| !skipped.contains(&request.id)) else {
+            skipped.retain(|id| requests.iter().any(|request| request.id.number == *id));
+            let is_new = |request: &ApprovalRequest| !skipped.contains(&request.id.number);
+            let Some(request) = requests.into_iter().find(is_new) else {
                 std::thread::sleep(PAUSE);
                 continue;
             };
             show(&request)?;
             match answer()? {
                 Answer::Decide(decide) => tell(client, &decide(request.id))?,
-                Answer::Skip => drop(skipped.insert(request.id)),
+                Answer::Skip => drop(skipped.insert(request.id.number)),
                 Answer::Quit => return Ok(()),
             }
         }
@@ -48,20 +49,20 @@ impl Watch {
 }
 
 enum Answer {
-    Decide(fn(u32) -> Decide),
+    Decide(fn(RequestId) -> Decide),
     Skip,
     Quit,
 }
 
 fn show(request: &ApprovalRequest) -> anyhow::Result<()> {
     let colour = Colour::of(&stdout());
-    let ApprovalRequest { id, agent, group, process, rule, destinations, asked, .. } = request;
-    let (agent, process, group) = (sanitise(agent), sanitise(process), sanitise(group));
-    let heading = format!("request {id}: `{process}` of agent `{agent}` asks for {group}");
+    let ApprovalRequest { id, agent, group, programs, destinations, asked, .. } = request;
+    let heading = format!("request {id}: agent `{}` asks for {}", sanitise(agent), sanitise(group));
     let mut out = stdout().lock();
     writeln!(out, "{}", colour.heading(&heading))?;
     writeln!(out, "  destinations  {}", sanitise(&destinations.join(" ")))?;
-    writeln!(out, "  rule          {}", sanitise(rule.as_deref().unwrap_or("none knows it")))?;
+    writeln!(out, "  programs      {}, as the agent calls them", sanitise(&programs.join(", ")))?;
+    writeln!(out, "  rules         {}", sanitise(&rules(request)))?;
     writeln!(out, "  asked         {asked} times")?;
     Ok(())
 }
@@ -103,7 +104,7 @@ fn tell(client: &Client, decide: &Decide) -> anyhow::Result<()> {
                 print_rules(&mut stdout(), &decided, None)?;
             }
         }
-        (Ok(_), Decision::Deny { .. }) => print_denied(&mut stdout(), decide.id, HOUR)?,
+        (Ok(_), Decision::Deny { .. }) => print_denied(&mut stdout(), &decide.id, HOUR)?,
         (Err(ClientError::Refused(refusal)), _) => writeln!(stdout(), "{}", sanitise(&refusal.message))?,
         (Err(error), _) => return Err(error.into()),
     }
@@ -121,7 +122,8 @@ mod tests {
         }
         for (word, once) in [("o", true), ("h", false)] {
             let Some(Answer::Decide(decide)) = read(word) else { panic!("{word}") };
-            let told = serde_json::to_value(decide(7)).unwrap_or_default();
+            let told = serde_json::to_value(decide(RequestId { number: 7, mark: "kxwb".to_owned() }))
+                .unwrap_or_default();
             assert_eq!(told["decision"]["approve"]["once"], once, "{told}");
         }
     }
