@@ -60,6 +60,13 @@ impl Memory {
         self.newest.as_deref().and_then(Revision::parse)
     }
 
+    /// What may be put in force without asking the repository, or must be known to judge what comes.
+    pub fn kept(&self) -> Vec<Revision> {
+        let was_in_force = self.past.iter().filter(|past| past.outcome != RevisionOutcome::Refused);
+        let past = was_in_force.filter_map(|past| Revision::parse(&past.commit));
+        self.in_force().into_iter().chain(self.newest()).chain(past).collect()
+    }
+
     /// `commit` is in force, because it is the newest.
     pub fn entered(&mut self, commit: &Revision, about: About) {
         self.in_force = Some(commit.as_str().to_owned());

@@ -137,7 +137,8 @@ impl Source {
     /// # Errors
     /// It cannot be asked, or the commit may not be put in force.
     pub fn newest(&self) -> Result<Option<Candidate>, Refused> {
-        let commit = self.store.fetch().map_err(|error| Refused::unasked(&error))?;
+        let kept = self.state().memory.kept();
+        let commit = self.store.fetch(&kept).map_err(|error| Refused::unasked(&error))?;
         let (in_force, newest) = {
             let mut state = self.state();
             state.checked = Some(Time::now());

@@ -1,5 +1,7 @@
 //! The bare repository that commits are fetched into, and what is asked of it.
 
+mod room;
+
 use super::{
     git::{Answer, Git},
     signature::Signed,
@@ -33,6 +35,8 @@ pub struct Store {
     signature: PathBuf,
     /// A folder for each revision.
     trees: PathBuf,
+    /// [`MAX_STORE`]; a test has less room.
+    pub(super) bound: u64,
 }
 
 /// What a commit says of itself, each in a line of at most [`MAX_TEXT`] letters.
@@ -59,8 +63,8 @@ pub enum Dated {
 /// Files of one folder of a revision at the most.
 const MAX_FILES: usize = 256;
 
-/// Octets of the whole repository: of policies, a thousand times what any has. It is never packed anew, so that a
-/// remote that rewrites and rewrites fills it.
+/// Octets of the whole repository: of policies, a thousand times what any has. Where they are used up, what was
+/// refused is forgotten: whoever may push, without a key, could fill it else.
 const MAX_STORE: u64 = 512 << 20;
 
 /// What a ref of the store is called that was fetched.
@@ -88,25 +92,21 @@ impl Store {
         };
         let git = Git { program: "git".into(), store: store.clone(), config, user };
         let reference = source.reference.clone();
-        let opened =
-            Self { git, reference, keys: keys_of_host, keys_for_git: keys, payload, signature, trees };
+        let (keys, keys_for_git, bound) = (keys_of_host, keys, MAX_STORE);
+        let opened = Self { git, reference, keys, keys_for_git, payload, signature, trees, bound };
         if !store.join("HEAD").exists() {
             opened.git.ask(&["init", "--quiet", "--bare", "--template="])?;
         }
         Ok(opened)
     }
 
-    /// The commit that the ref names by now, with all that it stands on.
+    /// The commit that the ref names by now, with all that it stands on. Where there is no room for more, `kept`
+    /// stay, and what they stand on.
     ///
     /// # Errors
     /// The remote cannot be asked, or has no such ref, or sent what git refuses.
-    pub fn fetch(&self) -> Result<Revision> {
-        let size = size(&self.git.store);
-        ensure!(
-            size <= MAX_STORE,
-            "`{}` has {size} octets, at most {MAX_STORE} are kept: remove it, then run `egressctl reload`",
-            self.git.store.display()
-        );
+    pub fn fetch(&self, kept: &[Revision]) -> Result<Revision> {
+        self.make_room(kept)?;
         let reference = format!("+{}:{TIP}", self.reference);
         self.git.ask(&[
             "fetch",
@@ -362,17 +362,6 @@ fn remove(path: &Path) -> Result<()> {
         }
         Ok(()) | Err(_) => Ok(()),
     }
-}
-
-/// Octets of all files below `folder`.
-fn size(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let sizes = entries.map(|entry| match entry.metadata() {
-        Ok(found) if found.is_dir() => size(&entry.path()),
-        Ok(found) => found.len(),
-        Err(_) => 0,
-    });
-    sizes.sum()
 }
 
 fn join(folder: &str, name: &str) -> String {

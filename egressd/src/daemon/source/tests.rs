@@ -83,6 +83,38 @@ fn a_key_whose_time_is_over_signs_nothing_more_whatever_date_it_writes() {
 }
 
 #[test]
+fn whoever_pushes_without_a_key_does_not_fill_the_repository_for_those_who_have_one() {
+    let lab = Lab::new("verify: signed");
+    lab.commit("p/a.yaml", POLICY, Some("ada"));
+    let mut source = lab.source();
+    let first = enter(&source);
+    lab.commit("p/a.yaml", OTHER, Some("ada"));
+    enter(&source);
+    let good = lab.git(&["rev-parse", "HEAD"]);
+    let mut state = 1_u32;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    });
+    fs::write(lab.at("repository/junk"), noise.take(3 << 20).collect::<Vec<u8>>()).unwrap();
+    lab.commit_all();
+    is_refused(&source, "is not signed");
+    let store = lab.at("state/source/default/store");
+    fs::write(store.join("objects/pack/tmp_pack_cut"), vec![1; 1 << 20]).unwrap();
+    source.store.bound = 1 << 20;
+    lab.git(&["reset", "--quiet", "--hard", good.trim()]);
+    lab.commit("p/a.yaml", "version: 1\nagents: {}\n", Some("ada"));
+    enter(&source);
+    assert!(!store.join("objects/pack/tmp_pack_cut").exists(), "what is left of a fetch that was cut goes");
+    assert_eq!(
+        source.past(Some(first.as_str())).unwrap().files.tree.revision,
+        first,
+        "what was in force stays"
+    );
+    assert!(source.newest().unwrap().is_none(), "there is room");
+}
+
+#[test]
 fn a_ref_that_goes_back_or_was_rewritten_is_refused() {
     let lab = Lab::new("verify: none");
     lab.commit("p/a.yaml", POLICY, None);
