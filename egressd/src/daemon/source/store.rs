@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     config::{GitSource, MAX_FILE, Verify},
+    daemon::watch::is_roots,
     policy::Revision,
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -149,6 +150,12 @@ impl Store {
         let format = match &self.keys {
             None => "--format=%an%x00%s%x00",
             Some(keys) => {
+                // Where we may choose who git is, we are root, and nobody else may choose who signs.
+                ensure!(
+                    self.git.user.is_none() || is_roots(keys),
+                    "is verified with `{}`, which others than root may write: give it and its folders to root",
+                    keys.display()
+                );
                 // As they are by now: a key that was taken away counts no more.
                 let text = fs::read(keys).with_context(|| format!("failed to read `{}`", keys.display()))?;
                 write_for_git(&self.keys_for_git, &text, self.git.user)?;

@@ -83,6 +83,27 @@ fn a_key_whose_time_is_over_signs_nothing_more_whatever_date_it_writes() {
 }
 
 #[test]
+fn keys_that_others_may_write_allow_nobody() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can give files to others");
+        return;
+    }
+    let lab = Lab::new("verify: signed");
+    lab.commit("p/a.yaml", POLICY, Some("ada"));
+    let source = lab.source();
+    enter(&source);
+    lab.commit("p/a.yaml", OTHER, Some("ada"));
+    fs::set_permissions(lab.at("signers"), fs::Permissions::from_mode(0o666)).unwrap();
+    is_refused(&source, "which others than root may write");
+    fs::set_permissions(lab.at("signers"), fs::Permissions::from_mode(0o644)).unwrap();
+    std::os::unix::fs::chown(lab.at("signers"), Some(64_321), None).unwrap();
+    is_refused(&source, "which others than root may write");
+    assert!(lab.source().remembered().unwrap().is_err(), "also where a daemon starts");
+    std::os::unix::fs::chown(lab.at("signers"), Some(0), None).unwrap();
+    enter(&source);
+}
+
+#[test]
 fn whoever_pushes_without_a_key_does_not_fill_the_repository_for_those_who_have_one() {
     let lab = Lab::new("verify: signed");
     lab.commit("p/a.yaml", POLICY, Some("ada"));
