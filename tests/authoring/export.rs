@@ -9,7 +9,9 @@ use egressd::{
     },
     policy::{AgentName, Policy},
 };
+use ipnet::IpNet;
 use proptest::prelude::*;
+use std::{collections::HashMap, process::Command};
 
 const POLICY: &str = r#"version: 1
 agents:
@@ -35,8 +37,8 @@ fn squid_gets_denials_first_and_names_without_their_apex() {
     for line in [
         r"acl egressd_allow_2 dstdom_regex -n -i ^[^.]+\.one\.example\.com$",
         r"acl egressd_allow_3 dstdom_regex -n -i ^([^.]+\.)+deep\.example\.com$",
-        "http_access allow egressd_allow_1 egressd_allow_1_port egressd_connect !egressd_special",
-        "http_access allow egressd_allow_3 egressd_allow_3_port !egressd_connect !egressd_special",
+        "http_access allow egressd_allow_1 egressd_allow_1_port egressd_connect !egressd_special !egressd_special_6",
+        "http_access allow egressd_allow_3 egressd_allow_3_port !egressd_connect !egressd_special !egressd_special_6",
         "acl egressd_allow_9 dst -n 198.51.100.0/24",
     ] {
         assert!(exported.text.lines().any(|own| own == line), "{line}\n{}", exported.text);
@@ -108,7 +110,11 @@ fn a_wildcard_above_resolvers_keeps_them_closed() {
     let policy = "version: 1\nagents:\n  default:\n    rules:\n      - host: \"**.quad9.net\"\n      - host: ok.test\n";
     let squid = of(Target::Squid, policy);
     assert!(squid.text.contains("acl egressd_resolvers dstdomain -n .dns.quad9.net\n"), "{}", squid.text);
-    assert!(squid.text.contains("egressd_connect !egressd_special !egressd_resolvers\n"), "{}", squid.text);
+    assert!(
+        squid.text.contains("egressd_connect !egressd_special !egressd_special_6 !egressd_resolvers\n"),
+        "{}",
+        squid.text
+    );
     lost(&of(Target::Cilium, policy), "**.quad9.net 443/tls", "would be open");
 }
 
@@ -116,8 +122,16 @@ fn a_wildcard_above_resolvers_keeps_them_closed() {
 fn private_addresses_are_opened_only_to_names_that_may_have_them() {
     let policy = "version: 1\nagents:\n  default:\n    rules:\n      - {host: db.corp.test, private: true}\n      - host: ok.test\n";
     let squid = of(Target::Squid, policy);
-    assert!(squid.text.contains("egressd_allow_1_port egressd_connect !egressd_never\n"), "{}", squid.text);
-    assert!(squid.text.contains("egressd_allow_2_port egressd_connect !egressd_special\n"), "{}", squid.text);
+    assert!(
+        squid.text.contains("egressd_allow_1_port egressd_connect !egressd_never !egressd_never_6\n"),
+        "{}",
+        squid.text
+    );
+    assert!(
+        squid.text.contains("egressd_allow_2_port egressd_connect !egressd_special !egressd_special_6\n"),
+        "{}",
+        squid.text
+    );
     lost(&of(Target::Cilium, policy), "ok.test 443/tls", "would open private addresses");
 }
 
@@ -158,6 +172,149 @@ fn what_a_target_can_say_comes_back_without_a_remark() {
                 "1.2.3.4:22/tcp",
                 "1.2.0.1:23/tcp",
             ]);
+    }
+}
+
+#[test]
+fn what_only_counts_with_a_yes_a_budget_or_an_end_is_in_no_export() {
+    let own = "    rules:
+      - {host: asked.test, approval: required}
+      - {cidr: 192.0.2.0/24, protocol: tcp, ports: [22], approval: required}
+      - {host: bytes.test, max_bytes: 1MB}
+      - {host: flows.test, max_connections: 4}
+      - {host: often.test, rate: 10/s}
+      - {cidr: 198.51.100.0/24, protocol: tcp, ports: [22], for: 1h}
+";
+    let open =
+        "    rules:\n      - host: asked.test\n      - {cidr: 192.0.2.0/24, protocol: tcp, ports: [22]}\n";
+    let mut policies = vec![own.to_owned()];
+    policies.extend(
+        ["max_bytes: 1MB", "max_connections: 4", "rate: 10/s"].map(|all| format!("    {all}\n{open}")),
+    );
+    for (target, agent) in
+        Target::ALL.into_iter().flat_map(|target| policies.iter().map(move |agent| (target, agent)))
+    {
+        let policy = format!("version: 1\nagents:\n  default:\n{agent}");
+        let exported = of(target, &policy);
+        let body: String = exported.text.lines().filter(|line| !line.trim().starts_with('#')).collect();
+        for opens in ["http_access allow", "toPorts", "daddr", "asked.test", "bytes.test"] {
+            assert!(!body.contains(opens), "{target}: {}", exported.text);
+        }
+        lost(&exported, "asked.test 443/tls", "there");
+        lost(&exported, "192.0.2.0/24 22/tcp", "there");
+    }
+    lost(
+        &of(Target::Nftables, &format!("version: 1\nagents:\n  default:\n{}", policies[1])),
+        "budget",
+        "nothing keeps",
+    );
+}
+
+#[test]
+fn what_is_left_out_opens_no_addresses_to_names_in_cilium() {
+    let policy = |term: &str| {
+        format!(
+            "version: 1\nagents:\n  default:\n    rules:\n      - host: ok.test\n      - {{cidr: 10.0.0.0/8, protocol: tcp, ports: [443]{term}}}\n"
+        )
+    };
+    assert!(
+        of(Target::Cilium, &policy("")).text.contains("port: \"1\", endPort: 442"),
+        "the twin is open at 443"
+    );
+    for term in [", max_bytes: 1MB", ", approval: required", ", for: 1h"] {
+        let text = of(Target::Cilium, &policy(term)).text;
+        assert!(text.contains("- cidr: \"10.0.0.0/8\"\n") && !text.contains("endPort"), "{term}\n{text}");
+    }
+}
+
+#[test]
+fn what_holds_of_an_agent_as_a_whole_is_told() {
+    let policy = "version: 1
+agents:
+  default:
+    mode: observe
+    approve_unknown: true
+    host_sockets: true
+    capabilities: [net_raw]
+    leak_budget: 64
+    honeytokens: [{name: canary, value: not-a-real-key}]
+    rules: [{host: ok.test}]
+    deny: [{host: no.test, mode: observe}]
+";
+    for target in Target::ALL {
+        let exported = of(target, policy);
+        for (was, fate) in [
+            ("mode: observe", Fate::Narrowed),
+            ("approve_unknown", Fate::Narrowed),
+            ("host_sockets", Fate::Narrowed),
+            ("capabilities", Fate::Narrowed),
+            ("leak_budget, leak_actions", Fate::Lost),
+            ("secrets", Fate::Lost),
+        ] {
+            let line = exported.report.iter().find(|line| line.was == was && line.place == "agent default");
+            assert_eq!(line.map(|line| line.fate), Some(fate), "{target} {was}");
+        }
+        assert!(!exported.text.contains("deny egressd_deny_1"), "it denies nothing: {}", exported.text);
+    }
+}
+
+#[test]
+fn no_list_for_squid_holds_networks_of_which_it_ignores_one_or_reads_as_others() {
+    let policy = "version: 1
+agents:
+  default:
+    rules:
+      - host: ok.test
+      - {host: inner.test, private: true}
+      - {cidr: 0.0.0.0/0, protocol: tcp, ports: [22]}
+      - {cidr: \"::/0\", protocol: tcp, ports: [22]}
+    deny:
+      - {cidr: 0.0.0.0/0, ports: [25]}
+      - {cidr: \"::/0\", ports: [25]}
+";
+    let text = of(Target::Squid, policy).text;
+    let mut lists: HashMap<&str, Vec<IpNet>> = HashMap::new();
+    for line in text.lines().filter(|line| line.starts_with("acl ") && line.contains(" dst ")) {
+        let mut words = line.split(' ').skip(1);
+        let list = lists.entry(words.next().unwrap()).or_default();
+        list.extend(words.filter_map(|word| word.parse::<IpNet>().ok()));
+    }
+    assert!(lists.len() >= 8, "{text}");
+    let mapped: IpNet = "::ffff:0:0/96".parse().unwrap();
+    for (name, networks) in lists {
+        assert!(networks.iter().all(|network| network.prefix_len() > 0), "{name} is every address");
+        let v4 = networks.iter().filter(|network| matches!(network, IpNet::V4(_))).count();
+        assert!(v4 == 0 || v4 == networks.len(), "{name} is of one family");
+        assert!(!networks.iter().any(|network| network.contains(&mapped)), "{name} holds all of IPv4");
+        let mut sorted = networks.clone();
+        sorted.sort_unstable();
+        assert!(sorted.windows(2).all(|pair| !pair[0].contains(&pair[1])), "{name} holds a part twice");
+    }
+    let loopback: IpNet = "::1/128".parse().unwrap();
+    for name in ["egressd_special_6", "egressd_never_6"] {
+        let mut lines = text.lines().filter(|line| line.starts_with(&format!("acl {name} dst ")));
+        let holds = |word: &str| word.parse::<IpNet>().is_ok_and(|network| network.contains(&loopback));
+        assert!(lines.any(|line| line.split(' ').any(holds)), "{name} holds ::1: {text}");
+    }
+}
+
+/// Reads the lines with Squid itself, where it is installed.
+#[test]
+fn squid_has_nothing_to_say_about_its_lines() {
+    let all = POLICY.replace(
+        "    deny:\n",
+        "      - {cidr: \"::/0\", protocol: tcp, ports: [22]}\n      - {cidr: 0.0.0.0/0, protocol: tcp, ports: [22]}\n    deny:\n      - {cidr: \"::/0\", ports: [25]}\n      - {cidr: 0.0.0.0/0, ports: [25]}\n",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("squid.conf");
+    std::fs::write(&file, format!("http_port 127.0.0.1:3128\n{}", of(Target::Squid, &all).text)).unwrap();
+    let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
+    let run = Command::new("squid").env("PATH", path).args(["-k", "parse", "-f"]).arg(&file).output();
+    let Ok(run) = run else { return eprintln!("skipped: squid is not installed") };
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success() && said.contains("Processing: acl egressd_special_6"), "{said}");
+    for word in ["WARNING", "ERROR", "NOTICE", "FATAL"] {
+        assert!(!said.contains(word), "{said}");
     }
 }
 
@@ -237,6 +394,7 @@ fn network() -> impl Strategy<Value = &'static str> {
         "1.2.3.0/24",
         "1.2.3.4/32",
         "0.0.0.0/0",
+        "::/0",
         "2606:4700::/32",
         "10.0.0.0/8",
     ])

@@ -2,7 +2,7 @@
 //!
 //! Cilium denies by network, never by name: what a denial takes from a rule for names is left out of it.
 
-use super::plan::{Report, is_special, left_out, never, remaining, resolvers_in, special};
+use super::plan::{Report, exported, is_special, left_out, never, remaining, resolvers_in, special};
 use crate::{
     authoring::fate::quote,
     policy::{AgentName, Pattern, Policy, Protocol, Rule, Subject, special_within},
@@ -14,10 +14,9 @@ pub(super) fn write(policy: &Policy, agent: &AgentName, report: &mut Report) -> 
     let mut egress = Vec::new();
     let mut names = Vec::new();
     // Only a denial keeps names from private addresses, and it would hold for all of them.
-    let opens_private =
-        policy.allow().iter().any(|rule| rule.private && matches!(rule.subject, Subject::Host(_)));
+    let opens_private = exported(policy).any(|rule| rule.private && matches!(rule.subject, Subject::Host(_)));
     for rule in policy.allow() {
-        if let Some(why) = left_out(rule) {
+        if let Some(why) = left_out(policy, rule) {
             report.lost(rule, why);
             continue;
         }
@@ -109,9 +108,7 @@ fn deny_rule(rule: &Rule, report: &mut Report) -> Option<String> {
 
 /// Denials that keep names from `closed` addresses, but for what rules for networks open there.
 fn closed_to_names(policy: &Policy, closed: &[IpNet]) -> Vec<String> {
-    let opened: Vec<IpNet> = policy
-        .allow()
-        .iter()
+    let opened: Vec<IpNet> = exported(policy)
         .filter_map(|rule| match rule.subject {
             Subject::Network(network) if is_special(network) => Some(network),
             Subject::Network(_) | Subject::Host(_) => None,
@@ -138,9 +135,7 @@ fn closed_to_names(policy: &Policy, closed: &[IpNet]) -> Vec<String> {
 /// Denies `network` at the ports at which no rule opens it, lest a name that has its addresses opens them.
 fn other_ports(policy: &Policy, network: IpNet) -> String {
     let open = |wanted: Protocol| {
-        let rules = policy
-            .allow()
-            .iter()
+        let rules = exported(policy)
             .filter(move |rule| rule.subject == Subject::Network(network) && rule.protocol == Some(wanted));
         let mut ports: Vec<u16> = rules.flat_map(|rule| rule.ports.iter().copied()).collect();
         ports.sort_unstable();

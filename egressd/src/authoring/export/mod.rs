@@ -10,7 +10,7 @@ mod plan;
 mod squid;
 
 use super::fate::{Fate, Translated, comments};
-use crate::policy::{AgentName, Policy};
+use crate::policy::{AgentName, Mode, Policy};
 use serde::Serialize;
 use std::fmt;
 
@@ -74,7 +74,7 @@ impl fmt::Display for Target {
 pub struct Exported {
     /// The text, with what needs to be known of it as comments.
     pub text: String,
-    /// Every rule, in the order of the policy, and every term of one that was lost.
+    /// What is said of the agent, every rule, and every term of one that was lost.
     pub report: Vec<Translated>,
 }
 
@@ -90,6 +90,8 @@ impl Exported {
 #[must_use]
 pub fn export(target: Target, policy: &Policy, agent: &AgentName) -> Exported {
     let mut report = plan::Report::default();
+    report.agent(agent, policy);
+    let policy = &denying(policy, &mut report);
     let body = match target {
         Target::Squid => squid::write(policy, &mut report),
         Target::Cilium => cilium::write(policy, agent, &mut report),
@@ -102,4 +104,12 @@ pub fn export(target: Target, policy: &Policy, agent: &AgentName) -> Exported {
     text.push_str(&comments(report.lines.iter().filter(|line| line.fate != Fate::Exact), ""));
     text.push_str(&body);
     Exported { text, report: report.lines }
+}
+
+/// The same without the denials that only observe, which deny nothing.
+fn denying(policy: &Policy, report: &mut plan::Report) -> Policy {
+    let (deny, observed): (Vec<_>, Vec<_>) =
+        policy.deny().iter().cloned().partition(|rule| rule.mode == Mode::Enforce);
+    observed.iter().for_each(|rule| report.wrote(rule, Vec::new()));
+    policy.with_rules(policy.allow().to_vec(), deny)
 }

@@ -13,7 +13,7 @@ pub(super) fn write(policy: &Policy, agent: &AgentName, report: &mut Report) -> 
         lines.extend(deny(rule, report));
     }
     for rule in policy.allow() {
-        lines.extend(allow(rule, report));
+        lines.extend(allow(policy, rule, report));
     }
     let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
     let chain: String = agent.as_str().chars().map(letter).collect();
@@ -44,20 +44,24 @@ fn deny(rule: &Rule, report: &mut Report) -> Vec<String> {
     lines
 }
 
-fn allow(rule: &Rule, report: &mut Report) -> Vec<String> {
-    match (&rule.subject, rule.protocol, left_out(rule)) {
-        (Subject::Network(network), Some(protocol), None) => {
+fn allow(policy: &Policy, rule: &Rule, report: &mut Report) -> Vec<String> {
+    if let Some(why) = left_out(policy, rule) {
+        report.lost(rule, why);
+        return Vec::new();
+    }
+    match (&rule.subject, rule.protocol) {
+        (Subject::Network(network), Some(protocol)) => {
             let line =
                 matched(*network, &special_within(*network), transport(protocol), &rule.ports, "accept");
             report.wrote(rule, vec![line.clone()]);
             vec![line]
         }
-        (Subject::Network(_), _, _) => {
-            report.lost(rule, left_out(rule).unwrap_or("it names no protocol"));
+        (Subject::Network(_), None) => {
+            report.lost(rule, "it names no protocol");
             Vec::new()
         }
-        (Subject::Host(pattern), protocol, why) => {
-            report.lost(rule, why.unwrap_or("a name has no address before it is looked up"));
+        (Subject::Host(pattern), protocol) => {
+            report.lost(rule, "a name has no address before it is looked up");
             let transport = protocol.map_or("tcp", transport);
             let ports = rule.ports.iter().map(|port| format!("# {pattern} {transport}/{port}"));
             ports.map(|line| format!("{line} ({})", quote(&rule.source.to_string()))).collect()

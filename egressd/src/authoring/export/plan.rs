@@ -6,8 +6,8 @@ use crate::{
         patterns,
     },
     policy::{
-        Approval, Ech, HostName, Pattern, Policy, Protocol, RESOLVER_ZONES, Rule, SpecialPurpose, Subject,
-        special_purpose, special_within,
+        AgentName, Approval, Ech, HostName, LeakActions, LeakBudget, Mode, NameTerms, Pattern, Policy,
+        Protocol, RESOLVER_ZONES, Rule, SpecialPurpose, Subject, TlsTerms, special_purpose, special_within,
     },
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -51,15 +51,6 @@ impl Report {
                 Some("lookups are not told apart by their type"),
             );
         }
-        if rule.names.approval == Approval::Required {
-            self.push(
-                rule,
-                "approval: required".to_owned(),
-                Vec::new(),
-                Fate::Lost,
-                Some("nobody is asked: it is open to whatever follows it"),
-            );
-        }
         if rule.tls.ech == Ech::Refuse {
             self.push(
                 rule,
@@ -71,15 +62,46 @@ impl Report {
         }
     }
 
+    /// Tells what is said of the agent as a whole, and which of it no target knows.
+    pub(super) fn agent(&mut self, agent: &AgentName, policy: &Policy) {
+        let leaks = policy.leaks();
+        let has_terms = leaks.budget != LeakBudget::AGENT || leaks.actions != LeakActions::default();
+        let observes = policy.mode() == Mode::Observe;
+        for (is_said, was, fate, why) in [
+            (policy.budget().is_bounded(), "budget", Fate::Lost, "nothing keeps to it there"),
+            (has_terms, "leak_budget, leak_actions", Fate::Lost, "what names leak is not bounded"),
+            (!leaks.secrets.is_empty(), "secrets", Fate::Lost, "no name is searched for them"),
+            (observes, "mode: observe", Fate::Narrowed, "what no rule allows is denied there"),
+            (policy.asks_about_unknown(), "approve_unknown", Fate::Narrowed, "nobody is asked there"),
+            (!policy.capabilities().is_empty(), "capabilities", Fate::Narrowed, "they are not given there"),
+            (policy.host_sockets(), "host_sockets", Fate::Narrowed, "they are not given there"),
+        ] {
+            if is_said {
+                self.lines.push(Translated {
+                    place: format!("agent {agent}"),
+                    was: was.to_owned(),
+                    became: Vec::new(),
+                    fate,
+                    why: Some(why.to_owned()),
+                });
+            }
+        }
+    }
+
     fn push(&mut self, rule: &Rule, was: String, became: Vec<String>, fate: Fate, why: Option<&str>) {
         let place = quote(&rule.source.to_string());
         self.lines.push(Translated { place, was, became, fate, why: why.map(quote) });
     }
 }
 
-/// Why a rule that allows is in no export: without what else it asks, more would pass. Every field is named,
+/// The rules that allow, less those that are in no export.
+pub(super) fn exported(policy: &Policy) -> impl Iterator<Item = &Rule> {
+    policy.allow().iter().filter(|rule| left_out(policy, rule).is_none())
+}
+
+/// Why a rule that allows is in no export: without what else is asked, more would pass. Every field is named,
 /// so that one which is added is thought of here.
-pub(super) fn left_out(rule: &Rule) -> Option<&'static str> {
+pub(super) fn left_out(policy: &Policy, rule: &Rule) -> Option<&'static str> {
     let Rule {
         id: _,
         source: _,
@@ -88,21 +110,24 @@ pub(super) fn left_out(rule: &Rule) -> Option<&'static str> {
         protocol: _,
         private: _,
         reason: _,
-        names: _,
-        tls,
+        names: NameTerms { leak_budget: _, types: _, approval },
+        tls: TlsTerms { inspection, gate: _, ech: _ },
         term,
         budget,
         // Of a rule that allows, flows pass in both.
         mode: _,
         risk: _,
     } = rule;
-    if tls.inspection.is_some() {
-        return Some("requests are not judged there, so that more of them would pass");
-    }
-    if term.is_bounded() {
-        return Some("it counts for a while, and there it would for ever");
-    }
-    budget.is_bounded().then_some("nothing keeps to its budget there")
+    let bounded_by_agent = policy.budget().is_bounded();
+    [
+        (inspection.is_some(), "requests are not judged there, so that more of them would pass"),
+        (*approval == Approval::Required, "nobody is asked there, so that it would be open"),
+        (term.is_bounded(), "it counts for a while, and there it would for ever"),
+        (budget.is_bounded(), "nothing keeps to its budget there"),
+        (bounded_by_agent, "nothing keeps to the budget of its agent there"),
+    ]
+    .into_iter()
+    .find_map(|(is_said, why)| is_said.then_some(why))
 }
 
 /// The ports of `rule` that no rule denies it whole; None for a port at which a part of it is denied.
@@ -167,7 +192,7 @@ fn never_in(network: IpNet) -> Vec<IpNet> {
 }
 
 /// What is left of `network` beside `holes`.
-fn without(network: IpNet, holes: &[IpNet]) -> Vec<IpNet> {
+pub(super) fn without(network: IpNet, holes: &[IpNet]) -> Vec<IpNet> {
     if holes.iter().any(|hole| hole.contains(&network)) {
         return Vec::new();
     }

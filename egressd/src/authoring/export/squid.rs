@@ -3,20 +3,24 @@
 //! Squid's first line that fits decides, so denials come first. A tunnel (CONNECT) is what TLS and other bytes pass in; a
 //! plain request is HTTP.
 
-use super::plan::{Report, describe, left_out, never, resolvers_in, special};
+use super::plan::{Report, describe, exported, left_out, never, resolvers_in, special, without};
 use crate::{
     authoring::fate::quote,
     policy::{Pattern, Policy, Protocol, Rule, Subject, special_within},
 };
-use ipnet::IpNet;
-use std::collections::BTreeSet;
+use ipnet::{IpNet, Ipv6Net};
+use std::{collections::BTreeSet, net::Ipv6Addr};
 
 pub(super) fn write(policy: &Policy, report: &mut Report) -> String {
     let mut lists = vec!["acl egressd_connect method CONNECT".to_owned()];
-    lists.extend(list("egressd_special", "dst", &special()));
-    lists.extend(list("egressd_never", "dst", &never()));
+    for (name, networks) in [("egressd_special", special()), ("egressd_never", never())] {
+        let (v4, v6): (Vec<IpNet>, Vec<IpNet>) =
+            networks.into_iter().partition(|network| matches!(network, IpNet::V4(_)));
+        lists.extend(list(name, "dst", &v4));
+        lists.extend(list(&format!("{name}_6"), "dst", &v6));
+    }
     let zones: BTreeSet<&str> =
-        policy.allow().iter().filter_map(|rule| host(&rule.subject)).flat_map(resolvers_in).collect();
+        exported(policy).filter_map(|rule| host(&rule.subject)).flat_map(resolvers_in).collect();
     lists.extend(zones.iter().map(|zone| format!("acl egressd_resolvers dstdomain -n .{zone}")));
     let mut access = Vec::new();
     for (index, rule) in policy.deny().iter().enumerate() {
@@ -25,7 +29,7 @@ pub(super) fn write(policy: &Policy, report: &mut Report) -> String {
     }
     for (index, rule) in policy.allow().iter().enumerate() {
         Writer { name: format!("egressd_allow_{}", index + 1), lists: &mut lists, access: &mut access }
-            .allow(rule, report);
+            .allow(policy, rule, report);
     }
     access.push("http_access deny all".to_owned());
     format!("{}\n{}\n", lists.join("\n"), access.join("\n"))
@@ -61,8 +65,8 @@ impl Writer<'_> {
         self.access.push(line);
     }
 
-    fn allow(&mut self, rule: &Rule, report: &mut Report) {
-        if let Some(why) = left_out(rule) {
+    fn allow(&mut self, policy: &Policy, rule: &Rule, report: &mut Report) {
+        if let Some(why) = left_out(policy, rule) {
             return report.lost(rule, why);
         }
         let method = match (rule.protocol, &rule.subject) {
@@ -89,7 +93,7 @@ impl Writer<'_> {
     fn subject(&mut self, subject: &Subject, networks: &str) {
         let name = &self.name;
         self.lists.push(match subject {
-            Subject::Network(network) => format!("acl {name} {networks} {network}"),
+            Subject::Network(network) => return self.lists.extend(list(name, networks, &[*network])),
             Subject::Host(Pattern::Exact(host)) => format!("acl {name} dstdomain -n {host}"),
             Subject::Host(Pattern::OneLabel(zone)) => {
                 format!(r"acl {name} dstdom_regex -n -i ^[^.]+\.{}$", escaped(zone.as_str()))
@@ -119,7 +123,10 @@ impl Writer<'_> {
                 if holes.is_empty() { String::new() } else { format!(" !{name}") }
             }
             Subject::Host(pattern) => {
-                let addresses = if rule.private { " !egressd_never" } else { " !egressd_special" };
+                let addresses = match rule.private {
+                    true => " !egressd_never !egressd_never_6",
+                    false => " !egressd_special !egressd_special_6",
+                };
                 let resolvers = if resolvers_in(pattern).is_empty() { "" } else { " !egressd_resolvers" };
                 format!("{addresses}{resolvers}")
             }
@@ -140,8 +147,22 @@ fn list(name: &str, kind: &str, networks: &[IpNet]) -> Vec<String> {
         let some: Vec<String> = some.iter().map(IpNet::to_string).collect();
         format!("acl {name} {kind} {}", some.join(" "))
     };
+    let networks: Vec<IpNet> = networks.iter().copied().flat_map(spelt).collect();
     networks.chunks(16).map(line).collect()
 }
+
+/// A network in parts that Squid reads as it is meant. IPv4 is a part of IPv6 to it, `::ffff:0:0/96`: it ignores
+/// one of two networks of which one holds the other, and has `::/3` match every IPv4 address. `0.0.0.0/0` is every
+/// address of both.
+fn spelt(network: IpNet) -> Vec<IpNet> {
+    match network {
+        IpNet::V4(all) if all.prefix_len() == 0 => network.subnets(1).into_iter().flatten().collect(),
+        IpNet::V4(_) => vec![network],
+        IpNet::V6(_) => without(network, &[MAPPED]),
+    }
+}
+
+const MAPPED: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96));
 
 fn escaped(name: &str) -> String {
     name.replace('.', r"\.")
