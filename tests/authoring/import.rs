@@ -63,6 +63,33 @@ fn a_step_that_only_watches_is_said_to_deny_here() {
 }
 
 #[test]
+fn endpoints_that_are_stored_elsewhere_or_nowhere_are_told() {
+    let step = |with: &str| {
+        format!("- uses: step-security/harden-runner@v2\n  with: {{egress-policy: block{with}}}\n")
+    };
+    for stored in [", use-policy-store: true", ", policy: mine"] {
+        let translation = translate(Kind::HardenRunner, &step(stored));
+        translation.denies(&["a.test"]).says(Fate::Lost, "a policy of the policy store");
+    }
+    let none = translate(Kind::HardenRunner, &step(""));
+    none.is_exact().denies(&["a.test"]).says(Fate::Exact, "no allowed-endpoints");
+}
+
+#[test]
+fn sockets_of_the_host_in_codex_are_told() {
+    let text = "[permissions.work.network]\nallow_local_binding = true\ndangerously_allow_all_unix_sockets = true\n\
+                [permissions.work.network.domains]\n\"a.test\" = \"allow\"\n\
+                [permissions.work.network.unix_sockets]\n\"/run/a.sock\" = \"allow\"\n";
+    let translation = translate(Kind::Codex, text);
+    for key in ["allow_local_binding", "dangerously_allow_all_unix_sockets", "unix_sockets"] {
+        translation.says(Fate::Lost, key);
+    }
+    let closed = text.replace("true", "false").replace("\"/run/a.sock\" = \"allow\"", "");
+    let translation = translate(Kind::Codex, &closed);
+    assert!(!translation.imported.needs_a_look(), "{:#?}", translation.imported.report);
+}
+
+#[test]
 fn one_of_several_policies_has_to_be_chosen() {
     let job = |name, host| {
         format!(
@@ -395,6 +422,86 @@ fn cilium_policies_of_other_endpoints_are_not_mixed() {
 }
 
 #[test]
+fn policies_that_are_about_others_are_never_mixed() {
+    let cilium = |kind: &str, place: &str, host: &str| {
+        format!(
+            "kind: {kind}\nmetadata: {{{place}}}\nspec:\n  endpointSelector: {{}}\n  egress: [{{toFQDNs: [{{matchName: {host}}}], toPorts: [{{ports: [{{port: \"443\", protocol: TCP}}]}}]}}]\n---\n"
+        )
+    };
+    let namespaces = cilium("CiliumNetworkPolicy", "name: p, namespace: one", "a.test")
+        + &cilium("CiliumNetworkPolicy", "name: p, namespace: two", "b.test")
+        + &cilium("CiliumClusterwideNetworkPolicy", "name: wide", "c.test");
+    let sandboxes = "sbx policy allow network --sandbox alpha a.test\nsbx policy allow network --sandbox=beta b.test\n\
+                     sbx policy allow network -g all.test\n";
+    let proxies = "docker sandbox network proxy one --policy deny --allow-host a.test:443\n\
+                   docker sandbox network proxy --policy deny two --allow-host b.test:443\n";
+    let clients = "acl admins src 10.0.0.5/32\nacl localnet src 10.0.0.0/8\nacl secret dstdomain a.test\nacl sites dstdomain b.test\n\
+                   acl shared dstdomain all.test\nhttp_access allow shared\nhttp_access allow admins secret\n\
+                   http_access allow localnet sites\nhttp_access allow localhost\nhttp_access deny all\n";
+    for (kind, text, first, names) in [
+        (Kind::Cilium, namespaces.as_str(), "one/p", "one/p, two/p, wide"),
+        (Kind::Docker, sandboxes, "alpha", "alpha, beta"),
+        (Kind::Docker, proxies, "one", "one, two"),
+        (Kind::Squid, clients, "admins", "admins, localnet"),
+    ] {
+        match import(kind, "f", text, &options()) {
+            Err(ImportError::Several { names: told, .. }) => assert_eq!(told, names),
+            other => panic!("{kind}: {other:?}"),
+        }
+        let translation = translate_with(kind, text, &only(first));
+        translation.allows(&["a.test"]).denies(&["b.test", "c.test"]);
+        assert_eq!(allows(&translation.policy, "all.test"), text.contains("all.test"), "{kind}");
+    }
+    let same = clients.replace("allow admins secret", "allow admins sites");
+    translate(Kind::Squid, &same).allows(&["b.test", "all.test"]).denies(&["a.test"]);
+}
+
+#[test]
+fn what_was_chosen_is_there_or_nothing_is_translated() {
+    let nowhere = only("nowhere");
+    let codex = "[permissions.one.network.domains]\n\"a.test\" = \"allow\"\n";
+    for (kind, text, names) in [
+        (Kind::Copilot, "a.test\n", ""),
+        (Kind::GhAw, "network: {allowed: [a.test]}\n", ""),
+        (Kind::ClaudeCode, "{\"sandbox\": {\"network\": {\"allowedDomains\": [\"a.test\"]}}}", ""),
+        (Kind::Srt, "{\"network\": {\"allowedDomains\": [\"a.test\"]}}", ""),
+        (Kind::Docker, "sbx policy allow network a.test\n", ""),
+        (Kind::Docker, "sbx policy allow network --sandbox x a.test\n", "x"),
+        (Kind::Docker, "network:\n  allowedDomains: [a.test]\n", ""),
+        (Kind::Squid, "acl s dstdomain a.test\nhttp_access allow s\nhttp_access deny all\n", ""),
+        (Kind::Cilium, "kind: CiliumNetworkPolicy\nmetadata: {name: p}\nspec: {}\n", "default/p"),
+        (Kind::Codex, "[network]\nallowed_domains = [\"a.test\"]\n", ""),
+        (
+            Kind::HardenRunner,
+            "jobs:\n  build:\n    steps:\n      - uses: step-security/harden-runner@v2\n",
+            "build",
+        ),
+    ] {
+        match import(kind, "f", text, &nowhere) {
+            Err(ImportError::NoSuch { names: told, .. }) => assert_eq!(told, names, "{kind}"),
+            other => panic!("{kind}: {other:?}"),
+        }
+    }
+    assert!(matches!(import(Kind::Codex, "f", codex, &nowhere), Err(ImportError::Several { .. })));
+}
+
+#[test]
+fn squid_lines_that_end_tls_by_its_server_name_deny() {
+    let squid = |act: &str| {
+        format!(
+            "acl evil ssl::server_name evil.test\nacl sites dstdomain .test\nhttp_access allow sites\n\
+             http_access deny all\nssl_bump peek all\nssl_bump {act} evil\nssl_bump splice all\n"
+        )
+    };
+    let text = squid("terminate");
+    translate(Kind::Squid, &text)
+        .denies(&["a.test", "evil.test"])
+        .says(Fate::Lost, "ssl_bump terminate evil");
+    let widening = Options { widening: Widening::Allowed, ..options() };
+    translate_with(Kind::Squid, &text, &widening).says(Fate::Widened, "ssl_bump terminate evil");
+}
+
+#[test]
 fn a_part_of_a_cilium_rule_that_is_not_understood_takes_all_of_it() {
     let policy = "kind: CiliumNetworkPolicy\nspec:\n  egress:\n    - toFQDNs: [{matchName: a.test}]\n      toRequires: [{matchLabels: {a: b}}]\n    - {}\n  egressDeny:\n    - toEndpoints: [{}]\n";
     translate(Kind::Cilium, policy).denies(&["a.test"]).says(Fate::Lost, "toRequires");
@@ -697,11 +804,16 @@ fn never_fails_by_itself(kind: Kind, text: &str, wide: bool) {
             | ImportError::TooMany(_)
             | ImportError::Syntax { .. }
             | ImportError::Nothing(..)
-            | ImportError::Several { .. },
+            | ImportError::Several { .. }
+            | ImportError::NoSuch { .. },
         ) => {}
     }
 }
 
 fn widening() -> Options {
     Options { widening: Widening::Allowed, ..options() }
+}
+
+fn only(name: &str) -> Options {
+    Options { only: Some(name.to_owned()), ..options() }
 }

@@ -12,7 +12,10 @@ use super::{
     ports::PortSet,
     tree::{self, Node},
 };
-use crate::{authoring::fate::Fate, policy::Protocol};
+use crate::{
+    authoring::fate::{Fate, quote},
+    policy::Protocol,
+};
 use ipnet::IpNet;
 
 const NAME: Dialect = Dialect {
@@ -29,7 +32,6 @@ pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError>
         Some(items) => items.items(),
         None => std::slice::from_ref(document),
     });
-    let only = draft.options.only.as_deref();
     let policies: Vec<&Node> = policies
         .filter(|policy| {
             matches!(
@@ -37,28 +39,22 @@ pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError>
                 Some("CiliumNetworkPolicy" | "CiliumClusterwideNetworkPolicy")
             )
         })
-        .filter(|policy| only.is_none_or(|only| name(policy) == only))
         .collect();
-    let specs: Vec<(&Node, &Node)> = policies
-        .iter()
-        .flat_map(|policy| {
-            let specs = policy
-                .get("spec")
-                .into_iter()
-                .chain(policy.get("specs").map(Node::items).unwrap_or_default());
-            specs.map(|spec| (*policy, spec))
-        })
-        .collect();
-    let Some((_, first)) = specs.first() else {
+    let mut specs: Vec<Spec<'_>> = policies.iter().flat_map(|policy| Spec::of(policy)).collect();
+    if specs.is_empty() {
         return Err(ImportError::Nothing("no policy of Cilium", draft.file.to_owned()));
-    };
-    let about =
-        |spec: &Node| spec.get("endpointSelector").or_else(|| spec.get("nodeSelector")).map(Node::show);
-    if specs.iter().any(|(_, spec)| about(spec) != about(first)) {
-        let names = specs.iter().map(|(policy, _)| name(policy)).collect::<Vec<_>>().join(", ");
-        return Err(ImportError::Several { file: draft.file.to_owned(), names });
     }
-    for (_, spec) in specs {
+    if let Some(only) = &draft.options.only {
+        let names = names(&specs);
+        specs.retain(|spec| spec.name == *only || spec.full_name() == *only);
+        if specs.is_empty() {
+            return Err(ImportError::NoSuch { file: draft.file.to_owned(), only: quote(only), names });
+        }
+    }
+    if specs.windows(2).any(|pair| matches!(pair, [one, other] if one.about() != other.about())) {
+        return Err(ImportError::Several { file: draft.file.to_owned(), names: names(&specs) });
+    }
+    for Spec { node: spec, .. } in specs {
         for rule in spec.get("egress").map(Node::items).unwrap_or_default() {
             Rule { node: rule, act: Act::Allow }.write(draft);
         }
@@ -69,8 +65,39 @@ pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError>
     Ok(())
 }
 
-fn name(policy: &Node) -> &str {
-    policy.at(&["metadata", "name"]).and_then(Node::text).unwrap_or_default()
+/// A part of a policy that selects endpoints.
+struct Spec<'n> {
+    /// None of what is for the whole cluster.
+    namespace: Option<&'n str>,
+    name: &'n str,
+    node: &'n Node,
+}
+
+impl<'n> Spec<'n> {
+    fn of(policy: &'n Node) -> impl Iterator<Item = Self> {
+        let word = |key| policy.at(&["metadata", key]).and_then(Node::text);
+        let is_of_cluster = policy.get("kind").and_then(Node::text) == Some("CiliumClusterwideNetworkPolicy");
+        let namespace = if is_of_cluster { None } else { Some(word("namespace").unwrap_or("default")) };
+        let name = word("name").unwrap_or_default();
+        let specs = policy.get("specs").map(Node::items).unwrap_or_default();
+        policy.get("spec").into_iter().chain(specs).map(move |node| Self { namespace, name, node })
+    }
+
+    /// Which endpoints it is about. A selector selects within the namespace of its policy.
+    fn about(&self) -> (Option<&'n str>, Option<String>) {
+        let selector = self.node.get("endpointSelector").or_else(|| self.node.get("nodeSelector"));
+        (self.namespace, selector.map(Node::show))
+    }
+
+    fn full_name(&self) -> String {
+        self.namespace.map_or_else(|| self.name.to_owned(), |namespace| format!("{namespace}/{}", self.name))
+    }
+}
+
+fn names(specs: &[Spec<'_>]) -> String {
+    let mut names: Vec<String> = specs.iter().map(Spec::full_name).collect();
+    names.dedup();
+    quote(&names.join(", "))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -59,7 +59,7 @@ fn sections<'n>(root: &'n Node, draft: &Draft<'_>) -> Result<Vec<&'n Node>, Impo
     let chosen = draft.options.only.as_deref().or(in_force);
     let found = profiles.iter().find(|(name, _)| Some(name.as_str()) == chosen);
     match (found, profiles.as_slice()) {
-        (None, []) => {}
+        (None, []) => drop(draft.choose(&[])?),
         (Some((_, profile)), _) => sections.extend(profile.get("network")),
         (None, [(_, profile)]) if chosen.is_none() => sections.extend(profile.get("network")),
         // Of these, none is in force, or it is not known which.
@@ -99,10 +99,24 @@ fn network(section: &Node, ports: &mut AnyPort, draft: &mut Draft<'_>) {
             Some(_) | None => draft.cut(at, &format!("`{}` is neither `allow` nor `deny`", word.show())),
         }
     }
-    if let Some(sockets) = lists.get("allow_unix_sockets").filter(|sockets| !sockets.items().is_empty()) {
-        let at = At { place: &sockets.place, was: &sockets.show() };
-        draft.lose(at, Section::Rules, "of sockets on this host, `host_sockets` opens all or none");
+    let mut tables = vec![section, lists];
+    tables.dedup();
+    for table in tables {
+        for key in LOCAL {
+            let Some(node) = table.get(key).filter(|node| !is_nothing(node)) else { continue };
+            let was = format!("{key}: {}", node.show());
+            let at = At { place: &node.place, was: &was };
+            draft.lose(at, Section::Rules, "of sockets on this host, `host_sockets` opens all or none");
+        }
     }
+}
+
+/// What opens sockets of this host.
+const LOCAL: [&str; 4] =
+    ["allow_unix_sockets", "dangerously_allow_all_unix_sockets", "unix_sockets", "allow_local_binding"];
+
+fn is_nothing(node: &Node) -> bool {
+    matches!(node.show().as_str(), "false" | "[]" | "{}" | "null")
 }
 
 fn allow(at: At<'_>, is_limited: bool, ports: &mut AnyPort, draft: &mut Draft<'_>) {

@@ -13,6 +13,7 @@ use super::{
     tree::{self, Node},
 };
 use crate::{authoring::fate::Fate, policy::RequestPattern};
+use std::collections::BTreeSet;
 
 const SBX: Dialect =
     Dialect { plain: Reach::Only, star: Reach::OneLabel, two_stars: Some(Reach::Below), inner: Reach::Below };
@@ -22,14 +23,19 @@ const PROXY_BLOCK: Dialect = Dialect { star: Reach::Below, ..PROXY_ALLOW };
 /// Translates command lines, or JSON, or the `network` of a kit in YAML.
 pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError> {
     let mut ports = AnyPort::default();
-    if text.trim_start().starts_with(['{', '[']) {
+    let is_tree = text.trim_start().starts_with(['{', '[']);
+    let is_kit = text.contains("allowedDomains") || text.contains("deniedDomains");
+    if is_tree || is_kit {
+        draft.choose(&[])?;
+    }
+    if is_tree {
         tree_of_rules(&tree::json(draft.file, text)?, &mut ports, draft);
-    } else if text.contains("allowedDomains") || text.contains("deniedDomains") {
+    } else if is_kit {
         for document in tree::yaml(draft.file, text, 1)? {
             tree_of_rules(&document, &mut ports, draft);
         }
     } else {
-        commands(text, &mut ports, draft);
+        commands(text, &mut ports, draft)?;
     }
     if draft.is_empty() {
         return Err(ImportError::Nothing("no rule of a network", draft.file.to_owned()));
@@ -164,13 +170,21 @@ fn allow(
     draft.allow(at, reading, &openings, &[], remark);
 }
 
-fn commands(text: &str, ports: &mut AnyPort, draft: &mut Draft<'_>) {
+fn commands(text: &str, ports: &mut AnyPort, draft: &mut Draft<'_>) -> Result<(), ImportError> {
     let mut entries: Vec<Entry> = Vec::new();
-    for (number, line) in logical_lines(text) {
-        let words = words(&line);
+    let lines = logical_lines(text).into_iter().map(|(number, line)| (number, words(&line), line));
+    let lines: Vec<(usize, Vec<String>, String)> = lines.collect();
+    let names: BTreeSet<String> =
+        lines.iter().filter_map(|(_, words, _)| sandbox(&plain(words)).map(str::to_owned)).collect();
+    let names: Vec<String> = names.into_iter().collect();
+    let chosen = draft.choose(&names)?;
+    for (number, words, line) in &lines {
         let place = format!("{}:{number}", draft.file);
-        let at = At { place: &place, was: &line };
-        let plain: Vec<&str> = words.iter().map(String::as_str).collect();
+        let at = At { place: &place, was: line };
+        let plain = plain(words);
+        if sandbox(&plain).is_some_and(|name| Some(name) != chosen) {
+            continue;
+        }
         match plain.as_slice() {
             [] => {}
             ["sbx", "policy", act @ ("allow" | "deny"), "network", rest @ ..] => {
@@ -188,13 +202,26 @@ fn commands(text: &str, ports: &mut AnyPort, draft: &mut Draft<'_>) {
             [..] => draft.lose(at, Section::Rules, "not a command about a network policy"),
         }
     }
-    if entries.is_empty() {
-        return;
+    if !entries.is_empty() {
+        draft.decide_by(Order::FirstWins);
+        entries.sort_by_key(Entry::rank);
+        entries.iter().for_each(|entry| entry.write(ports, draft));
     }
-    draft.decide_by(Order::FirstWins);
-    entries.sort_by_key(Entry::rank);
-    for entry in &entries {
-        entry.write(ports, draft);
+    Ok(())
+}
+
+fn plain(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+/// The one sandbox that a command is about; None: all of them.
+fn sandbox<'w>(words: &[&'w str]) -> Option<&'w str> {
+    match words {
+        ["sbx", "policy", _, "network", rest @ ..] => {
+            flags(rest).into_iter().find(|(flag, _)| *flag == "--sandbox").map(|(_, name)| name)
+        }
+        ["docker", "sandbox", "network", "proxy", rest @ ..] => operand(rest),
+        [..] => None,
     }
 }
 
@@ -301,6 +328,19 @@ fn proxy(at: At<'_>, rest: &[&str], entries: &mut Vec<Entry>, draft: &mut Draft<
         let at = At { place: at.place, was: "--policy allow, or none" };
         draft.lose(at, Section::Rules, "no rule allows every host: name those that are needed");
     }
+}
+
+/// The first of `words` that is neither a flag nor the value of one.
+fn operand<'w>(words: &[&'w str]) -> Option<&'w str> {
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.strip_prefix("--") {
+            None => return Some(word),
+            Some(flag) if flag.contains('=') => {}
+            Some(_) => drop(words.next()),
+        }
+    }
+    None
 }
 
 /// The flags among `words` with their values, `--flag value` or `--flag=value`.

@@ -1,7 +1,7 @@
 //! The policy that is being written, line by line of the other tool's.
 
 use super::{
-    Options, Widening,
+    ImportError, Options, Widening,
     names::{Opening, Reading},
     overlap::{is_datagram, overlap},
 };
@@ -94,6 +94,23 @@ impl<'a> Draft<'a> {
 
     pub(super) fn decide_by(&mut self, order: Order) {
         self.order = order;
+    }
+
+    /// The one of `names` that was chosen, or the only one; None where there is none.
+    ///
+    /// # Errors
+    /// None of them was chosen, and there are several; or another one was chosen.
+    pub(super) fn choose<'n>(&self, names: &'n [String]) -> Result<Option<&'n str>, ImportError> {
+        let (file, all) = (self.file.to_owned(), || names.join(", "));
+        match (&self.options.only, names) {
+            (Some(only), _) => match names.iter().find(|name| *name == only) {
+                Some(name) => Ok(Some(name)),
+                None => Err(ImportError::NoSuch { file, only: quote(only), names: all() }),
+            },
+            (None, []) => Ok(None),
+            (None, [name]) => Ok(Some(name)),
+            (None, _) => Err(ImportError::Several { file, names: all() }),
+        }
     }
 
     pub(super) fn may_widen(&self) -> bool {

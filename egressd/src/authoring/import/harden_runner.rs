@@ -22,6 +22,10 @@ pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError>
     let chosen = |(job, _): &&(String, &Node)| draft.options.only.as_ref().is_none_or(|only| only == job);
     let chosen: Vec<&(String, &Node)> = steps.iter().filter(chosen).collect();
     let Some((_, first)) = chosen.first() else {
+        let names: Vec<String> = steps.into_iter().map(|(job, _)| job).collect();
+        if !names.is_empty() {
+            draft.choose(&names)?;
+        }
         return Err(ImportError::Nothing("no step of harden-runner", draft.file.to_owned()));
     };
     if chosen.iter().any(|(_, step)| endpoints(step) != endpoints(first)) {
@@ -69,7 +73,14 @@ fn step(step: &Node, text: &str, draft: &mut Draft<'_>) {
             "it only watched; what is not allowed here is denied",
         );
     }
-    let Some(list) = step.at(&["with", "allowed-endpoints"]) else { return };
+    if let Some(stored) = stored(step) {
+        let why = "its endpoints are not in this file: paste them as `allowed-endpoints`";
+        draft.lose(At { place: &stored.place, was: "a policy of the policy store" }, Section::Rules, why);
+    }
+    let Some(list) = step.at(&["with", "allowed-endpoints"]) else {
+        let at = At { place: &step.place, was: "no allowed-endpoints" };
+        return draft.note(at, Fate::Exact, "nothing is allowed");
+    };
     let lines = Lines::behind(list, text);
     for endpoint in endpoints(step) {
         let place = format!("{}:{}", draft.file, lines.of(endpoint));
@@ -84,6 +95,12 @@ fn step(step: &Node, text: &str, draft: &mut Draft<'_>) {
             Err(why) => draft.lose(at, Section::Rules, &why),
         }
     }
+}
+
+/// What says that endpoints are taken from elsewhere.
+fn stored(step: &Node) -> Option<&Node> {
+    let chosen = step.at(&["with", "use-policy-store"]).filter(|word| word.text() == Some("true"));
+    chosen.or_else(|| step.at(&["with", "policy"]))
 }
 
 /// The first line of each word, at or behind that of the block that holds them.

@@ -79,6 +79,14 @@ impl Kind {
         }
     }
 
+    /// Whether its files may hold several policies.
+    fn tells_policies_apart(self) -> bool {
+        match self {
+            Self::HardenRunner | Self::Codex | Self::Docker | Self::Cilium | Self::Squid => true,
+            Self::GhAw | Self::Copilot | Self::ClaudeCode | Self::Srt => false,
+        }
+    }
+
     /// The kind of this word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
@@ -144,6 +152,9 @@ pub fn import(kind: Kind, file: &str, text: &str, options: &Options) -> Result<I
     }
     let file = quote(file);
     let mut draft = Draft::new(&file, options);
+    if !kind.tells_policies_apart() {
+        draft.choose(&[])?;
+    }
     match kind {
         Kind::HardenRunner => harden_runner::read(text, &mut draft)?,
         Kind::GhAw => gh_aw::read(text, &mut draft)?,
@@ -182,6 +193,15 @@ pub enum ImportError {
     Nothing(&'static str, String),
     #[error("found several policies in `{file}`: choose one with --only: {names}")]
     Several { file: String, names: String },
+    #[error("found no policy `{only}` in `{file}`: {}", choice(names))]
+    NoSuch { file: String, only: String, names: String },
     #[error("failed to write a policy: the translation does not compile\n{0}")]
     Refused(ConfigError),
+}
+
+fn choice(names: &str) -> String {
+    match names.is_empty() {
+        true => "it holds one policy: leave --only out".to_owned(),
+        false => format!("choose one with --only: {names}"),
+    }
 }

@@ -55,6 +55,14 @@ impl Lists {
         self.0.get(name).cloned().unwrap_or_else(|| Term::Unknown(format!("there is no list `{name}`")))
     }
 
+    pub(super) fn is_of_clients(&self, name: &str) -> bool {
+        matches!(self.0.get(name), Some(Term::Who))
+    }
+
+    pub(super) fn is_of_destinations(&self, name: &str) -> bool {
+        matches!(self.0.get(name), Some(Term::Hosts(_) | Term::Networks { .. }))
+    }
+
     /// Adds a line `acl NAME TYPE [flags] values`.
     pub(super) fn add(&mut self, name: &str, kind: &str, values: &[&str]) {
         let values: Vec<&str> = values.iter().copied().filter(|value| !FLAGS.contains(value)).collect();

@@ -5,6 +5,7 @@
 //! it, `example.com` the name. What Squid sees of TLS is a tunnel, opened by CONNECT.
 
 mod acl;
+mod clients;
 mod regex;
 
 use super::{
@@ -19,18 +20,18 @@ use crate::{
     policy::{Pattern, Protocol, special_within},
 };
 use acl::{Lists, Term};
+use clients::Clients;
 use ipnet::IpNet;
 
 /// Translates the lines in their order.
 pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError> {
-    let mut access = Access::new();
     draft.decide_by(Order::FirstWins);
     let lines: Vec<(usize, Vec<&str>)> =
         text.lines().enumerate().map(|(index, line)| (index + 1, words(line))).collect();
+    let mut access = Access::new(Clients::choose(&lines, draft)?);
     for (number, words) in &lines {
         if let [directive, rest @ ..] = words.as_slice()
-            && ELSEWHERE.contains(directive)
-            && rest != ["allow", "all"]
+            && denies_elsewhere(directive, rest)
         {
             let place = format!("{}:{number}", draft.file);
             draft
@@ -43,6 +44,14 @@ pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError>
         access.line(At { place: &place, was: &was }, words, draft);
     }
     access.end(draft)
+}
+
+/// Whether a line denies requests, though it is none of `http_access`.
+fn denies_elsewhere(directive: &str, rest: &[&str]) -> bool {
+    match rest {
+        ["terminate", ..] => directive == "ssl_bump",
+        _ => ELSEWHERE.contains(&directive) && rest != ["allow", "all"],
+    }
 }
 
 /// Directives that deny requests, too.
@@ -61,6 +70,7 @@ enum Act {
 
 /// What the lines so far mean for those that come.
 struct Access {
+    clients: Clients,
     lists: Lists,
     /// What is left of the ports to which tunnels may be opened.
     tunnels: PortSet,
@@ -73,8 +83,9 @@ struct Access {
 }
 
 impl Access {
-    fn new() -> Self {
+    fn new(clients: Clients) -> Self {
         Self {
+            clients,
             lists: Lists::predefined(),
             tunnels: PortSet::all(),
             plain: PortSet::all(),
@@ -90,6 +101,9 @@ impl Access {
             ["http_access", act @ ("allow" | "deny"), names @ ..] if !self.is_over => {
                 let act = if *act == "allow" { Act::Allow } else { Act::Deny };
                 self.last = Some((at.place.to_owned(), act));
+                if act == Act::Allow && !self.clients.are_meant(names, &self.lists) {
+                    return draft.note(at, Fate::Exact, "it is about other clients");
+                }
                 let line = Conditions::of(names, &self.lists);
                 match act {
                     Act::Allow => self.allow(at, line, draft),
