@@ -79,7 +79,7 @@ fn an_agent_has_what_its_roles_have_and_what_it_says_itself_counts_first() {
              rules: [{host: base.example}]\n    deny: [{host: no.example}]\n  \
            web:\n    extends: [base]\n    leak_actions: {slow-drip: freeze}\n    include: [good]\n    \
              rules: [{host: web.example}]\n  \
-           ring:\n    extends: [ring, base]\n    \
+           ring:\n    extends: [base]\n    \
              rules: [{host: ring.example}]\n\
          agents:\n  \
            build:\n    extends: [web, base]\n    leak_budget: 200\n    leak_actions: {slow-drip: flag}\n    \

@@ -6,7 +6,7 @@ use super::{
     section::{Part, PolicyDocument, Sections},
 };
 use serde_saphyr::Spanned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The roles of all files, each compiled once.
 #[derive(Debug, Default)]
@@ -49,7 +49,39 @@ impl<'a> Roles<'a> {
             let missing = named.filter(|name| !roles.roles.contains_key(name.value.as_str()));
             sections.wrong.extend(missing.map(|name| roles.missing(policy, name)));
         }
+        sections.wrong.extend(roles.circles());
         roles
+    }
+
+    /// Where a role extends itself, by way of others or not: each is told once.
+    fn circles(&self) -> Vec<Diagnostic> {
+        let mut wrong = Vec::new();
+        let mut done: BTreeSet<&str> = BTreeSet::new();
+        for start in self.roles.keys() {
+            // Depth first, with the parent of each that comes next; not by recursion, for a chain may be long.
+            let mut path: Vec<(&str, usize)> = vec![(start, 0)];
+            let mut on_path: BTreeSet<&str> = BTreeSet::from([*start]);
+            while let Some((name, next)) = path.last_mut() {
+                let role = self.roles.get(*name);
+                let Some((role, parent)) =
+                    role.and_then(|role| Some((role, role.section.extends.get(*next)?)))
+                else {
+                    done.insert(name);
+                    on_path.remove(*name);
+                    path.pop();
+                    continue;
+                };
+                *next += 1;
+                let Some((known, _)) = self.roles.get_key_value(parent.value.as_str()) else { continue };
+                if on_path.contains(known) {
+                    wrong.push(role.circle(parent, &path));
+                } else if !done.contains(known) {
+                    on_path.insert(known);
+                    path.push((known, 0));
+                }
+            }
+        }
+        wrong
     }
 
     /// Adds to `part`, which is what `section` says by itself, what its roles say.
@@ -82,9 +114,24 @@ impl<'a> Roles<'a> {
 }
 
 impl Role<'_> {
+    /// That this one, the last of `path`, extends `parent`, which is on it.
+    fn circle(&self, parent: &Spanned<String>, path: &[(&str, usize)]) -> Diagnostic {
+        let names = path.iter().map(|(name, _)| *name).skip_while(|name| *name != parent.value);
+        let between: Vec<&str> = names.skip(1).take(MAX_SHOWN).collect();
+        let error =
+            self.policy.document.error(parent.referenced, format!("role `{}` extends itself", parent.value));
+        match between.as_slice() {
+            [] => error.help("leave it out"),
+            between => error.help(format!("by way of {}: leave one out", between.join(", "))),
+        }
+    }
+
     fn place(&self, name: &str) -> String {
         let roles = self.policy.file.roles();
         let own = roles.map(|(held, _)| held).find(|held| held.value == name);
         own.map_or_else(String::new, |own| self.policy.document.source(own.referenced).to_string())
     }
 }
+
+/// The most roles of a circle that are named.
+const MAX_SHOWN: usize = 16;
