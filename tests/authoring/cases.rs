@@ -29,9 +29,8 @@ fn a_case_holds_where_the_enforcing_matcher_says_so() {
         ("deny: [{host: \"db.test:5432/udp\", reason: protocol-not-allowed}]", true),
         ("deny: [{host: old.test, reason: rule-expired}]", true),
         ("deny: [x.a.test]", false),
-        ("{agent: nobody, allow: [x.a.test]}", true),
     ] {
-        let outcomes = cases(case).run(&policies(&file(POLICY)), now());
+        let outcomes = cases(case).run(&policies(&file(POLICY)), now()).unwrap();
         assert!(!outcomes.is_empty());
         assert_eq!(outcomes.iter().all(|outcome| outcome.passed), holds, "{case}: {outcomes:#?}");
     }
@@ -41,6 +40,7 @@ fn a_case_holds_where_the_enforcing_matcher_says_so() {
 fn a_case_that_fails_says_what_was_expected_and_which_rule_decided() {
     let outcome = cases("deny: [{host: x.a.test, reason: host-not-allowed}]")
         .run(&policies(&file(POLICY)), now())
+        .unwrap()
         .remove(0);
     assert_eq!((outcome.place.as_str(), outcome.flow.as_str()), ("p.test.yaml:3", "x.a.test:443/tls"));
     assert_eq!((outcome.expected.as_str(), outcome.decided.as_str()), ("deny (host-not-allowed)", "allow"));
@@ -50,7 +50,7 @@ fn a_case_that_fails_says_what_was_expected_and_which_rule_decided() {
 #[test]
 fn a_rule_that_decided_no_case_is_listed() {
     let policies = policies(&file(POLICY));
-    let outcomes = cases("{allow: [x.a.test], deny: [no.a.test, db.test]}").run(&policies, now());
+    let outcomes = cases("{allow: [x.a.test], deny: [no.a.test, db.test]}").run(&policies, now()).unwrap();
     let rules: Vec<String> = uncovered(&policies, &outcomes)
         .iter()
         .map(|(source, subject)| format!("{source} {subject}"))
@@ -102,4 +102,17 @@ fn a_file_of_cases_is_no_policy() {
 fn cases(case: &str) -> CaseFile {
     let case = if case.starts_with('{') { case.to_owned() } else { format!("{{{case}}}") };
     CaseFile::parse("p.test.yaml", &format!("version: 1\ncases:\n  - {case}\n")).unwrap()
+}
+
+#[test]
+fn a_case_of_an_agent_that_no_section_is_for_is_wrong() {
+    let policies = policies(
+        "version: 1\nagents:\n  default: {rules: []}\n  build: {rules: [{host: a.test}]}\n  ci: {select: {name: \"ci-*\"}}\n",
+    );
+    let run = |agent: &str| cases(&format!("{{agent: {agent}, deny: [b.test]}}")).run(&policies, now());
+    for known in ["default", "build", "ci", "ci-7"] {
+        assert!(run(known).unwrap()[0].passed, "{known}");
+    }
+    let wrong = run("buidl").unwrap_err().to_string();
+    assert!(wrong.ends_with(": no agent `buidl`: the policy names build, ci, default"), "{wrong}");
 }

@@ -77,7 +77,11 @@ fn explain_asks_a_policy_file_without_a_daemon() {
     assert!(allowed.stdout.contains(&format!("rule       {policy}:5")), "{allowed:?}");
     assert!(!allowed.stdout.contains("a day"), "what a rule spells out lets nothing out: {allowed:?}");
     assert_eq!(explain("evil.test", "build").code, 1);
-    assert_eq!(explain("ok.test", "other").code, 1, "who has no policy is allowed nothing");
+    let other = explain("ok.test", "other");
+    assert!(other.code == 2 && other.stderr.contains("no policy for agent `other`"), "{other:?}");
+    assert!(other.stderr.contains("--agent: build"), "{other:?}");
+    let only = run(&socket, &["explain", "ok.test", "--policy", policy]);
+    assert!(only.code == 0 && only.stdout.contains("agent `build`"), "the only one is meant: {only:?}");
     std::fs::write(policy, "version: 1\nagents:\n  build:\n    ruels: []\n").unwrap();
     let broken = explain("ok.test", "build");
     assert_eq!((broken.code, broken.stdout.as_str()), (2, ""));
@@ -275,7 +279,12 @@ fn history_lists_revisions_and_says_why_one_was_refused() {
     assert!(lines[0].starts_with("COMMIT        TIME"), "{lines:#?}");
     assert!(lines[1].starts_with("bbbbbbbbbbbb  ") && lines[1].contains("  refused   -"), "{lines:#?}");
     assert!(lines[2].contains("  in force  ada@example.com  allow the mirror"), "{lines:#?}");
-    assert_eq!(lines[3..], ["", "bbbbbbbbbbbb was refused:", "  is not signed\\u{1b}[2J"]);
+    assert!(lines[3].starts_with("cccccccccccc  "), "{lines:#?}");
+    assert_eq!(
+        lines[4..],
+        ["", "bbbbbbbbbbbb was refused:", "  is not signed\\u{1b}[2J"],
+        "what is in force is newer"
+    );
     let json = run(&socket, &["policy", "history", "-n", "1", "-o", "json"]).stdout;
     assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()[0]["outcome"], "refused");
 }
@@ -418,7 +427,8 @@ fn grants_are_a_table_or_json_and_are_revoked_by_number_or_by_agent() {
     assert_eq!(run(&socket, &["revoke", "--all", "--agent", "build"]).code, 0);
     let none = run(&socket, &["revoke", "--all", "--agent", "job"]);
     assert_eq!(none.all(), (1, "there was nothing to take back\n", ""));
-    assert_eq!(run(&socket, &["revoke", "8"]).code, 2);
+    assert_eq!(run(&socket, &["revoke", "8"]).all(), (1, "", "egressctl: there is no grant 8\n"));
+    assert_eq!(run(&socket, &["revoke", "--all", "--agent", "nobody"]).code, 2);
     for wrong in [&["revoke"][..], &["revoke", "--all"], &["revoke", "7", "--all", "--agent", "build"]] {
         assert_eq!(run(&socket, wrong).code, 2, "{wrong:?}");
     }
@@ -602,6 +612,44 @@ fn what_flags_did_is_lifted_by_agent_or_by_zone() {
     assert_eq!(json, "{\"agent\":\"build\",\"zone\":null}\n");
     assert_eq!(run(&socket, &["leaks", "approve", "nobody"]).code, 2);
     assert_eq!(run(&socket, &["leaks", "approve", "build", "not a zone"]).code, 2);
+}
+
+#[test]
+fn an_agent_that_nobody_knows_is_said_to_be_none() {
+    let (folder, socket) = socket();
+    let server = Server::start(&socket);
+    server.feed.publish(&[denial(1, "a.test")]);
+    for verb in [&["tail"][..], &["tail", "--summary"], &["suggest"]] {
+        let asked = |agent| run(&socket, &[verb, &["--agent", agent]].concat());
+        assert_eq!(asked("build").code, 0, "{verb:?}");
+        assert_eq!(asked("job").code, 0, "it runs, and nothing was denied: {verb:?}");
+        let nobody = asked("nobody");
+        assert_eq!((nobody.code, nobody.stdout.as_str()), (2, ""));
+        assert_eq!(
+            nobody.stderr,
+            "egressctl: no agent `nobody` runs, and no record is of one: there is build, job\n"
+        );
+    }
+    let log = folder.path().join("audit.jsonl");
+    let line = serde_json::to_string(&*denial(1, "a.test")).unwrap();
+    std::fs::write(&log, format!("{line}\n")).unwrap();
+    let log = log.to_str().unwrap();
+    assert_eq!(run(&socket, &["suggest", "--log", log, "--agent", "build"]).code, 0);
+    let nobody = run(&socket, &["suggest", "--log", log, "--agent", "nobody"]);
+    assert!(
+        nobody.code == 2 && nobody.stderr.ends_with("is of agent `nobody`: there is build\n"),
+        "{nobody:?}"
+    );
+}
+
+#[test]
+fn a_policy_for_several_agents_is_run_as_none_of_them_until_one_is_chosen() {
+    let (folder, socket) = socket();
+    let policy = folder.path().join("p.yaml");
+    std::fs::write(&policy, "version: 1\nagents:\n  build: {rules: []}\n  deploy: {rules: []}\n").unwrap();
+    let refused = run(&socket, &["run", "--policy", policy.to_str().unwrap(), "--", "true"]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (125, ""));
+    assert!(refused.stderr.ends_with("choose one with --agent: build, deploy\n"), "{refused:?}");
 }
 
 #[test]

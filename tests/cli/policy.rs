@@ -91,12 +91,55 @@ fn diff_reads_revisions_and_runs_nothing_of_the_repository() {
             ""
         )
     );
-    assert_eq!(folder.run(&["diff", "HEAD:policy.yaml", "HEAD:"]).code, 0);
+    for here in ["HEAD:", "HEAD:./policy.yaml", "HEAD:./", "HEAD:."] {
+        let same = folder.run(&["diff", "HEAD:policy.yaml", here]);
+        assert_eq!(same.all(), (0, "they mean the same\n", ""), "{here}");
+    }
     assert!(!proof.exists(), "git ran what the repository told it to");
     for wrong in ["HEAD:missing.yaml", "nothing:policy.yaml", "--upload-pack=x:policy.yaml", ":policy.yaml"] {
         let outcome = folder.run(&["diff", "--", wrong, "policy.yaml"]);
         assert!(outcome.code == 2 && !outcome.stderr.is_empty(), "{wrong}: {outcome:?}");
     }
+    let below = folder.path().join("allowlists");
+    let run = |arguments: &[&str]| run_in(&below, Path::new("/nonexistent"), arguments);
+    let above = run(&["policy", "diff", "HEAD:../policy.yaml", "../policy.yaml"]);
+    assert!(
+        above.code == 1 && above.stdout.contains("- a.test  443/tls  HEAD:../allowlists/one.yaml:3"),
+        "{above:?}"
+    );
+    let hinted = run(&["policy", "diff", "HEAD:one.yaml", "one.yaml"]);
+    assert!(hinted.code == 2 && hinted.stderr.contains("./one.yaml"), "git knows a better one: {hinted:?}");
+    let bare = folder.run(&["diff", "HEAD", "policy.yaml"]);
+    assert!(bare.code == 2 && bare.stderr.contains("HEAD:./policy.yaml"), "{bare:?}");
+}
+
+#[test]
+fn cases_are_no_policies_however_a_shell_lists_them() {
+    let folder = Folder::new();
+    let policy =
+        folder.write("p.yaml", "version: 1\nagents:\n  default:\n    rules:\n      - host: a.test\n");
+    let cases = folder.write("p.test.yaml", "version: 1\ncases:\n  - {allow: [a.test]}\n");
+    assert_eq!(folder.run(&["check", &policy, &cases]).all(), (0, "nothing was found\n", ""));
+    assert_eq!(folder.run(&["fmt", "--check", &policy, &cases]).all(), (0, "", ""));
+    let alone = folder.run(&["check", &cases]);
+    assert!(alone.code == 2 && alone.stderr.contains("egressctl policy test"), "{alone:?}");
+}
+
+#[test]
+fn a_file_may_extend_roles_of_the_files_beside_it() {
+    let folder = Folder::new();
+    folder.write("base.yaml", "version: 1\nroles:\n  base:\n    rules:\n      - host: a.test\n");
+    let build = folder.write("build.yaml", "version: 1\nagents:\n  build:\n    extends: [base]\n");
+    assert_eq!(folder.run(&["fmt", "--check", &build]).all(), (0, "", ""));
+    for path in [build.as_str(), "."] {
+        let exported = folder.run(&["export", "--to", "squid", path]);
+        assert!(exported.code == 0 && exported.stdout.contains("dstdomain -n a.test"), "{exported:?}");
+        let explained =
+            run_in(folder.path(), Path::new("/nonexistent"), &["explain", "a.test", "--policy", path]);
+        assert!(explained.code == 0 && explained.stdout.contains("agent `build`"), "{explained:?}");
+    }
+    let unknown = folder.run(&["export", "--to", "squid", ".", "--agent", "biuld"]);
+    assert!(unknown.code == 2 && unknown.stderr.contains("--agent: build"), "{unknown:?}");
 }
 
 #[test]

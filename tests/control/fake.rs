@@ -218,7 +218,8 @@ impl Daemon for Fake {
             in_force: false,
             ..entered.clone()
         };
-        Ok(vec![refused, entered])
+        let older = PastRevision { commit: "c".repeat(40), why: Some("older".to_owned()), ..refused.clone() };
+        Ok(vec![refused, entered, older])
     }
 
     fn roll_back(

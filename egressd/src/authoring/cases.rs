@@ -4,7 +4,7 @@ use crate::{
     config::{self, ConfigError, Policies},
     policy::{
         AgentName, AgentNameError, Asked, AskedError, Denial, Flow, Grants, Moment, Occasion, Policy, Reason,
-        Source,
+        Source, Workload,
     },
 };
 use jiff::Timestamp;
@@ -48,10 +48,20 @@ impl CaseFile {
     }
 
     /// What `policies` say at `now` of each case, of an agent that was just started, in the order of the file.
-    #[must_use]
-    pub fn run(&self, policies: &Policies, now: Timestamp) -> Vec<Outcome> {
+    ///
+    /// # Errors
+    /// A case is about an agent that no section names or selects by its name. The policy of `default` would serve it,
+    /// or none, and what it denies would tell nothing of the one that was meant.
+    pub fn run(&self, policies: &Policies, now: Timestamp) -> Result<Vec<Outcome>, CaseError> {
         let occasion = Occasion { time: now, age: Duration::ZERO };
-        self.cases.iter().map(|case| case.run(&policies.for_agent(&case.agent), occasion)).collect()
+        let outcome = |case: &Case| match is_known(policies, &case.agent) {
+            true => Ok(case.run(&policies.for_agent(&case.agent), occasion)),
+            false => {
+                let known: Vec<&str> = policies.names().map(AgentName::as_str).collect();
+                Err(CaseError::NoAgent(case.place.clone(), case.agent.clone(), known.join(", ")))
+            }
+        };
+        self.cases.iter().map(outcome).collect()
     }
 }
 
@@ -72,6 +82,12 @@ pub struct Outcome {
     pub rule: Option<String>,
     #[serde(skip)]
     decided_by: Option<Source>,
+}
+
+fn is_known(policies: &Policies, agent: &AgentName) -> bool {
+    let workload = Workload::named(agent.clone());
+    let is_selected = || policies.selectors().iter().any(|(selector, _)| selector.selects(&workload));
+    policies.names().any(|name| name == agent) || is_selected() || policies.names().next().is_none()
 }
 
 /// The rules of `policies` that decided none of `outcomes`, in the order of their files.
@@ -106,6 +122,8 @@ pub enum CaseError {
     Destination(String, String, AskedError),
     #[error("{0}: {1}")]
     Agent(String, AgentNameError),
+    #[error("{0}: no agent `{1}`: the policy names {2}")]
+    NoAgent(String, AgentName, String),
     #[error("{0}: `{1}` is no reason: they are listed in docs/audit-schema.md, such as `host-not-allowed`")]
     Reason(String, String),
 }

@@ -77,6 +77,19 @@ impl Policies {
     }
 }
 
+/// The agents that a policy file names, where it is for these names alone: without `default`, and without a section
+/// that selects. None of a file that is for others, too, or that cannot be read, of which a compilation tells more.
+#[must_use]
+pub fn names_in(text: &str) -> Vec<String> {
+    let Ok(file) = Document::new("policy", text).parse::<PolicyFile>() else { return Vec::new() };
+    let is_for_others =
+        |(name, section): &(Spanned<String>, AgentSection)| name.value == DEFAULT || section.select.is_some();
+    match file.agents().any(is_for_others) {
+        true => Vec::new(),
+        false => file.agents().map(|(name, _)| name.value.clone()).collect(),
+    }
+}
+
 /// One compilation: what it has read, and what it found wrong.
 pub(super) struct Compiler<'a> {
     loader: &'a Loader<'a>,

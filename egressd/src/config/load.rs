@@ -7,6 +7,7 @@ use super::{
     diagnostic::{ConfigError, Diagnostic},
     document::Document,
     packages::{Installed, Manager, Registries, Site},
+    similar,
 };
 use crate::policy::{Revision, SourceFile};
 use nix::fcntl::OFlag;
@@ -175,13 +176,7 @@ impl<'a> Loader<'a> {
     pub fn load(&self, files: &[PathBuf]) -> Result<Policies, ConfigError> {
         let may_name_secrets = self.tree.is_none_or(|tree| tree.may_name_secrets);
         let mut compiler = Compiler::new(self);
-        for path in files {
-            let folder = path.parent().unwrap_or(Path::new(""));
-            match self.read(path) {
-                Ok(document) => compiler.policy_file(document, folder, may_name_secrets),
-                Err(error) => compiler.unreadable(Diagnostic::general(error.to_string())),
-            }
-        }
+        self.add(&mut compiler, files, may_name_secrets);
         compiler.finish()
     }
 
@@ -200,17 +195,35 @@ impl<'a> Loader<'a> {
     }
 
     /// Loads a policy from the text that its file in `folder` has or will have, or an allowlist, as the policy
-    /// of an agent `default`. For whoever may write that file: it may name files of secrets.
+    /// of an agent `default`; with the policies of `others`. For whoever may write that file: it may name files of
+    /// secrets.
     ///
     /// # Errors
-    /// As [`load_str`].
-    pub fn draft(&self, name: &str, text: &str, folder: &Path) -> Result<Policies, ConfigError> {
+    /// As [`load`].
+    pub fn draft(
+        &self,
+        name: &str,
+        text: &str,
+        folder: &Path,
+        others: &[PathBuf],
+    ) -> Result<Policies, ConfigError> {
         let mut compiler = Compiler::new(self);
         match is_allowlist(text) {
             true => compiler.allowlist_file(Document::new(name, text), folder),
             false => compiler.policy_file(Document::new(name, text), folder, true),
         }
+        self.add(&mut compiler, others, true);
         compiler.finish()
+    }
+
+    fn add(&self, compiler: &mut Compiler<'_>, files: &[PathBuf], may_name_secrets: bool) {
+        for path in files {
+            let folder = path.parent().unwrap_or(Path::new(""));
+            match self.read(path) {
+                Ok(document) => compiler.policy_file(document, folder, may_name_secrets),
+                Err(error) => compiler.unreadable(Diagnostic::general(error.to_string())),
+            }
+        }
     }
 
     /// Reads a file, and names it as people know it.
@@ -280,9 +293,8 @@ impl<'a> Loader<'a> {
                 Err(cause) => return Err(error(cause.to_string())),
             }
         }
-        let searched: Vec<String> =
-            beside.iter().chain(self.allowlist_dirs).map(|folder| folder.display().to_string()).collect();
-        Err(error(format!("no allowlist `{name}`")).help(format!("searched in: {}", searched.join(", "))))
+        let error = error(format!("no allowlist `{name}`"));
+        Err(error.help(similar::missing(name, beside.iter().chain(self.allowlist_dirs))))
     }
 
     /// Keeps in mind what was found beside a policy.

@@ -24,13 +24,14 @@ mod rule;
 mod schema;
 mod section;
 mod select;
+mod similar;
 mod source;
 mod term;
 mod tls;
 mod upstream;
 mod words;
 
-pub use compile::Policies;
+pub use compile::{Policies, names_in};
 pub use credential::{Credential, CredentialSource};
 pub use daemon::{DaemonConfig, Dnssec, Reload};
 pub use diagnostic::{ConfigError, Diagnostic};

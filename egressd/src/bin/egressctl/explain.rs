@@ -3,21 +3,20 @@
 use crate::{
     gates,
     output::{Colour, Format, json},
+    policy::source::{agent_of, load_one},
 };
 use egressd::{
     audit::{self, Verdict},
-    config::{self, DaemonConfig},
     control::{
         Asked, Client, Known, explain,
         protocol::{ExplainRequest, Explanation},
     },
-    policy::{AgentName, Occasion, Policy},
+    policy::Occasion,
 };
 use std::{
     io::stdout,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
     time::Duration,
 };
 
@@ -26,17 +25,14 @@ use std::{
 /// Walks the gates in the order of a flow: what the resolver would say (nobody is asked for it), the address with
 /// the grants that live, who reads the server name, and what is left of budgets. Where it is denied: at which gate,
 /// and the smallest change that would allow it.
-///
-/// Exit codes: 0 allowed, 1 denied (also because nothing is left, or somebody has to approve it), 2 it could not be
-/// said.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 allowed, 1 denied, 2 it cannot be said")]
+#[command(after_help = "Exit codes: 0 allowed, 1 denied, also because nothing is left or somebody has to approve it, 2 it cannot be said")]
 pub struct Explain {
     /// Host name, address or URL; without a port, 443 is meant
     #[arg(value_name = "HOST[:PORT]")]
     host: String,
 
-    /// Agent whose policy is asked
+    /// Agent whose policy is asked [default: `default`; of a file with one agent, this one]
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
 
@@ -44,7 +40,7 @@ pub struct Explain {
     #[arg(long, value_parser = ["tls", "http", "tcp", "udp", "quic"])]
     protocol: Option<String>,
 
-    /// Ask this policy file; no daemon is needed
+    /// Ask this policy file, or folder with such; no daemon is needed
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 }
@@ -53,7 +49,7 @@ impl Explain {
     pub fn act(self, client: &Client, format: Format) -> anyhow::Result<ExitCode> {
         let Self { host, agent, protocol, policy } = self;
         let request = ExplainRequest { host, port: None, protocol, agent };
-        let is_live = policy.is_none() && request.agent.is_some();
+        let is_live = policy.is_none();
         let explanation = match policy {
             Some(file) => explain_offline(&file, &request)?,
             None => client.explain(&request)?,
@@ -61,7 +57,11 @@ impl Explain {
         let mut out = stdout().lock();
         match format {
             Format::Json => json(&mut out, &explanation)?,
-            Format::Text => gates::print(&mut out, Colour::of(&stdout()), &explanation, is_live)?,
+            Format::Text => {
+                // Nobody can be lent anything before they run.
+                let is_lent = is_live && runs(client, request.agent.as_deref())?;
+                gates::print(&mut out, Colour::of(&stdout()), &explanation, is_lent)?;
+            }
         }
         Ok(match explanation.verdict {
             Verdict::Allow => ExitCode::SUCCESS,
@@ -70,16 +70,16 @@ impl Explain {
     }
 }
 
-fn explain_offline(file: &Path, request: &ExplainRequest) -> anyhow::Result<Explanation> {
-    let agent = AgentName::parse(request.agent.as_deref().unwrap_or("default"))?;
-    let policy = compile(file, &agent)?;
-    // As an agent would meet it that started now.
-    let birth = Occasion { time: audit::Time::now().timestamp(), age: Duration::ZERO };
-    Ok(explain(&policy, birth, agent.as_str(), &Known::default(), &Asked::of(request)?))
+fn runs(client: &Client, agent: Option<&str>) -> anyhow::Result<bool> {
+    let Some(agent) = agent else { return Ok(false) };
+    Ok(client.agents()?.iter().any(|running| running.name == agent))
 }
 
-/// The policy of `agent` by the file at `file`, compiled as the daemon would.
-fn compile(file: &Path, agent: &AgentName) -> anyhow::Result<Arc<Policy>> {
-    let policies = config::load(&[file.to_owned()], &DaemonConfig::default().allowlist_dirs)?;
-    Ok(policies.for_agent(agent))
+fn explain_offline(file: &Path, request: &ExplainRequest) -> anyhow::Result<Explanation> {
+    let policies = load_one(file)?;
+    let agent = agent_of(&policies, request.agent.as_deref())?;
+    // As an agent would meet it that started now.
+    let birth = Occasion { time: audit::Time::now().timestamp(), age: Duration::ZERO };
+    let policy = policies.for_agent(&agent);
+    Ok(explain(&policy, birth, agent.as_str(), &Known::default(), &Asked::of(request)?))
 }

@@ -10,6 +10,7 @@ mod doctor;
 mod explain;
 mod gates;
 mod grants;
+mod known;
 mod leaks;
 mod metrics;
 mod output;

@@ -2,9 +2,12 @@
 
 use crate::{
     grants::destination,
-    output::{Format, json, sanitise},
+    output::{Format, complain, json, sanitise},
 };
-use egressd::control::{Client, protocol::RevokeRequest};
+use egressd::control::{
+    Client, ClientError,
+    protocol::{RefusalKind, RevokeRequest},
+};
 use std::{
     io::{Write, stdout},
     process::ExitCode,
@@ -34,7 +37,14 @@ pub struct Revoke {
 impl Revoke {
     pub fn act(self, client: &Client, format: Format) -> anyhow::Result<ExitCode> {
         let Self { id, all: _, agent, reason } = self;
-        let revoked = client.revoke(&RevokeRequest { id, agent, reason })?;
+        let revoked = match client.revoke(&RevokeRequest { id, agent, reason }) {
+            Ok(revoked) => revoked,
+            Err(ClientError::Refused(refusal)) if id.is_some() && refusal.kind == RefusalKind::Unknown => {
+                complain(&anyhow::anyhow!("{refusal}"));
+                return Ok(ExitCode::FAILURE);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let mut out = stdout().lock();
         match format {
             Format::Json => revoked.iter().try_for_each(|grant| json(&mut out, grant))?,

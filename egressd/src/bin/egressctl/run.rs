@@ -8,8 +8,9 @@ use crate::{
     output::{Colour, Format, complain, json},
     summary::Summary,
 };
-use anyhow::Context;
+use anyhow::{Context, anyhow, bail};
 use egressd::{
+    config::names_in,
     control::{
         Client, ClientError,
         protocol::{self, Boundary, PolicyText, RecordsRequest, StartAgent, StartedAgent},
@@ -37,9 +38,9 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 
-    /// Name of the agent
-    #[arg(long, value_name = "NAME", default_value = "agent")]
-    agent: String,
+    /// Name of the agent [default: of `--policy` with one agent its name, else `agent`]
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
 
     /// What stands between the agent and the network
     #[arg(long, value_enum, value_name = "MODE", default_value_t)]
@@ -102,10 +103,11 @@ impl Run {
     pub fn act(self, client: &Client, format: Format) -> anyhow::Result<ExitCode> {
         let user = self.uid.as_deref().map(find_user).transpose()?;
         let policy = self.policy.as_deref().map(read_policy).transpose()?;
+        let name = name(self.agent.as_deref(), policy.as_ref())?;
         let own = OwnDaemon::unless_one_answers(client, &self.upstream)?;
         let (client, log) = own.as_ref().map_or((client, None), |own| (&own.client, Some(&own.log)));
         let agent = client.start_agent(&StartAgent {
-            name: Some(self.agent.clone()),
+            name: Some(name),
             policy,
             explicit_proxy: self.proxy_env,
             boundary: self.mode.into(),
@@ -159,6 +161,27 @@ impl Run {
             variables.extend(launch::trust_variables());
         }
         variables
+    }
+}
+
+/// What the agent is called: as somebody said, or as the one agent of its policy is.
+fn name(said: Option<&str>, policy: Option<&PolicyText>) -> anyhow::Result<String> {
+    let names = policy.map(|policy| names_in(&policy.text)).unwrap_or_default();
+    let file = policy.map_or("", |policy| &policy.file);
+    match (said, names.as_slice()) {
+        (Some(said), []) => Ok(said.to_owned()),
+        (Some(said), known) => {
+            if !known.iter().any(|name| name == said) {
+                let known = known.join(", ");
+                complain(&anyhow!("agent `{said}` may do nothing: `{file}` is for agent {known}"));
+            }
+            Ok(said.to_owned())
+        }
+        (None, []) => Ok("agent".to_owned()),
+        (None, [only]) => Ok(only.clone()),
+        (None, several) => {
+            bail!("`{file}` is for several agents: choose one with --agent: {}", several.join(", "))
+        }
     }
 }
 

@@ -1,14 +1,15 @@
 //! `egressctl suggest`: the least policy that covers what was recorded.
 
 use crate::{
+    known::{expect_agent, known},
     output::{Format, complain, json},
+    policy::source::load_one,
     tail::parse_since,
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use egressd::{
     audit::{Line, Time},
     authoring::{Suggestions, patch},
-    config::{self, DaemonConfig},
     control::{
         Client,
         protocol::{Frame, RecordsRequest},
@@ -16,6 +17,7 @@ use egressd::{
     policy::AgentName,
 };
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{BufRead, BufReader, Write, stdin, stdout},
     path::{Path, PathBuf},
@@ -81,7 +83,7 @@ impl Suggest {
 /// The diff of a policy file that adds what it lacks; nothing where it lacks nothing.
 fn diff(file: &Path, agent: &str, suggestions: &Suggestions) -> anyhow::Result<String> {
     let name = AgentName::parse(agent)?;
-    let policies = config::load(&[file.to_owned()], &DaemonConfig::default().allowlist_dirs)?;
+    let policies = load_one(file)?;
     let missing = suggestions.missing(agent, &policies.for_agent(&name));
     if missing.is_empty() {
         return Ok(String::new());
@@ -99,6 +101,9 @@ fn ask(
     agent: Option<String>,
     since: Option<Time>,
 ) -> anyhow::Result<u64> {
+    if let Some(agent) = &agent {
+        expect_agent(client, agent)?;
+    }
     let request = RecordsRequest { agent, since, all: true, ..RecordsRequest::default() };
     let mut missing = 0;
     let mut records = client.records(&request)?;
@@ -126,12 +131,16 @@ fn read_log(
         _ => Box::new(BufReader::new(File::open(path).with_context(failed)?)),
     };
     let mut missing = 0;
+    let mut agents = BTreeSet::new();
     for (line, number) in lines.lines().zip(1_u64..) {
         let line = line.with_context(failed)?;
         let line: Line = serde_json::from_str(&line)
             .with_context(|| format!("`{}`, line {number} is no line of an audit log", path.display()))?;
         match line {
             Line::Record(record) => {
+                if agents.len() < MAX_AGENTS {
+                    agents.insert(record.agent.clone());
+                }
                 let is_meant = agent.is_none_or(|agent| record.agent == agent)
                     && since.is_none_or(|since| record.time >= since);
                 if is_meant {
@@ -142,5 +151,12 @@ fn read_log(
             Line::Alert(_) | Line::Change(_) => {}
         }
     }
+    if let Some(agent) = agent.filter(|agent| agents.len() < MAX_AGENTS && !agents.contains(*agent)) {
+        let known = known(agents.iter().map(String::as_str));
+        bail!("no record in `{}` is of agent `{agent}`: {known}", path.display());
+    }
     Ok(missing)
 }
+
+/// The most agents of a log that are told apart: more than anybody reads.
+const MAX_AGENTS: usize = 64;

@@ -86,18 +86,24 @@ impl Summary {
         self.denied.iter().any(|denied| denied.remedy.is_some())
     }
 
+    /// Whether something was let out to be observed.
+    #[must_use]
+    pub fn has_observed(&self) -> bool {
+        !self.observed.is_empty()
+    }
+
     /// Writes the destinations and the rules, and the alerts; nothing where nothing was denied.
     pub fn print(&self, out: &mut impl Write, colour: Colour) -> io::Result<()> {
         if !self.denied.is_empty() || self.missed > 0 {
             let flows = self.others + flows(&self.denied);
             writeln!(out, "egress was {} {}:", colour.denied("denied"), times(flows))?;
-            rows(out, &self.denied, colour)?;
+            rows(out, &self.denied.iter().collect::<Vec<_>>(), colour)?;
         }
         if !self.observed.is_empty() {
             let word = colour.warned("only observed");
             let flows = times(flows(&self.observed));
             writeln!(out, "egress was {word} {flows}, and would be denied by a policy that is enforced:")?;
-            rows(out, &self.observed, colour)?;
+            rows(out, &self.without_lookups(), colour)?;
         }
         self.print_rest(out)?;
         self.print_remedies(out, colour)?;
@@ -118,6 +124,18 @@ impl Summary {
         Ok(())
     }
 
+    /// What was observed, less the lookups of names that were reached, too.
+    fn without_lookups(&self) -> Vec<&Denied> {
+        let is_reached = |lookup: &Denied| {
+            let at_addresses = format!("{} (", lookup.destination);
+            let is_name = |told: &Denied| {
+                told.destination == lookup.destination || told.destination.starts_with(&at_addresses)
+            };
+            self.observed.iter().any(|told| !told.is_lookup() && is_name(told))
+        };
+        self.observed.iter().filter(|told| !told.is_lookup() || !is_reached(told)).collect()
+    }
+
     fn print_rest(&self, out: &mut impl Write) -> io::Result<()> {
         if self.others > 0 {
             writeln!(out, "  ... and {} to other destinations: see `egressctl tail`", times(self.others))?;
@@ -130,7 +148,8 @@ impl Summary {
 
     fn print_remedies(&self, out: &mut impl Write, colour: Colour) -> io::Result<()> {
         let mut remedies: Vec<&str> = Vec::new();
-        for remedy in self.denied.iter().chain(&self.observed).filter_map(|denied| denied.remedy.as_deref()) {
+        // Of what was observed, `suggest` knows by which port and protocol it was reached, if at all.
+        for remedy in self.denied.iter().filter_map(|denied| denied.remedy.as_deref()) {
             if !remedies.contains(&remedy) {
                 remedies.push(remedy);
             }
@@ -150,7 +169,7 @@ fn flows(told: &[Denied]) -> u64 {
     told.iter().map(|denied| denied.flows).sum()
 }
 
-fn rows(out: &mut impl Write, told: &[Denied], colour: Colour) -> io::Result<()> {
+fn rows(out: &mut impl Write, told: &[&Denied], colour: Colour) -> io::Result<()> {
     let rows: Vec<_> = told.iter().map(|denied| denied.row(colour)).collect();
     let mut columns = Columns::new([""; 6]);
     rows.iter().for_each(|row| columns.fit(row));
@@ -191,6 +210,10 @@ impl Denied {
         };
         denied.add(record);
         denied
+    }
+
+    fn is_lookup(&self) -> bool {
+        self.port.is_none() && self.protocol == "dns"
     }
 
     fn is_of(&self, record: &Record) -> bool {
@@ -326,16 +349,23 @@ to allow it, add to `rules:` of the policy what you trust of this:
         let mut summary = Summary::default();
         summary.add(&record("evil.test", "curl", 1));
         let observed = Record { verdict: Verdict::Allow, ..record("open.test", "curl", 2) };
-        summary.add(&Record { observed: observed.reason.clone(), reason: None, ..observed });
+        let observed = Record { observed: observed.reason.clone(), reason: None, ..observed };
+        summary.add(&observed);
+        for name in ["open.test", "nowhere.test"] {
+            let mut lookup = Record { protocol: "dns".to_owned(), ..observed.clone() };
+            lookup.destination.name = Some(name.to_owned());
+            lookup.destination.port = None;
+            summary.add(&lookup);
+        }
         assert_eq!(
             printed(&summary),
             "egress was denied once:
   evil.test  443  tls  once  host-not-allowed  by curl
-egress was only observed twice, and would be denied by a policy that is enforced:
-  open.test  443  tls  twice  host-not-allowed  by curl
+egress was only observed 6 times, and would be denied by a policy that is enforced:
+  open.test     443  tls  twice  host-not-allowed  by curl
+  nowhere.test  -    dns  twice  host-not-allowed  by curl
 to allow it, add to `rules:` of the policy what you trust of this:
   - host: evil.test
-  - host: open.test
 "
         );
     }

@@ -4,6 +4,7 @@ mod follow;
 mod line;
 
 use crate::{
+    known::expect_agent,
     output::{Colour, Format, json},
     summary::Summary,
 };
@@ -63,6 +64,10 @@ impl Tail {
             (None, None) if !self.summary => Some(DEFAULT_LINES),
             (lines, _) => lines,
         };
+        // Who follows may wait for one that starts later.
+        if let (false, Some(agent)) = (self.follow, &self.agent) {
+            expect_agent(client, agent)?;
+        }
         let request = RecordsRequest {
             agent: self.agent,
             reason: self.reason,
@@ -80,6 +85,10 @@ impl Tail {
                 Format::Text => {
                     let colour = Colour::of(&stdout());
                     summary.print(&mut stdout(), colour)?;
+                    if summary.has_observed() {
+                        let command = colour.hint("egressctl suggest --agent NAME");
+                        writeln!(stdout(), "for a policy that covers what was observed: {command}")?;
+                    }
                     if summary.has_remedies() {
                         let command = colour.hint("egressctl allow HOST --agent NAME --for 1h");
                         writeln!(stdout(), "or, for a time and a running agent: {command}")?;

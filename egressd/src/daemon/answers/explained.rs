@@ -3,6 +3,7 @@
 use super::super::{Daemon, agents::Running, terms::occasion};
 use crate::{
     audit::Path,
+    config::Policies,
     control::{
         self, Asked, Known,
         protocol::{
@@ -12,9 +13,10 @@ use crate::{
     },
     datapath,
     dns::{Foresight, Foretold, Price, Unanswered},
-    policy::{AgentName, Denial, Grant, Grants, Moment, Reason},
+    policy::{AgentName, Denial, Grant, Grants, Moment, Reason, Workload},
 };
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
@@ -27,12 +29,24 @@ impl Daemon {
         let name = AgentName::parse(name).map_err(|error| invalid(&error))?;
         let running = self.agents.all().into_iter().find(|running| *running.agent.name() == name);
         let Some(running) = running else {
-            let policy = self.policies.load().policies.for_agent(&name);
+            let policies = &self.policies.load().policies;
+            if request.agent.is_some() && policies.section_for(&Workload::named(name.clone())).is_none() {
+                return Err(self.nobody_is(&name, policies));
+            }
+            let policy = policies.for_agent(&name);
             let birth = occasion(Some(datapath::now()));
             return Ok(control::explain(&policy, birth, name.as_str(), &Known::default(), &asked));
         };
         let (given, occasion) = (running.agent.whole_policy(), occasion(running.birth.born));
         Ok(control::explain(&given, occasion, name.as_str(), &self.known(&running, &asked), &asked))
+    }
+
+    fn nobody_is(&self, name: &AgentName, policies: &Policies) -> Refusal {
+        let mut known: BTreeSet<String> = policies.names().map(ToString::to_string).collect();
+        known.extend(self.agents.all().iter().map(|running| running.agent.name().to_string()));
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        let why = format!("no agent `{name}` runs, and no policy is for it: there is {known}");
+        Refusal::new(RefusalKind::Unknown, why)
     }
 
     fn known(&self, running: &Running, asked: &Asked) -> Known {

@@ -12,7 +12,7 @@ use std::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct Diff {
-    /// Policy file, folder with such, or `REVISION:PATH` of the git repository that we are in
+    /// Policy file, folder with such, or `REVISION:PATH` of the git repository that we are in (`HEAD:./x` from here)
     #[arg(value_name = "OLD")]
     old: String,
 

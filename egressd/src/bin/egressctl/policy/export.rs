@@ -1,14 +1,12 @@
 //! `egressctl policy export`: a policy of ours as other enforcers read it.
 
-use super::import::report;
-use crate::output::{Format, json};
-use anyhow::bail;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use egressd::{
-    authoring::export::{Target, export},
-    config::{self, DaemonConfig},
-    policy::{AgentName, Workload},
+use super::{
+    import::report,
+    source::{agent_of, load_one},
 };
+use crate::output::{Format, json};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use egressd::authoring::export::{Target, export};
 use std::{
     io::{Write, stdout},
     path::PathBuf,
@@ -23,11 +21,11 @@ pub struct Export {
     #[arg(long, value_name = "KIND", value_parser = targets())]
     to: Target,
 
-    /// Whose policy is written
-    #[arg(long, value_name = "NAME", default_value = "default", value_parser = AgentName::parse)]
-    agent: AgentName,
+    /// Whose policy is written [default: `default`, or the only one there is]
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
 
-    /// The policy file
+    /// The policy file, or a folder with such
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
@@ -42,12 +40,9 @@ Exit codes:
 
 impl Export {
     pub fn act(self, format: Format) -> anyhow::Result<ExitCode> {
-        let policies = config::load(&[self.file], &DaemonConfig::default().allowlist_dirs)?;
-        if policies.section_for(&Workload::named(self.agent.clone())).is_none() {
-            let names: Vec<&str> = policies.names().map(AgentName::as_str).collect();
-            bail!("no policy for agent `{}`: choose one with --agent: {}", self.agent, names.join(", "));
-        }
-        let exported = export(self.to, &policies.for_agent(&self.agent), &self.agent);
+        let policies = load_one(&self.file)?;
+        let agent = agent_of(&policies, self.agent.as_deref())?;
+        let exported = export(self.to, &policies.for_agent(&agent), &agent);
         let mut out = stdout().lock();
         match format {
             Format::Json => json(&mut out, &exported)?,

@@ -86,7 +86,8 @@ fn tell(format: Format, summary: &ReloadSummary, done: &str) -> anyhow::Result<E
 fn print(out: &mut impl Write, colour: Colour, history: &[PastRevision]) -> io::Result<()> {
     let rows: Vec<[Cell; 5]> = history.iter().map(|past| row(colour, past)).collect();
     table(out, colour, ["COMMIT", "TIME", "OUTCOME", "SIGNED BY", "SUBJECT"], &rows)?;
-    for past in history {
+    // Of what is older, somebody knows already.
+    for past in history.iter().take_while(|past| !past.in_force) {
         if let Some(why) = &past.why {
             writeln!(out, "\n{}", colour.denied(&format!("{} was refused:", short(&past.commit))))?;
             why.lines().try_for_each(|line| writeln!(out, "  {}", sanitise(line)))?;
@@ -96,7 +97,11 @@ fn print(out: &mut impl Write, colour: Colour, history: &[PastRevision]) -> io::
 }
 
 fn row(colour: Colour, past: &PastRevision) -> [Cell; 5] {
-    let outcome = if past.in_force { "in force" } else { past.outcome.as_str() };
+    let outcome = match (past.in_force, past.outcome) {
+        (true, RevisionOutcome::RolledBack) => "in force, rolled back",
+        (true, RevisionOutcome::Entered | RevisionOutcome::Refused) => "in force",
+        (false, outcome) => outcome.as_str(),
+    };
     let paint = |text: &str| match past.outcome {
         RevisionOutcome::Refused => colour.denied(text),
         RevisionOutcome::RolledBack => colour.warned(text),

@@ -8,7 +8,7 @@ mod history;
 mod import;
 mod revision;
 mod schema;
-mod source;
+pub mod source;
 mod test;
 
 use crate::output::Format;

@@ -26,13 +26,17 @@ impl Revision {
         let (revision, path) = text.split_once(':').context("expected REVISION:PATH")?;
         ensure!(!revision.starts_with('-') && !revision.is_empty(), "`{revision}` is no revision");
         let path = path.trim_end_matches('/');
+        // Of git, `.` is a name and `./` the folder where we are.
+        let here = format!("{path}/");
+        let is_here = path.rsplit('/').next().is_some_and(|last| matches!(last, "." | ".."));
+        let path = if is_here { here.as_str() } else { path };
         let scratch = Scratch::new()?;
         let (folder, name) = match kind(&format!("{revision}:{path}"))?.as_str() {
             "tree" => (path, None),
-            "blob" => match path.rsplit_once('/') {
-                Some((folder, name)) => (folder, Some(name)),
-                None => ("", Some(path)),
-            },
+            "blob" => {
+                let (folder, name) = path.split_at(path.rfind('/').map_or(0, |slash| slash + 1));
+                (folder, Some(name))
+            }
             other => bail!("`{text}` is a {other} and not a file or folder"),
         };
         let label = format!("{revision}:{folder}");
@@ -87,17 +91,23 @@ const MAX_FILES: usize = 1024;
 const MAX_ANSWER: u64 = egressd::config::MAX_FILE;
 
 fn join(folder: &str, name: &str) -> String {
-    if folder.ends_with(':') { format!("{folder}{name}") } else { format!("{folder}/{name}") }
+    if folder.ends_with([':', '/']) { format!("{folder}{name}") } else { format!("{folder}/{name}") }
 }
 
 fn kind(object: &str) -> anyhow::Result<String> {
-    let answer = git(["cat-file", "-t", object]).with_context(|| format!("failed to find `{object}`"))?;
+    let answer = git(["cat-file", "-t", object]).map_err(|error| match git(["rev-parse", object]) {
+        // It knows what was perhaps meant.
+        Err(hint) if hint.to_string().contains("Did you mean") => hint,
+        Ok(_) | Err(_) => error,
+    });
+    let answer = answer.with_context(|| format!("failed to find `{object}`"))?;
     Ok(String::from_utf8_lossy(&answer).trim().to_owned())
 }
 
 /// Copies the YAML files of the tree `folder`, and the file `name`, to `into`.
 fn copy(folder: &str, into: &Path, name: Option<&str>) -> anyhow::Result<()> {
-    let listed = git(["ls-tree", "-z", folder]).with_context(|| format!("failed to list `{folder}`"))?;
+    let listed = git(["ls-tree", "--full-tree", "-z", folder])
+        .with_context(|| format!("failed to list `{folder}`"))?;
     let listed = String::from_utf8(listed).with_context(|| format!("names in `{folder}` are not UTF-8"))?;
     let mut copied = 0;
     for line in listed.split('\0').filter(|line| !line.is_empty()) {
@@ -145,8 +155,15 @@ fn git<'a>(arguments: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Vec<u
         let _ = stderr.take(MAX_COMPLAINT).read_to_string(&mut complaint);
     }
     let status = child.wait().context("failed to wait for git")?;
-    ensure!(status.success(), "{}", complaint.lines().next().unwrap_or("git failed"));
+    ensure!(status.success(), "{}", told(&complaint));
     Ok(answer)
+}
+
+/// What git complains of, with its hints, on one line.
+fn told(complaint: &str) -> String {
+    let plain = |line: &str| line.trim_start_matches("fatal: ").trim_start_matches("hint: ").to_owned();
+    let lines: Vec<String> = complaint.lines().map(plain).filter(|line| !line.is_empty()).collect();
+    if lines.is_empty() { "git failed".to_owned() } else { lines.join(": ") }
 }
 
 const MAX_COMPLAINT: u64 = 4096;

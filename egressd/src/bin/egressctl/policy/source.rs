@@ -1,7 +1,12 @@
 //! What a policy verb reads: files, folders with files, and what git remembers of either.
 
 use super::revision::Revision;
-use egressd::config::{self, DaemonConfig, Loader, Policies};
+use anyhow::{bail, ensure};
+use egressd::{
+    authoring::cases::SUFFIX,
+    config::{self, DaemonConfig, Loader, Policies},
+    policy::{AgentName, Workload},
+};
 use std::path::{Path, PathBuf};
 
 /// Policies, and what their places are to be called by.
@@ -14,7 +19,11 @@ impl Loaded {
     /// The policies at `text`: a file, a folder, or `REVISION:PATH` where no file is called so.
     pub fn of(text: &str) -> anyhow::Result<Self> {
         let path = Path::new(text);
-        if path.exists() || !text.contains(':') {
+        ensure!(
+            path.exists() || text.contains(':'),
+            "failed to find `{text}`: of a revision, name a file or folder: `{text}:./policy.yaml`"
+        );
+        if path.exists() {
             return Ok(Self { policies: load(&[path.to_owned()])?, renamed: None });
         }
         let revision = Revision::read(text)?;
@@ -59,23 +68,69 @@ pub fn load_each(paths: &[PathBuf]) -> anyhow::Result<Vec<Policies>> {
     Ok(loaded)
 }
 
-/// The policies of the text that the file at `path` has, or will have.
-pub fn draft(path: &Path, text: &str, dirs: &[PathBuf]) -> anyhow::Result<Policies> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    Ok(Loader::new(dirs).draft(&path.display().to_string(), text, folder)?)
+/// The policies of a file, which may be an allowlist, or of a folder.
+pub fn load_one(path: &Path) -> anyhow::Result<Policies> {
+    match path.is_dir() {
+        true => load(&[path.to_owned()]),
+        false => draft(path, &config::read_text(path)?, &DaemonConfig::default().allowlist_dirs),
+    }
 }
 
-/// The policy files among `paths`, and those in the folders among them.
+/// The policies of the text that the file at `path` has, or will have. It may extend roles of the files beside it:
+/// then theirs are among them.
+pub fn draft(path: &Path, text: &str, dirs: &[PathBuf]) -> anyhow::Result<Policies> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let (loader, name) = (Loader::new(dirs), path.display().to_string());
+    let draft = |others: &[PathBuf]| loader.draft(&name, text, folder, others);
+    let error = match draft(&[]) {
+        Ok(policies) => return Ok(policies),
+        Err(error) => error,
+    };
+    match beside(path, folder) {
+        others if others.is_empty() => Err(error.into()),
+        others => draft(&others).map_err(|_| error.into()),
+    }
+}
+
+/// The other policy files of a folder; none where it cannot be listed.
+fn beside(path: &Path, folder: &Path) -> Vec<PathBuf> {
+    let listed = if folder == Path::new("") { Path::new(".") } else { folder };
+    let is_policy = |path: &PathBuf| config::read_text(path).is_ok_and(|text| !config::is_allowlist(&text));
+    let others = config::load_dir(listed).unwrap_or_default().into_iter();
+    others.filter(|other| other.file_name() != path.file_name()).filter(is_policy).collect()
+}
+
+/// The agent that is asked about: the one that was named, else `default`, else the only one.
+pub fn agent_of(policies: &Policies, named: Option<&str>) -> anyhow::Result<AgentName> {
+    let agent = AgentName::parse(named.unwrap_or("default"))?;
+    let mut names = policies.names();
+    match (names.next(), names.next()) {
+        // Nothing is allowed to whomever.
+        (None, _) => Ok(agent),
+        (Some(_), _) if policies.section_for(&Workload::named(agent.clone())).is_some() => Ok(agent),
+        (Some(only), None) if named.is_none() => Ok(only.clone()),
+        (Some(_), _) => {
+            let known: Vec<&str> = policies.names().map(AgentName::as_str).collect();
+            bail!("no policy for agent `{agent}`: choose one with --agent: {}", known.join(", "))
+        }
+    }
+}
+
+/// The policy files among `paths`, and those in the folders among them. Files of cases, which a shell lists with
+/// the others, are passed over.
 pub fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for path in paths {
+    for path in paths.iter().filter(|path| !path.to_string_lossy().ends_with(SUFFIX) || path.is_dir()) {
         if !path.is_dir() {
             files.push(path.clone());
             continue;
         }
         let found = config::load_dir(path)?;
-        anyhow::ensure!(!found.is_empty(), "`{}` holds no policy file (`*.yaml`)", path.display());
+        ensure!(!found.is_empty(), "`{}` holds no policy file (`*.yaml`)", path.display());
         files.extend(found);
+    }
+    if let (true, Some(cases)) = (files.is_empty(), paths.first()) {
+        bail!("`{}` holds cases and no policy: try `egressctl policy test`", cases.display());
     }
     Ok(files)
 }

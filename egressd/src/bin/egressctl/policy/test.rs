@@ -1,11 +1,11 @@
 //! `egressctl policy test`: the cases that stand beside policies.
 
-use super::source::{draft, load};
+use super::source::load_one;
 use crate::output::{Colour, Format, json, sanitise};
 use anyhow::{Context, ensure};
 use egressd::{
     authoring::{CaseFile, Outcome, cases::SUFFIX, uncovered},
-    config::{self, DaemonConfig, Policies},
+    config::{self, Policies},
 };
 use serde::Serialize;
 use std::{
@@ -39,7 +39,8 @@ const AFTER: &str = "A file of cases:
 Exit codes:
   0  every case holds
   1  one does not
-  2  a file does not compile, could not be read, or there are no cases";
+  2  a file does not compile, could not be read, is about an agent that its policy does not name, or
+     there are no cases";
 
 impl Test {
     pub fn act(self, format: Format) -> anyhow::Result<ExitCode> {
@@ -83,12 +84,8 @@ fn run(path: &Path) -> anyhow::Result<(Policies, Vec<Outcome>)> {
         Some(policy) => path.parent().unwrap_or(Path::new("")).join(policy),
         None => beside(path)?,
     };
-    let policies = match policy.is_dir() {
-        true => load(&[policy])?,
-        // It may be an allowlist.
-        false => draft(&policy, &config::read_text(&policy)?, &DaemonConfig::default().allowlist_dirs)?,
-    };
-    let outcomes = cases.run(&policies, jiff::Timestamp::now());
+    let policies = load_one(&policy)?;
+    let outcomes = cases.run(&policies, jiff::Timestamp::now())?;
     Ok((policies, outcomes))
 }
 
