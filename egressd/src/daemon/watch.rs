@@ -76,6 +76,8 @@ pub struct Watch {
     unfinished: BTreeSet<(WatchDescriptor, OsString)>,
     /// Something changed of which nobody was told.
     has_changed: bool,
+    /// It was told that a file is unfinished, and nothing changed since.
+    is_told: bool,
 }
 
 /// How long nothing may change before a change is told: what is written together is told together.
@@ -112,6 +114,7 @@ impl Watch {
             folders: HashMap::new(),
             unfinished: BTreeSet::new(),
             has_changed: false,
+            is_told: false,
         })
     }
 
@@ -145,7 +148,7 @@ impl Watch {
     /// # Errors
     /// The queue cannot be read.
     pub async fn settled(&mut self) -> io::Result<Told> {
-        if !self.has_changed || self.is_unfinished() {
+        if !self.has_changed || self.is_told {
             self.changed().await?;
         }
         let end = Instant::now() + PATIENCE;
@@ -161,6 +164,7 @@ impl Watch {
             }
         }
         if let Some((_, name)) = self.unfinished.first() {
+            self.is_told = true;
             return Ok(Told::Unfinished(name.clone()));
         }
         self.has_changed = false;
@@ -182,7 +186,7 @@ impl Watch {
             let Ok(events) = read else { continue };
             let matter = events?.into_iter().filter(|event| self.note(event)).count();
             if matter > 0 {
-                self.has_changed = true;
+                (self.has_changed, self.is_told) = (true, false);
                 return Ok(());
             }
         }

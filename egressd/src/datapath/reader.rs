@@ -12,8 +12,8 @@ impl Fence {
     #[must_use]
     pub fn reader(&self, agent: &Agent, grant: &Grant) -> Option<Path> {
         let policy = agent.policy();
-        let is_sealed = self.tables().is_sealed(agent.id());
-        match self.ways(agent.id(), &policy, is_sealed).of(grant) {
+        let flags = self.tables().flags(agent.id());
+        match self.ways(agent.id(), &policy, flags).of(grant) {
             Gate::Direct => None,
             Gate::Proxy => Some(Path::Proxy),
             Gate::Kernel => Some(Path::Kernel),

@@ -26,7 +26,9 @@ use std::{
 /// the grants that live, who reads the server name, and what is left of budgets. Where it is denied: at which gate,
 /// and the smallest change that would allow it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 allowed, 1 denied, also because nothing is left or somebody has to approve it, 2 it cannot be said")]
+#[command(
+    after_help = "Exit codes: 0 allowed, 1 denied, also because nothing is left or somebody has to approve it, 2 it cannot be said"
+)]
 pub struct Explain {
     /// Host name, address or URL; without a port, 443 is meant
     #[arg(value_name = "HOST[:PORT]")]

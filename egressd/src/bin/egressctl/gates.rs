@@ -52,7 +52,7 @@ fn of_rule(explanation: &Explanation) -> Vec<(&'static str, String)> {
     let because = |reason: &Option<String>| Some(format!("{}: {}", reason.as_ref()?, sentence.as_ref()?));
     let lines = [
         ("reason", because(reason)),
-        ("would be", because(observed).map(|text| format!("denied: {text}"))),
+        ("observed", because(observed).map(|text| format!("would be denied: {text}"))),
         ("rule", rule.clone()),
         ("term", term.clone()),
         ("risk", risk.clone()),

@@ -38,7 +38,7 @@ impl Daemon {
             return Ok(control::explain(&policy, birth, name.as_str(), &Known::default(), &asked));
         };
         let (given, occasion) = (running.agent.whole_policy(), occasion(running.birth.born));
-        Ok(control::explain(&given, occasion, name.as_str(), &self.known(&running, &asked), &asked))
+        Ok(control::explain(&given, occasion, name.as_str(), &self.known_of(&running, &asked), &asked))
     }
 
     fn nobody_is(&self, name: &AgentName, policies: &Policies) -> Refusal {
@@ -49,7 +49,7 @@ impl Daemon {
         Refusal::new(RefusalKind::Unknown, why)
     }
 
-    fn known(&self, running: &Running, asked: &Asked) -> Known {
+    fn known_of(&self, running: &Running, asked: &Asked) -> Known {
         let name = asked.destination.name();
         let mut known = Known::of(&running.agent, datapath::now());
         known.budgets = Some(self.budget_states(running));
