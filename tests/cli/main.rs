@@ -495,10 +495,11 @@ fn a_watch_asks_until_it_can_read_the_answer_and_does_what_it_says() {
     let watch = || Pty::start(program::command(&socket, &["approvals", "watch"]));
     let mut terminal = watch();
     let shown = terminal.shows(PROMPT);
-    assert!(shown.contains("request 3: `curl` of agent `build` asks for example.com"), "{shown}");
+    assert!(shown.contains("request 3-kxwb: agent `build` asks for example.com"), "{shown}");
+    assert!(shown.contains("curl, git, as the agent calls them"), "{shown}");
     assert!(shown.contains("api.example.com cdn.example.com:443\\u{1b}[2J"), "{shown}");
     assert!(!shown.contains("\u{1b}[2J") && shown.contains("build.yaml:6"), "{shown:?}");
-    for word in ["", "y", "yes", "x", "approve 3"] {
+    for word in ["", "y", "yes", "x", "approve 3-kxwb"] {
         terminal.types(&format!("{word}\n"));
         assert!(!terminal.shows(PROMPT).contains("allowed"), "{word:?}");
     }
