@@ -111,7 +111,8 @@ pub fn pay(
         true => packet::octets::<AT_START>(skb),
         false => packet::payload::<AT_START>(skb, packet),
     };
-    let octets = u64::from(octets);
+    // An empty datagram says something, too: by its port, and when it comes.
+    let octets = if octets == 0 && packet.transport == UDP { 1 } else { u64::from(octets) };
     let Some(socket) = socket else { return payers.take(octets, 0) };
     let is_paid = packet.transport != UDP || note::has_paid(socket, packet);
     payers.take(octets, u64::from(!is_paid))?;
@@ -182,6 +183,9 @@ fn take_one(budget: *mut Budget, octets: u64, flows: u64) -> u32 {
         return DropReason::BudgetSpent as u32;
     }
     if flows != 0 {
+        if octets == 0 && is_spent(bytes, max_bytes) {
+            return DropReason::BudgetSpent as u32;
+        }
         if !add_up_to(started, max_flows, flows) {
             fetch_add(bytes, octets.wrapping_neg());
             return DropReason::BudgetSpent as u32;
@@ -193,6 +197,12 @@ fn take_one(budget: *mut Budget, octets: u64, flows: u64) -> u32 {
         }
     }
     0
+}
+
+/// Whether not an octet is left: then nothing starts that could say something by that alone.
+#[inline(always)]
+fn is_spent(used: *const u64, most: *const u64) -> bool {
+    unsafe { ptr::read_volatile(used) >= ptr::read_volatile(most) }
 }
 
 #[inline(always)]
@@ -211,6 +221,9 @@ fn ask_one(budget: *mut Budget, octets: u64, flows: u64) -> u32 {
     let (bytes, max_bytes) = unsafe { (&raw const (*budget).bytes, &raw const (*budget).max_bytes) };
     let (started, max_flows) = unsafe { (&raw const (*budget).flows, &raw const (*budget).max_flows) };
     if octets != 0 && read(max_bytes).saturating_sub(read(bytes)) < octets {
+        return DropReason::BudgetSpent as u32;
+    }
+    if flows != 0 && octets == 0 && is_spent(bytes, max_bytes) {
         return DropReason::BudgetSpent as u32;
     }
     if flows != 0 && read(max_flows).saturating_sub(read(started)) < flows {

@@ -24,6 +24,15 @@ fn the_smallest_change_allows_what_was_asked_for_and_nothing_beside_it() {
     assert!(seen.added.get() > 100 && seen.removed.get() > 0, "it proves nothing: {seen:?}");
 }
 
+/// The same flow, with its address as the wire has it: an IPv4 address that is written as IPv6 is one.
+fn plain(flow: &Flow) -> Flow {
+    let destination = match &flow.destination {
+        Destination::Address(address) => Destination::Address(address.to_canonical()),
+        Destination::Name(name) => Destination::Name(name.clone()),
+    };
+    Flow { destination, ..flow.clone() }
+}
+
 /// What was offered.
 #[derive(Debug, Default)]
 struct Seen {
@@ -33,6 +42,12 @@ struct Seen {
 
 /// Makes the change that is offered for `flow` in the policy `text`, and judges all again.
 fn is_smallest(text: &str, flow: &Flow, others: &[Flow], seen: &Seen) -> Result<(), TestCaseError> {
+    let mut denies: Vec<&str> = text.lines().skip_while(|line| !line.contains("deny:")).collect();
+    denies.sort_unstable();
+    if denies.windows(2).any(|pair| pair[0] == pair[1]) {
+        // Of rules that are alike one is kept in mind: the other is told when the first was removed.
+        return Ok(());
+    }
     let before = compile(text);
     let told = told(&before, flow);
     let Some(change) = &told.change else {
@@ -54,7 +69,8 @@ fn is_smallest(text: &str, flow: &Flow, others: &[Flow], seen: &Seen) -> Result<
     prop_assert!(again.change.is_none() && again.observed.is_none(), "{:#?}", again);
     let gone = before.deny().iter().filter(|deny| lines.contains(&(deny.source.line as usize)));
     let gone = Policy::new(Vec::new(), gone.cloned().collect());
-    for other in others.iter().filter(|other| *other != flow && !is_denied_by(&gone, other)) {
+    let is_another = |other: &&Flow| plain(other) != plain(flow);
+    for other in others.iter().filter(is_another).filter(|other| !is_denied_by(&gone, other)) {
         let [was, is] = [&before, &after].map(|policy| self::told(policy, other).verdict);
         prop_assert_eq!(was, is, "{:?}\n{}\n{}", other, text, changed);
     }

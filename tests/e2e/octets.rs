@@ -50,6 +50,43 @@ fn an_agent_that_makes_frames_keeps_to_its_budgets_and_hears_of_it_at_once() {
 }
 
 #[test]
+fn who_has_no_octet_left_says_nothing_by_empty_datagrams_and_connections_either() {
+    let [udp, tcp] = ["udp", "tcp"].map(|protocol| {
+        format!("{{cidr: 10.99.0.12/32, protocol: {protocol}, ports: [9000], max_bytes: 1000}}")
+    });
+    let fence = fence(&with(&[&udp, &tcp]));
+    for mode in [CGROUP, SEALED] {
+        let seen = see(&fence.agent(AGENT).with(mode), SILENT_WORDS);
+        assert_eq!(
+            (seen.says("allowed"), seen.says("silent"), seen.says("refused")),
+            (2, 9, 9),
+            "{mode:?} {}",
+            seen.said
+        );
+        let datagrams = seen.frames.iter().filter(|frame| frame.datagram(9000).is_some());
+        assert_eq!(datagrams.count(), 2, "{mode:?}");
+    }
+}
+
+/// What can be said without an octet: that something comes, when, and from which port.
+const SILENT_WORDS: &str = "python3 -c '
+from socket import *
+to = (\"10.99.0.12\", 9000)
+def fails(act, *rest):
+    try: act(*rest)
+    except PermissionError: return 1
+    return 0
+with socket(AF_INET, SOCK_DGRAM) as s:
+    print(\"allowed\", 2 - fails(s.sendto, b\"\", to) - fails(s.sendto, b\"x\" * 999, to))
+denied = 0
+for _ in range(9):
+    with socket(AF_INET, SOCK_DGRAM) as s: denied += fails(s.sendto, b\"\", to)
+print(\"silent\", denied)
+with socket() as s:
+    s.connect(to); s.sendall(b\"x\" * 1000)
+print(\"refused\", sum(fails(socket().connect, to) for _ in range(9)))'";
+
+#[test]
 fn a_port_that_is_used_again_is_another_flow() {
     for policy in [makes_frames(&tcp("max_connections: 3")), with(&[&tcp("max_connections: 3")])] {
         let fence = fence(&policy);

@@ -130,6 +130,9 @@ impl Slot {
         if usage.octets != 0 && !add_up_to(&self.bytes, &self.max_bytes, usage.octets) {
             return Err(Reason::BudgetSpent);
         }
+        if self.has_no_octet_for(usage) {
+            return Err(Reason::BudgetSpent);
+        }
         if usage.flows != 0 && !add_up_to(&self.flows, &self.max_flows, usage.flows) {
             self.bytes.fetch_sub(usage.octets, Relaxed);
             return Err(Reason::BudgetSpent);
@@ -153,7 +156,7 @@ impl Slot {
         if ends != 0 && now >= ends {
             return Err(Reason::RuleExpired);
         }
-        if lacks(bytes, usage.octets) || lacks(flows, usage.flows) {
+        if lacks(bytes, usage.octets) || self.has_no_octet_for(usage) || lacks(flows, usage.flows) {
             return Err(Reason::BudgetSpent);
         }
         let ahead = self.next.load(Relaxed).saturating_sub(now);
@@ -168,6 +171,11 @@ impl Slot {
             self.flows.fetch_sub(usage.flows, Relaxed);
             self.next.fetch_sub(self.interval.load(Relaxed), Relaxed);
         }
+    }
+
+    /// Whether a flow would start that could not send an octet: that it starts says something.
+    fn has_no_octet_for(&self, usage: Usage) -> bool {
+        usage.flows != 0 && usage.octets == 0 && self.levels().0.left() == Some(0)
     }
 
     /// Whether a flow may start by the rate, which it then uses up (GCRA, ITU-T I.371).
@@ -218,8 +226,9 @@ mod tests {
             .map(|octets| {
                 let slot = Arc::clone(&slot);
                 thread::spawn(move || {
+                    let begun = (0..50).filter(|_| slot.take(usage(0, 1), 1).is_ok()).count();
                     let taken = (0..100_000).filter(|_| slot.take(usage(octets, 0), 1).is_ok()).count();
-                    (octets * taken as u64, (0..50).filter(|_| slot.take(usage(0, 1), 1).is_ok()).count())
+                    (octets * taken as u64, begun)
                 })
             })
             .collect();
