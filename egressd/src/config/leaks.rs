@@ -16,6 +16,8 @@ use std::path::Path;
 pub(super) enum SecretFiles<'a> {
     /// Relative to this folder: the policy is a file that its loader chose.
     Below(&'a Path),
+    /// Yes, and nobody reads them: what is asked of the policy does not depend on them.
+    Elsewhere,
     /// No: the policy is a text that somebody handed in, and whoever learns which names are refused
     /// for a secret learns the secret.
     Denied,
@@ -154,11 +156,20 @@ fn from_file(
     files: SecretFiles<'_>,
 ) -> Result<Vec<u8>, Diagnostic> {
     let (name, file) = (&secret.name.value, &secret.file);
-    let SecretFiles::Below(folder) = files else {
-        return Err(document
-            .error(file.referenced, format!("secret `{name}` cannot be read from a file here"))
-            .label("this policy was handed in as a text, or is of a commit whose signature nobody looks at")
-            .help("put the policy into the daemon's `policy_dir`, or plant a honeytoken with a `value`"));
+    let folder = match files {
+        SecretFiles::Below(folder) => folder,
+        // A name has no such octet: none is taken for the secret.
+        SecretFiles::Elsewhere => return Ok(format!("\0\0\0\0\0\0\0\0{name}").into_bytes()),
+        SecretFiles::Denied => {
+            return Err(document
+                .error(file.referenced, format!("secret `{name}` cannot be read from a file here"))
+                .label(
+                    "this policy was handed in as a text, or is of a commit whose signature nobody looks at",
+                )
+                .help(
+                    "put the policy into the daemon's `policy_dir`, or plant a honeytoken with a `value`",
+                ));
+        }
     };
     let read = read_octets(&folder.join(&file.value), Secrets::MAX_LENGTH as u64 + NEWLINE);
     let mut octets = match read {

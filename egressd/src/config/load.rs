@@ -98,6 +98,7 @@ pub struct Loader<'a> {
     credentials: Option<&'a [Credential]>,
     tree: Option<&'a Tree>,
     kept: Option<&'a Allowlists>,
+    reads_secrets: bool,
     found: RefCell<Allowlists>,
 }
 
@@ -134,6 +135,7 @@ impl<'a> Loader<'a> {
             credentials: None,
             tree: None,
             kept: None,
+            reads_secrets: true,
             found: RefCell::default(),
         }
     }
@@ -161,6 +163,13 @@ impl<'a> Loader<'a> {
     #[must_use]
     pub fn with_kept(self, kept: &'a Allowlists) -> Self {
         Self { kept: Some(kept), ..self }
+    }
+
+    /// The same, without what is in files of secrets: they may lie on another host. Not for policies that are to be
+    /// in force.
+    #[must_use]
+    pub fn without_secrets(self) -> Self {
+        Self { reads_secrets: false, ..self }
     }
 
     /// The allowlists beside policies that were included so far.
@@ -235,6 +244,11 @@ impl<'a> Loader<'a> {
             None => (path, None),
         };
         Ok(Document::of(SourceFile::new(&name.display().to_string(), revision), &text))
+    }
+
+    /// Whether files of secrets are read.
+    pub(super) fn reads_secrets(&self) -> bool {
+        self.reads_secrets
     }
 
     /// What [`Self::with_credentials`] was told.

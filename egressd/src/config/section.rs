@@ -24,8 +24,12 @@ pub(super) struct PolicyDocument {
 }
 
 impl PolicyDocument {
-    fn secret_files(&self) -> SecretFiles<'_> {
-        if self.may_name_secrets { SecretFiles::Below(&self.folder) } else { SecretFiles::Denied }
+    fn secret_files(&self, loader: &Loader<'_>) -> SecretFiles<'_> {
+        match (self.may_name_secrets, loader.reads_secrets()) {
+            (true, true) => SecretFiles::Below(&self.folder),
+            (true, false) => SecretFiles::Elsewhere,
+            (false, _) => SecretFiles::Denied,
+        }
     }
 }
 
@@ -144,7 +148,7 @@ impl<'a> Sections<'a> {
             mode: self.mode(document, section.mode.as_ref()),
             approve_unknown: section.approve_unknown,
             budget: self.budget(document, section),
-            leaks: leaks::part(document, section, policy.secret_files(), &mut self.wrong),
+            leaks: leaks::part(document, section, policy.secret_files(self.loader), &mut self.wrong),
             includes,
         }
     }

@@ -47,7 +47,8 @@ impl Loaded {
 
 /// The policies of files, and of the files in folders, as the daemon compiles them.
 pub fn load(paths: &[PathBuf]) -> anyhow::Result<Policies> {
-    Ok(config::load(&files(paths)?, &DaemonConfig::default().allowlist_dirs)?)
+    let dirs = DaemonConfig::default().allowlist_dirs;
+    Ok(Loader::new(&dirs).without_secrets().load(&files(paths)?)?)
 }
 
 /// The same of files among which allowlists may be, each of which is the policy of an agent `default`: first
@@ -63,7 +64,7 @@ pub fn load_each(paths: &[PathBuf]) -> anyhow::Result<Vec<Policies>> {
         }
     }
     if !policies.is_empty() {
-        loaded.insert(0, config::load(&policies, &dirs)?);
+        loaded.insert(0, Loader::new(&dirs).without_secrets().load(&policies)?);
     }
     Ok(loaded)
 }
@@ -80,7 +81,7 @@ pub fn load_one(path: &Path) -> anyhow::Result<Policies> {
 /// then theirs are among them.
 pub fn draft(path: &Path, text: &str, dirs: &[PathBuf]) -> anyhow::Result<Policies> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let (loader, name) = (Loader::new(dirs), path.display().to_string());
+    let (loader, name) = (Loader::new(dirs).without_secrets(), path.display().to_string());
     let draft = |others: &[PathBuf]| loader.draft(&name, text, folder, others);
     let error = match draft(&[]) {
         Ok(policies) => return Ok(policies),
