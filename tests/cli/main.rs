@@ -202,7 +202,9 @@ fn explain_says_what_is_asked_of_requests_and_who_reads_a_server_name() {
     let path = file.to_str().unwrap();
     let text = "version: 1\nagents:\n  build:\n    rules:\n      \
                 - {host: read.test, inspect: true, allow: [GET /a/**], max_body: 1kB, ech: allow}\n      \
-                - {host: far.test, gate: proxy, risk: external}\n";
+                - {host: far.test, gate: proxy, risk: external, reason: partner of ours}\n    \
+                deny:\n      - {host: no.test, reason: left in May}\n    \
+                secrets:\n      - {name: key, file: /nonexistent/key}\n";
     std::fs::write(&file, text).unwrap();
     let explain = |host| run(&socket, &["explain", host, "--policy", path, "--agent", "build"]).stdout;
     assert!(
@@ -214,7 +216,8 @@ fn explain_says_what_is_asked_of_requests_and_who_reads_a_server_name() {
         explain("read.test")
     );
     assert!(
-        explain("far.test").contains("  risk       external\n")
+        explain("far.test").contains("  why        partner of ours\n  risk       external\n")
+            && explain("no.test").contains("  why        left in May\n")
             && explain("far.test").contains("  name gate  ok           the proxy reads the name\n"),
         "{}",
         explain("far.test")

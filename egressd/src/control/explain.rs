@@ -155,9 +155,10 @@ fn by_policy(policy: &Policy, agent: &str, known: &Known, flow: &Flow) -> Explan
     let rule = judged.as_ref().ok().and_then(|permit| rule_of(policy, permit));
     let term = rule.and_then(|rule| told(rule.term));
     let risk = rule.and_then(|rule| rule.risk).map(|risk| risk.as_str().to_owned());
+    let why = words_of_rule(policy, &judged);
     let budgets = judged.as_ref().map_or_else(|_| Vec::new(), |_| known.budgets_of(policy, rule));
     let answer = answer(agent, flow, judged, open);
-    let answer = Explanation { tls, term, risk, budgets, networks, denied_networks, grants, ..answer };
+    let answer = Explanation { tls, term, risk, why, budgets, networks, denied_networks, grants, ..answer };
     match &leave {
         Some(leave) => Explanation { types: types(leave), leak: leak(policy, leave), ..answer },
         None => answer,
@@ -232,6 +233,7 @@ fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<St
         tls: None,
         term: None,
         risk: None,
+        why: None,
         networks: Vec::new(),
         denied_networks: Vec::new(),
         grants: Vec::new(),
@@ -254,6 +256,18 @@ fn networks(rules: &[Rule], flow: &Flow) -> Vec<String> {
 
 fn rule_of<'a>(policy: &'a Policy, permit: &Permit) -> Option<&'a Rule> {
     policy.allow().iter().find(|rule| rule.id == permit.rule())
+}
+
+/// The reason that the rule gives which decides, be it one that denies.
+fn words_of_rule(policy: &Policy, judged: &Result<Permit, Denial>) -> Option<String> {
+    let rule = match judged {
+        Ok(permit) => rule_of(policy, permit),
+        Err(denial) if denial.reason == Reason::DeniedByRule => {
+            policy.deny().iter().find(|rule| denial.rule.as_ref() == Some(&rule.source))
+        }
+        Err(_) => None,
+    };
+    rule?.reason.clone()
 }
 
 /// The keys of a term as a policy file has them; None where there is no end.

@@ -53,6 +53,9 @@ pub struct Explanation {
     /// What the rule that allows it says an agent can do there, as in `external`.
     #[serde(default)]
     pub risk: Option<String>,
+    /// The reason that its rule gives.
+    #[serde(default)]
+    pub why: Option<String>,
     /// Rules for networks that open this port, as in `192.0.2.0/24 (FILE:LINE)`: where a name's own rules do not,
     /// its addresses may lie in them.
     #[serde(default)]
