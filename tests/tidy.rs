@@ -165,7 +165,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// What stands above the modules.
-const TOP: &[&str] = &["lib", "main", "bin"];
+const TOP: &[&str] = &["lib", "arguments", "main", "bin"];
 
 /// Lines of code of one file, without comments, blank lines and the tests at its end: at 400 a
 /// second noun has moved in.

@@ -1,7 +1,10 @@
 //! The daemon: see `egressd --help`.
 
+mod arguments;
+
 use anyhow::{Context, Result};
-use clap::Parser;
+use arguments::Arguments;
+use clap::{CommandFactory, Parser};
 use egressd::{
     config::{DaemonConfig, Upstream},
     daemon::{self, Lifetime, Options},
@@ -10,49 +13,14 @@ use egressd::{
 };
 use std::{path::PathBuf, process::ExitCode};
 
-/// Egress firewall for AI agents: nothing leaves an agent except to the names that its policy grants.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Arguments {
-    /// The daemon's own file; it may be missing where it is not named
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// A policy file, instead of those in the policy folder; may be given more than once
-    #[arg(long, value_name = "FILE")]
-    policy: Vec<PathBuf>,
-    /// A folder of allowlists, searched before the configured ones; may be given more than once
-    #[arg(long, value_name = "FOLDER")]
-    allowlists: Vec<PathBuf>,
-    /// An upstream resolver, as the file writes them, instead of the configured ones
-    #[arg(long, value_name = "ADDRESS")]
-    upstream: Vec<String>,
-    /// Folder of the control socket, the pins and what the next daemon must know
-    #[arg(long, value_name = "FOLDER")]
-    run_dir: Option<PathBuf>,
-    /// Where the audit log is written, one JSON object a line
-    #[arg(long, value_name = "FILE")]
-    audit_log: Option<PathBuf>,
-    /// Tells daemons on one host apart
-    #[arg(long, value_name = "NAME", default_value = "default", value_parser = daemon::instance_name)]
-    instance: String,
-    /// End with the process that started this one, and leave nothing behind
-    #[arg(long, hide = true)]
-    for_command: bool,
-    /// Do as on a kernel that runs no programs on its security hooks
-    #[arg(long, hide = true)]
-    no_security_hooks: bool,
-    /// Carry bulk through buffers, to be measured beside splice(2)
-    #[arg(long, hide = true)]
-    copy_bulk: bool,
-    /// Be the canary of a daemon: below this cgroup, with frames judged by this pinned program
-    #[arg(long, hide = true, num_args = 2, value_names = ["FOLDER", "PIN"])]
-    canary: Option<Vec<PathBuf>>,
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some([cgroup, frames]) = arguments.canary.as_deref() {
         return report(canary::live(cgroup, frames).map_err(anyhow::Error::from));
+    }
+    if let Some(folder) = arguments.man {
+        let page = clap_mangen::generate_to(Arguments::command(), folder);
+        return report(page.context("failed to write the manual page"));
     }
     egressd::telemetry::start();
     report(start(arguments))

@@ -28,7 +28,8 @@ impl Completions {
 
 /// Write the manual pages into a folder
 ///
-/// `egressctl man /usr/local/share/man/man1` puts them where `man egressctl-run` finds them.
+/// `egressctl man /usr/local/share/man/man1` puts them where `man egressctl-run` finds them. That of the daemon is
+/// written by `egressd --man /usr/local/share/man/man1`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 written, 2 they could not be")]
 pub struct Man {
