@@ -33,7 +33,7 @@ impl Pty {
         let pair = openpty(None, None).expect("the kernel has terminals");
         let end = || Stdio::from(pair.slave.try_clone().expect("a descriptor can be cloned"));
         command.stdin(end()).stdout(end()).stderr(end());
-        // SAFETY: two system calls, which allocate nothing.
+        // SAFETY: three system calls, which allocate nothing.
         unsafe { command.pre_exec(lead) };
         let child = command.spawn().unwrap_or_else(|error| panic!("failed to start {command:?}: {error}"));
         let terminal = File::from(pair.master);
@@ -94,6 +94,9 @@ impl Drop for Pty {
 /// Makes the calling process the leader of a session whose terminal is its input.
 fn lead() -> io::Result<()> {
     setsid()?;
+    // A shell that starts tests in the background has them ignore it.
+    // SAFETY: the default action calls nothing of ours.
+    unsafe { nix::libc::signal(nix::libc::SIGINT, nix::libc::SIG_DFL) };
     // SAFETY: takes a number.
     match unsafe { nix::libc::ioctl(0, nix::libc::TIOCSCTTY, 0) } {
         0 => Ok(()),
