@@ -171,7 +171,8 @@ fn an_agent_that_is_root_cannot_write_the_folder_of_policies_nor_put_another_in_
 #[test]
 fn who_has_a_policy_replaced_is_in_the_log() {
     let asked = manual();
-    let _talker = Talker::start(&asked.agent(AGENT));
+    let mut talker = Talker::start(&asked.agent(AGENT));
+    talker.does("fetch https://ok.test/");
     assert!(asked.reload(&with(&[OK, ALT])).succeeded());
     let line = replaced(&asked);
     assert_eq!((&line["detail"], &line["by"]["uid"]), (&"reload".into(), &0.into()), "{line:#}");
@@ -179,7 +180,8 @@ fn who_has_a_policy_replaced_is_in_the_log() {
     let tail = asked.ctl(&["tail", "--all"]);
     assert!(tail.says("POLICY replaced"), "{tail:#?}");
     let by_itself = fence(&with(&[OK]));
-    let _talker = Talker::start(&by_itself.agent(AGENT));
+    let mut talker = Talker::start(&by_itself.agent(AGENT));
+    talker.does("fetch https://ok.test/");
     by_itself.write_policy(&with(&[OK, DB]));
     let line = replaced(&by_itself);
     assert!(line["detail"] == "files changed" && line["by"].is_null(), "{line:#}");
