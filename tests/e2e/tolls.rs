@@ -45,7 +45,7 @@ fn tunnels_keep_to_the_budget_of_their_rule_to_the_octet() {
             );
             assert!(seen.octets(9000) <= 100_000, "{tunnel} {host}: {}", seen.octets(9000));
             let refused = (seen.says("refused"), seen.says("slow"));
-            assert_eq!(refused, (6 - flows, 0), "{tunnel} {host}: {}", seen.said);
+            assert_eq!(refused, (5 - flows, 0), "{tunnel} {host}: {}", seen.said);
             let denial = agent.denial("the end", |record| record["reason"] == "budget-spent");
             assert!(denial["rule"].to_string().contains("policy.yaml:5"), "{denial:#}");
         }
