@@ -53,10 +53,7 @@ fn what_somebody_denies_is_denied_and_the_same_is_not_asked_again() {
     let fence = fence(&with(&[OK, ASK]));
     let mut shell = Shell::start(fence.agent(AGENT));
     let [first, second] = [mark(), mark()];
-    shell.write(&format!("dig +time=30 +tries=1 {first}.alt.test A"));
-    let request = request(&fence, |request| request["waiting"] == 1);
-    assert!(fence.ctl(&["approvals", "deny", id(&request)]).succeeded());
-    assert!(shell.read().contains("status: REFUSED"));
+    is_denied(&fence, &mut shell, &first);
     fence.agent(AGENT).denial("the no", |record| record["reason"] == "approval-denied");
     let again = shell.ask(&format!("dig +time=30 +tries=1 {second}.alt.test A"));
     assert!(again.contains("status: REFUSED"), "{again}");
@@ -169,10 +166,7 @@ fn a_no_holds_whatever_a_program_is_called_and_nobody_is_flooded_with_requests()
     let fence = fence(&format!("{}    approve_unknown: true\n", with(&[OK, ASK])));
     let mut shell = Shell::start(fence.agent(AGENT));
     let [first, second] = [mark(), mark()];
-    shell.write(&format!("dig +time=30 +tries=1 {first}.alt.test A"));
-    let request = request(&fence, |request| request["waiting"] == 1);
-    assert!(fence.ctl(&["approvals", "deny", id(&request)]).succeeded());
-    assert!(shell.read().contains("status: REFUSED"));
+    is_denied(&fence, &mut shell, &first);
     shell.ask("folder=$(mktemp -d) && cp \"$(command -v dig)\" $folder/other");
     let renamed = format!("$folder/other +time=30 +tries=1 {second}.alt.test A; rm -r $folder");
     assert!(shell.ask(&renamed).contains("status: REFUSED"), "another name of the program asks again");
@@ -185,6 +179,14 @@ fn a_no_holds_whatever_a_program_is_called_and_nobody_is_flooded_with_requests()
     for mark in [first, second] {
         assert_eq!(went_to(&fence, &mark), [] as [IpAddr; 0]);
     }
+}
+
+/// Asks for a name, and denies it.
+fn is_denied(fence: &Fence, shell: &mut Shell, mark: &str) {
+    shell.write(&format!("dig +time=30 +tries=1 {mark}.alt.test A"));
+    let request = request(fence, |request| request["waiting"] == 1);
+    assert!(fence.ctl(&["approvals", "deny", id(&request)]).succeeded());
+    assert!(shell.read().contains("status: REFUSED"));
 }
 
 const PROMPT: &str = "[q]uit? ";

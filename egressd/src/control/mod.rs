@@ -3,6 +3,7 @@
 //! HTTP/1.1 with JSON, so that `curl --unix-socket` will do in an emergency. [`protocol`] holds
 //! every type on the wire; [`Daemon`] is what the server asks, and [`Client`] what the CLI asks.
 
+mod accept;
 mod change;
 mod client;
 mod daemon;

@@ -1,6 +1,6 @@
 //! The listener for monitors: `GET /metrics` over TCP, and nothing else.
 
-use super::{daemon::Daemon, protocol::Exposition};
+use super::{accept::accepted, daemon::Daemon, protocol::Exposition};
 use axum::{
     Router,
     extract::State,
@@ -38,7 +38,7 @@ pub async fn serve_metrics(
         let stream = tokio::select! {
             () = shutdown.cancelled() => return,
             Some(_) = scrapes.join_next() => continue,
-            stream = accept(&listener) => stream,
+            stream = accepted("for metrics", |context| listener.poll_accept(context)) => stream,
         };
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
             hang_up(&stream);
@@ -59,19 +59,6 @@ const MAX_SCRAPES: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Octets of the head of a request, the least that hyper knows; those of monitors have some 300.
 const MAX_HEAD: usize = 8192;
-
-async fn accept(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            Err(error) => {
-                tracing::error!(%error, "failed to accept a connection for metrics");
-                // Most likely out of descriptors, which trying again at once does not change.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
 
 async fn answer(stream: TcpStream, router: Router, may_read: MayRead) {
     if !is_let_in(&stream, may_read).await {

@@ -1,6 +1,7 @@
 //! The listening side of the control socket.
 
 use super::{
+    accept::accepted,
     daemon::Daemon,
     peer::{IsAgent, Stranger, admit},
     protocol::{Refusal, RefusalKind},
@@ -72,7 +73,7 @@ pub async fn serve(
         let stream = tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = connections.join_next() => continue,
-            stream = accept(&listener) => stream,
+            stream = accepted("for control", |context| listener.poll_accept(context)) => stream,
         };
         match admit(&stream, &is_agent) {
             Ok(operator) => match Arc::clone(&slots).try_acquire_owned() {
@@ -116,19 +117,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(2);
 /// Time that a stranger is given to take its refusal.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
-
-async fn accept(listener: &UnixListener) -> UnixStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            Err(error) => {
-                tracing::error!(%error, "failed to accept on the control socket");
-                // Most likely out of descriptors, which trying again at once does not change.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
 
 async fn converse(
     stream: UnixStream,

@@ -72,10 +72,7 @@ impl Daemon {
         workload: &Workload,
         brought: Option<PolicyText>,
     ) -> Result<Given, ConfigError> {
-        let own = match brought {
-            Some(policy) => Some(block_in_place(|| self.first_of_its_own(policy))?),
-            None => None,
-        };
+        let own = brought.map(|policy| block_in_place(|| self.first_of_its_own(policy))).transpose()?;
         Ok(self.given(workload, own))
     }
 
@@ -85,10 +82,7 @@ impl Daemon {
         workload: &Workload,
         own: Option<OwnPolicy>,
     ) -> Result<Given, ConfigError> {
-        let own = match own {
-            Some(own) => Some(block_in_place(|| self.compile_own(own))?),
-            None => None,
-        };
+        let own = own.map(|own| block_in_place(|| self.compile_own(own))).transpose()?;
         Ok(self.given(workload, own))
     }
 

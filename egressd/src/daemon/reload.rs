@@ -181,15 +181,17 @@ impl Daemon {
             }
         }
         // Also what is of no single agent, should somebody have flushed it.
-        outcome.and_then(|()| self.apply_policies_of(&before)).map_err(|error| {
-            before.into_iter().for_each(|old| self.put_back(old));
-            Refusal::new(RefusalKind::Failed, format!("nothing was replaced: {error:#}"))
-        })
+        outcome.and_then(|()| self.apply_policies_of(before.iter().map(|old| &*old.running))).map_err(
+            |error| {
+                before.into_iter().for_each(|old| self.put_back(old));
+                Refusal::new(RefusalKind::Failed, format!("nothing was replaced: {error:#}"))
+            },
+        )
     }
 
     /// The second deny of those agents, in one transaction.
-    fn apply_policies_of(&self, replaced: &[Replacement]) -> anyhow::Result<()> {
-        let agents = replaced.iter().map(|new| (&*new.running.agent, new.running.home.site()));
+    fn apply_policies_of<'a>(&self, running: impl IntoIterator<Item = &'a Running>) -> anyhow::Result<()> {
+        let agents = running.into_iter().map(|running| (&*running.agent, running.home.site()));
         Ok(self.fence.apply_policies(agents)?)
     }
 
@@ -216,7 +218,7 @@ impl Daemon {
     /// What cannot be put back is denied.
     fn put_back(&self, old: Replacement) {
         let running = Arc::clone(&old.running);
-        if let Err(error) = self.put_in_force(old).and_then(|()| self.apply(&running)) {
+        if let Err(error) = self.put_in_force(old).and_then(|()| self.apply_policies_of([&*running])) {
             tracing::error!(agent = %running.agent.name(), "is denied everything: {error:#}");
             self.deny_all(running.agent.id(), running.home.cgroup.id());
         }
