@@ -6,7 +6,9 @@ use crate::{
     config::{ConfigError, Wish, lasting},
     control::protocol::{AllowRequest, GrantsRequest, HumanGrant, Refusal, RefusalKind, RevokeRequest},
     datapath::Fence,
-    policy::{Agent, Budget, Loan, LoanError, MAX_LOANS, Operator, Policy, Rule},
+    policy::{
+        Agent, Budget, Loan, LoanError, MAX_LOANS, Operator, Rule, SpecialPurpose, Subject, special_purpose,
+    },
 };
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -44,7 +46,7 @@ impl Daemon {
                 "`{what}` is denied by {place}, which no grant overrides: change that"
             )));
         }
-        let notes = notes(&running.agent.policy(), &rule);
+        let notes = notes(&running.agent, &rule);
         let number = self.memory().next_grant().map_err(failed)?;
         let rule = Rule { source: Loan::source(number), ..rule };
         let loan = Loan { number, rule, lender: operator.clone(), since: now };
@@ -197,12 +199,29 @@ fn wish(request: AllowRequest) -> Wish {
     Wish { destination, protocol, lasts, uses, bytes, private, reason }
 }
 
-/// What whoever lends `rule` should know of what is in force.
-fn notes(in_force: &Policy, rule: &Rule) -> Vec<String> {
-    let held = in_force.allower_of(rule);
-    held.map(|held| format!("`{}` is allowed already by {}, which comes first", rule.subject, held.source))
-        .into_iter()
-        .collect()
+/// What whoever lends `rule` should know of where it leads, and of what is in force.
+fn notes(agent: &Agent, rule: &Rule) -> Vec<String> {
+    let (what, policy) = (&rule.subject, agent.policy());
+    let held = policy.allower_of(rule).map(|held| {
+        // Of loans the last comes first.
+        let is_lent = agent.loans().iter().any(|loan| loan.rule.source == held.source);
+        let order = if is_lent { "before which this one comes" } else { "which comes first" };
+        format!("`{what}` is allowed already by {}, {order}", held.source)
+    });
+    let special = is_never_a_names(what).then(|| {
+        format!(
+            "`{what}` is special: this host, its link, a metadata service or the like, which no name opens"
+        )
+    });
+    held.into_iter().chain(special).collect()
+}
+
+/// Whether it is an address that no answer for a name may hold.
+fn is_never_a_names(subject: &Subject) -> bool {
+    match subject {
+        Subject::Network(network) => special_purpose(network.addr()) == Some(SpecialPurpose::Never),
+        Subject::Host(_) => false,
+    }
 }
 
 fn told(agent: &Agent, loan: &Loan) -> HumanGrant {
@@ -238,4 +257,57 @@ pub(super) fn invalid(message: impl ToString) -> Refusal {
 
 fn failed(error: anyhow::Error) -> Refusal {
     Refusal::new(RefusalKind::Failed, format!("{error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::load_str,
+        policy::{AgentId, AgentName},
+    };
+    use std::path::Path;
+
+    #[test]
+    fn whoever_lends_is_told_what_is_allowed_already_and_which_of_both_counts() {
+        let text = "version: 1\nagents:\n  default:\n    rules:\n      - host: a.example\n";
+        let policies = load_str("policy.yaml", text, Path::new("/"), &[]).expect("a policy");
+        let name = AgentName::parse("build").expect("a name");
+        let agent = Agent::new(AgentId(1), name.clone(), policies.for_agent(&name));
+        assert_eq!(
+            told(&agent, "a.example"),
+            ["`a.example` is allowed already by policy.yaml:5, which comes first"]
+        );
+        let source = Loan::source(7);
+        let rule = Rule { source, ..rule("b.example") };
+        let lender = Operator { uid: 0, login_uid: None, pid: 1, command: String::new() };
+        agent.lend(Loan { number: 7, rule, lender, since: Timestamp::now() }).expect("room");
+        let held = "`b.example` is allowed already by grant:7, before which this one comes";
+        assert_eq!(told(&agent, "b.example"), [held]);
+        assert_eq!(told(&agent, "c.example"), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn whoever_lends_a_special_address_is_told_so() {
+        let name = AgentName::parse("build").expect("a name");
+        let agent = Agent::new(AgentId(1), name, Arc::default());
+        for (address, is_special) in [("169.254.169.254", true), ("127.0.0.1", true), ("192.0.2.7", false)] {
+            let told = told(&agent, &format!("{address}:80"));
+            assert_eq!(told.iter().any(|note| note.contains("is special")), is_special, "{told:?}");
+        }
+    }
+
+    fn told(agent: &Agent, destination: &str) -> Vec<String> {
+        notes(agent, &rule(destination))
+    }
+
+    fn rule(destination: &str) -> Rule {
+        let is_address = destination.ends_with(":80");
+        let protocol = is_address.then(|| "tcp".to_owned());
+        let destination = destination.to_owned();
+        let lasts = "1h".to_owned();
+        let wish =
+            Wish { destination, protocol, lasts, uses: None, bytes: None, private: false, reason: None };
+        wish.compile(Timestamp::now()).expect("a rule")
+    }
 }
