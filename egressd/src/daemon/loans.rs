@@ -264,6 +264,8 @@ mod tests {
     use super::*;
     use crate::{
         config::load_str,
+        daemon::terms,
+        datapath,
         policy::{AgentId, AgentName},
     };
     use std::path::Path;
@@ -282,6 +284,7 @@ mod tests {
         let rule = Rule { source, ..rule("b.example") };
         let lender = Operator { uid: 0, login_uid: None, pid: 1, command: String::new() };
         agent.lend(Loan { number: 7, rule, lender, since: Timestamp::now() }).expect("room");
+        agent.live(terms::occasion(None), datapath::now());
         let held = "`b.example` is allowed already by grant:7, before which this one comes";
         assert_eq!(told(&agent, "b.example"), [held]);
         assert_eq!(told(&agent, "c.example"), [] as [&str; 0]);
