@@ -160,14 +160,18 @@ impl Approve {
         };
         let decided = client.decide(&how.approves(id, private, reason))?;
         let mut out = stdout().lock();
-        match format {
-            Format::Json => json(&mut out, &decided)?,
-            Format::Text => print(&mut out, &decided)?,
+        match (format, how) {
+            (Format::Json, _) => {
+                let patch = patch.map(|file| patch_for(&decided, &file)).transpose()?;
+                json(&mut out, &Approved { decided: &decided, patch })?;
+            }
+            (Format::Text, How::Once | How::For(_)) => print(&mut out, &decided)?,
+            (Format::Text, How::Always) => {
+                print(&mut out, &decided)?;
+                print_rules(&mut out, &decided, patch.as_deref())?;
+            }
         }
-        match how {
-            How::Always => Ok(print_rules(&mut out, &decided, patch.as_deref())?),
-            How::Once | How::For(_) => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -182,6 +186,16 @@ impl Deny {
         }
         Ok(())
     }
+}
+
+/// What came of a yes.
+#[derive(serde::Serialize)]
+struct Approved<'d> {
+    #[serde(flatten)]
+    decided: &'d Decided,
+    /// With `--patch`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
 }
 
 /// How long a yes counts.
@@ -237,10 +251,14 @@ fn print_rules(out: &mut impl Write, decided: &Decided, file: Option<&Path>) -> 
         writeln!(out, "to keep it, add to `rules:` of the policy:")?;
         return Ok(decided.rules.iter().try_for_each(|rule| writeln!(out, "  {}", sanitise(rule)))?);
     };
+    Ok(write!(out, "{}", patch_for(decided, file)?)?)
+}
+
+/// What to change in the policy `file`, which has the agent or a default for it.
+fn patch_for(decided: &Decided, file: &Path) -> anyhow::Result<String> {
     let agent = decided.grants.first().map_or("default", |grant| grant.agent.as_str());
     let (text, name) = (read_text(file)?, file.display().to_string());
     let own = patch(&name, &text, agent, &decided.rules);
     let diff = own.or_else(|_| patch(&name, &text, "default", &decided.rules));
-    write!(out, "{}", diff.with_context(|| format!("failed to patch `{name}`"))?)?;
-    Ok(())
+    diff.with_context(|| format!("failed to patch `{name}`"))
 }
