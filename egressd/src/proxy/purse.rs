@@ -2,7 +2,7 @@
 
 use crate::{
     audit::{Event, Gate as Judged, Path, Recorder, Spoken},
-    policy::{Agent, AgentId, AgentName, Denial, Permit, Spend, Usage},
+    policy::{Agent, AgentId, AgentName, Denial, Permit, RuleId, Spend, Usage},
 };
 use std::{
     fmt, io,
@@ -27,6 +27,12 @@ impl Purse {
     pub fn of(agent: &Agent, permit: &Permit, spend: Option<Arc<dyn Spend>>, recorder: Recorder) -> Self {
         let agent = (agent.id(), agent.name().clone());
         Self { spend, recorder, agent, permit: permit.clone(), is_told: AtomicBool::new(false) }
+    }
+
+    /// The rule that pays.
+    #[must_use]
+    pub fn rule(&self) -> RuleId {
+        self.permit.rule()
     }
 
     /// Takes a flow, and the octets that go with its first step.

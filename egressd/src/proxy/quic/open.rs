@@ -43,12 +43,20 @@ pub struct Open {
 }
 
 struct Shared {
-    /// What keeps the flow in the list of live flows, by each name that it has named.
-    leaves: Mutex<Vec<(Destination, LiveFlow)>>,
+    leaves: Mutex<Vec<Leave>>,
     start: Instant,
     /// Milliseconds behind `start` at which the server sent last.
     heard: AtomicU64,
     has_answered: AtomicBool,
+}
+
+/// By one of the names that the flow has named.
+struct Leave {
+    name: Destination,
+    /// Keeps the flow in the list of live flows.
+    live: LiveFlow,
+    /// Whether its rule is another than those of all before it.
+    pays: bool,
 }
 
 impl Open {
@@ -72,9 +80,11 @@ impl Open {
     /// Keeps the flow in the list of live flows by another name, or the same.
     pub fn keep(&self, live: LiveFlow, name: &Destination) {
         let mut leaves = self.shared.leaves();
-        if !leaves.iter().any(|(held, _)| held == name) {
-            leaves.push((name.clone(), live));
+        if leaves.iter().any(|held| held.name == *name) {
+            return;
         }
+        let pays = leaves.iter().all(|held| held.live.purse().rule() != live.purse().rule());
+        leaves.push(Leave { name: name.clone(), live, pays });
     }
 
     /// Whether the policy no longer allows one of the names: which datagrams are whose cannot be told.
@@ -86,12 +96,9 @@ impl Open {
     /// Sends a datagram to the server. What cannot be sent is lost, as on any network: too large a one, too, and
     /// one that cannot be paid for.
     pub fn send(&self, datagram: &[u8]) {
-        // Which datagrams are whose cannot be told: the first name pays.
-        let paid = self.shared.leaves().first().map(|(_, live)| live.purse().pay(datagram.len()));
-        if !matches!(paid, Some(Ok(()))) {
-            return;
+        if self.shared.pays(datagram.len()) {
+            let _ = SockRef::from(&self.upstream.0).send(datagram);
         }
-        let _ = SockRef::from(&self.upstream.0).send(datagram);
     }
 
     /// When the server sent last.
@@ -103,7 +110,21 @@ impl Open {
 
 impl Shared {
     fn is_cut(&self) -> bool {
-        self.leaves().iter().any(|(_, live)| live.is_cut())
+        self.leaves().iter().any(|leave| leave.live.is_cut())
+    }
+
+    /// Has every rule pay by which something was named, or none: which datagrams are whose cannot be told. The
+    /// agent's own budget pays as often, which costs it more, and never less.
+    fn pays(&self, octets: usize) -> bool {
+        let leaves = self.leaves();
+        let payers = || leaves.iter().filter(|leave| leave.pays).map(|leave| leave.live.purse());
+        for (count, purse) in payers().enumerate() {
+            if purse.pay(octets).is_err() {
+                payers().take(count).for_each(|paid| paid.give_back(octets));
+                return false;
+            }
+        }
+        !leaves.is_empty()
     }
 
     fn note(&self) {
@@ -113,7 +134,7 @@ impl Shared {
     }
 
     // Entries are pushed whole.
-    fn leaves(&self) -> MutexGuard<'_, Vec<(Destination, LiveFlow)>> {
+    fn leaves(&self) -> MutexGuard<'_, Vec<Leave>> {
         self.leaves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,14 +2,21 @@
 
 use super::client::{ACK, Client, crypto, hello, hello_with};
 use crate::{
-    policy::{Ech, Protocol::Quic, Reason, Rule, TlsTerms, Transport},
+    policy::{
+        AgentId, Denial, Ech, HostName, Permit, Protocol::Quic, Reason, Rule, RuleId, Spend, TlsTerms,
+        Transport, Usage,
+    },
     proxy::{
         origin::Caller,
         quic::{flow::Flow, open::Door},
         tests::lab::{Lab, UPSTREAM, host, within},
     },
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::{net::UdpSocket, sync::Semaphore, time::Instant};
 
 const CLIENT: Client = Client::new(b"original");
@@ -84,6 +91,34 @@ async fn encrypted_client_hello_is_judged_by_the_terms_of_the_rule() {
 }
 
 #[tokio::test]
+async fn what_a_socket_sends_is_paid_for_by_the_rules_of_all_names_that_it_has_named_or_does_not_leave() {
+    let mut lab =
+        Flows::start_by(|port| ["ok.test", "dear.test"].map(|name| host(name, port, Quic)).into()).await;
+    lab.lab.grant("dear.test", UPSTREAM, Quic);
+    let [ok, dear] = ["ok.test", "dear.test"].map(|name| lab.rule(name));
+    let tolls = Arc::new(Tolls::default());
+    lab.lab.gate.spend_by(tolls.clone());
+    let sent =
+        [CLIENT.hello("ok.test"), Client::new(b"another!").hello("dear.test"), b"\x40of either".to_vec()];
+    for datagram in &sent {
+        lab.send(datagram).await;
+        assert_eq!(&lab.arrives().await, datagram);
+    }
+    let paid = |rule| tolls.paid.lock().unwrap().get(&rule).copied();
+    let sum = |sent: &[Vec<u8>]| Some(sent.iter().map(|datagram| datagram.len() as u64).sum::<u64>());
+    assert_eq!((paid(ok), paid(dear)), (sum(&sent), sum(&sent[1..])));
+    *tolls.broke.lock().unwrap() = Some(dear);
+    lab.send(b"\x40too dear").await;
+    lab.lab.allows("ok.test").await;
+    lab.lab.allows("dear.test").await;
+    lab.lab.denies(Reason::BudgetSpent).await;
+    assert_eq!((paid(ok), paid(dear)), (sum(&sent), sum(&sent[1..])), "what did not leave was paid for");
+    *tolls.broke.lock().unwrap() = None;
+    lab.send(b"\x40paid").await;
+    assert_eq!(lab.arrives().await, b"\x40paid");
+}
+
+#[tokio::test]
 async fn one_agents_flood_ends_at_its_own_bound() {
     let mut lab = Flows::start().await;
     let mut others = Vec::new();
@@ -143,18 +178,28 @@ impl Flows {
     }
 
     async fn start_with(change: impl Fn(&mut Rule)) -> Self {
-        let lab = Lab::start(|port| {
+        Self::start_by(|port| {
             let mut rule = host("ok.test", port, Quic);
             change(&mut rule);
             vec![rule]
         })
-        .await;
+        .await
+    }
+
+    async fn start_by(rules: impl FnOnce(u16) -> Vec<Rule>) -> Self {
+        let lab = Lab::start(rules).await;
         lab.grant("ok.test", UPSTREAM, Quic);
         let upstream = UdpSocket::bind((UPSTREAM, lab.port)).await.unwrap();
         let agent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         agent.connect(lab.quic).await.unwrap();
         let from = lab.quic;
         Self { lab, agent, upstream, from }
+    }
+
+    /// The rule that opens `name`.
+    fn rule(&self, name: &str) -> RuleId {
+        let name = HostName::parse(name).unwrap();
+        self.lab.agent.lookup(&name).unwrap().openings()[0].rule
     }
 
     /// A flow of its own to the upstream.
@@ -186,5 +231,26 @@ impl Flows {
         let length = within(self.agent.recv(&mut buffer)).await.unwrap();
         buffer.truncate(length);
         buffer
+    }
+}
+
+/// What each rule has paid, and which one cannot.
+#[derive(Default)]
+struct Tolls {
+    paid: Mutex<HashMap<RuleId, u64>>,
+    broke: Mutex<Option<RuleId>>,
+}
+
+impl Spend for Tolls {
+    fn spend(&self, _: AgentId, permit: &Permit, usage: Usage) -> Result<(), Denial> {
+        if *self.broke.lock().unwrap() == Some(permit.rule()) {
+            return Err(Denial::because(Reason::BudgetSpent));
+        }
+        *self.paid.lock().unwrap().entry(permit.rule()).or_default() += usage.octets;
+        Ok(())
+    }
+
+    fn give_back(&self, _: AgentId, permit: &Permit, usage: Usage) {
+        *self.paid.lock().unwrap().entry(permit.rule()).or_default() -= usage.octets;
     }
 }
