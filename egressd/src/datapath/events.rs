@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     audit::{Event, Gate, Recorder, Spoken, Verdict},
-    policy::{Agent, AgentId, AgentName, Denial, Destination, Protocol, Reason, Resolve},
+    policy::{Agent, AgentId, AgentName, Denial, Destination, Flow, Protocol, Reason, Resolve, Source},
 };
 use aya::maps::{MapData, RingBuf};
 use egress_common::{CutEvent, DropReason, Hook, NameEvent};
@@ -149,18 +149,12 @@ pub(super) fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event 
     let denied = DropReason::from_code(raw.reason).map_or(Reason::PacketNotAllowed, reason);
     let is_observed = raw.observed != 0;
     let place = place(raw);
-    // Also of a rule whose term is over.
-    let policy = agent.map(Agent::given_policy).unwrap_or_default();
-    let rule = policy.deny().iter().chain(policy.allow()).find(|rule| rule.id.0 == raw.rule && raw.rule != 0);
     let wire = place.and_then(|(wire, _)| wire);
     let name = wire.zip(agent).and_then(|(wire, agent)| agent.name_granted_at(wire));
-    let denial = Denial { reason: denied, rule: rule.map(|rule| rule.source.clone()) };
+    let denial = Denial { reason: denied, rule: agent.and_then(|agent| source_of(agent, raw.rule)) };
     let port = place.and_then(|(_, port)| port);
     let denial = match (agent, wire, spoken(raw)) {
-        // To somewhere that people are asked about: what the kernel denies can't wait, but be told.
-        (Some(agent), Some(wire), Spoken::Of(protocol)) => {
-            agent.or_asked(denial, &Destination::Address(wire), port, Some(protocol))
-        }
+        (Some(agent), Some(wire), Spoken::Of(protocol)) => why(agent, denial, wire, port, protocol),
         (Some(_) | None, _, _) => denial,
     };
     Event {
@@ -179,6 +173,28 @@ pub(super) fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event 
         detail: detail::of(raw),
         count: 1,
         revision: None,
+    }
+}
+
+/// Where the rule of that number is written; None of 0. Also of one that was lent, or whose term is over.
+fn source_of(agent: &Agent, number: u32) -> Option<Source> {
+    let (policy, loans) = (agent.given_policy(), agent.loans());
+    let lent = loans.iter().map(|loan| &loan.rule);
+    let mut rules = policy.deny().iter().chain(policy.allow()).chain(lent);
+    rules.find(|rule| rule.id.0 == number && number != 0).map(|rule| rule.source.clone())
+}
+
+/// What the policy has to say to a denial of the programs, which find no grant and look no further.
+fn why(agent: &Agent, own: Denial, wire: IpAddr, port: Option<u16>, protocol: Protocol) -> Denial {
+    let destination = Destination::Address(wire);
+    let flow =
+        Flow { destination: destination.clone(), port: port.unwrap_or(0), protocol, address: Some(wire) };
+    match agent.decide(&flow, now()) {
+        Err(denial) if own.reason == Reason::AddressNotGranted && denial.reason == Reason::DeniedByRule => {
+            denial
+        }
+        // To somewhere that people are asked about: what the kernel denies can't wait, but be told.
+        Ok(_) | Err(_) => agent.or_asked(own, &destination, port, Some(protocol)),
     }
 }
 
@@ -241,3 +257,77 @@ pub(super) fn reason(denied: DropReason) -> Reason {
 const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Budget, Loan, NameTerms, Operator, Policy, Rule, RuleId, Subject, Term, TlsTerms};
+    use egress_common::v4_mapped;
+
+    #[test]
+    fn a_denial_by_a_rule_names_it_also_where_no_rule_allows_the_network() {
+        let policy = Policy::new(Vec::new(), vec![rule(9, "192.0.2.0/24")]);
+        let agent = agent(policy);
+        let denied = |address, reason| event(Some(&agent), &raw(address, reason, 0));
+        let by_rule = denied([192, 0, 2, 7], DropReason::AddressNotGranted);
+        assert_eq!(
+            (by_rule.reason, by_rule.rule.map(|rule| rule.line)),
+            (Some(Reason::DeniedByRule), Some(9))
+        );
+        let elsewhere = denied([198, 51, 100, 7], DropReason::AddressNotGranted);
+        assert_eq!((elsewhere.reason, elsewhere.rule), (Some(Reason::AddressNotGranted), None));
+        let forged = denied([192, 0, 2, 7], DropReason::SourceForged);
+        assert_eq!((forged.reason, forged.rule), (Some(Reason::SourceForged), None));
+    }
+
+    #[test]
+    fn a_denial_by_what_was_lent_names_the_grant() {
+        let agent = agent(Policy::default());
+        let lender = Operator { uid: 0, login_uid: None, pid: 1, command: String::new() };
+        let rule = Rule { source: Loan::source(7), ..rule(1, "192.0.2.7/32") };
+        let since = "2026-11-22T10:15:14Z".parse().expect("a time");
+        let loan = agent.lend(Loan { number: 7, rule, lender, since }).expect("room");
+        let denied = event(Some(&agent), &raw([192, 0, 2, 7], DropReason::BudgetSpent, loan.rule.id.0));
+        assert_eq!(denied.reason, Some(Reason::BudgetSpent));
+        assert_eq!(denied.rule.expect("named").to_string(), "grant:7");
+    }
+
+    fn agent(policy: Policy) -> Agent {
+        Agent::new(AgentId(7), AgentName::parse("told").expect("name"), Arc::new(policy))
+    }
+
+    fn rule(line: u32, network: &str) -> Rule {
+        Rule {
+            id: RuleId(line),
+            source: crate::policy::Source { file: "test.yaml".into(), line },
+            subject: Subject::Network(network.parse().expect("a network")),
+            ports: vec![80],
+            protocol: Some(Protocol::Tcp),
+            private: false,
+            reason: None,
+            names: NameTerms::default(),
+            tls: TlsTerms::default(),
+            term: Term::default(),
+            budget: Budget::default(),
+            mode: Default::default(),
+            risk: None,
+        }
+    }
+
+    fn raw(address: [u8; 4], reason: DropReason, rule: u32) -> egress_common::Event {
+        egress_common::Event {
+            time: 0,
+            agent: 7,
+            pid: 0,
+            reason: reason as u32,
+            rule,
+            port: 80,
+            protocol: egress_common::TCP,
+            hook: Hook::Connect as u8,
+            family: AF_INET,
+            observed: 0,
+            address: v4_mapped(address),
+            command: [0; 16],
+        }
+    }
+}
