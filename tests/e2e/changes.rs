@@ -175,6 +175,7 @@ fn who_has_a_policy_replaced_is_in_the_log() {
     talker.does("fetch https://ok.test/");
     assert!(asked.reload(&with(&[OK, ALT])).succeeded());
     let line = replaced(&asked);
+    assert_eq!(line["agent"], AGENT);
     assert_eq!((&line["detail"], &line["by"]["uid"]), (&"reload".into(), &0.into()), "{line:#}");
     assert!(line["by"]["command"].as_str().expect("text").ends_with("reload"), "{line:#}");
     let tail = asked.ctl(&["tail", "--all"]);
@@ -185,6 +186,13 @@ fn who_has_a_policy_replaced_is_in_the_log() {
     by_itself.write_policy(&with(&[OK, DB]));
     let line = replaced(&by_itself);
     assert!(line["detail"] == "files changed" && line["by"].is_null(), "{line:#}");
+    assert_eq!(line["agent"], AGENT);
+    let of_nobody = manual();
+    assert!(of_nobody.reload(&with(&[OK, ALT])).succeeded());
+    let line = replaced(&of_nobody);
+    assert!(line["agent"].is_null() && line["by"]["uid"] == 0, "whose agents are yet to start: {line:#}");
+    let tail = of_nobody.ctl(&["tail", "--all"]);
+    assert!(tail.says("POLICY replaced"), "{tail:#?}");
 }
 
 /// The line of the log that says that a policy was replaced.
@@ -194,7 +202,6 @@ fn replaced(fence: &Fence) -> serde_json::Value {
         let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
         lines.into_iter().find(|line| line["change"] == "replaced")
     });
-    assert_eq!(line["agent"], AGENT);
     assert!(line["destination"].as_str().expect("text").ends_with("policy.yaml"), "{line:#}");
     line
 }

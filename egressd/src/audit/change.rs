@@ -12,7 +12,8 @@ use std::borrow::Cow;
 /// Something that somebody did about where an agent may go, or that became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    pub agent: AgentName,
+    /// None of what is for every agent that starts from now on.
+    pub agent: Option<AgentName>,
     pub act: Act,
     /// None where nothing was lent.
     pub grant: Option<u32>,
@@ -30,11 +31,12 @@ pub struct Change {
 }
 
 impl Change {
-    /// That `agent` obeys another policy, of which `origin` says where it is from, because of `how`.
+    /// That `agent`, or whatever starts from now on, obeys another policy, of which `origin` says where it is from,
+    /// because of `how`.
     #[must_use]
-    pub fn of_policy(agent: &AgentName, origin: String, how: &str, by: Option<Operator>) -> Self {
+    pub fn of_policy(agent: Option<&AgentName>, origin: String, how: &str, by: Option<Operator>) -> Self {
         Self {
-            agent: agent.clone(),
+            agent: agent.cloned(),
             act: Act::Replaced,
             grant: None,
             destination: origin,
@@ -53,7 +55,7 @@ impl Change {
     pub fn of(agent: &AgentName, act: Act, loan: &Loan) -> Self {
         let rule = &loan.rule;
         Self {
-            agent: agent.clone(),
+            agent: Some(agent.clone()),
             act,
             grant: Some(loan.number),
             destination: rule.subject.to_string(),
@@ -117,7 +119,8 @@ pub struct RecordedChange {
     pub v: u32,
     pub seq: u64,
     pub time: Time,
-    pub agent: String,
+    /// None of what is for every agent that starts from now on.
+    pub agent: Option<String>,
     /// The word of the act.
     pub change: Cow<'static, str>,
     /// The number of the grant: records say that the rule behind it stands at `grant:NUMBER`.
@@ -146,7 +149,7 @@ impl RecordedChange {
             v: SCHEMA_VERSION,
             seq,
             time,
-            agent: change.agent.to_string(),
+            agent: change.agent.as_ref().map(ToString::to_string),
             change: Cow::Borrowed(change.act.as_str()),
             grant: change.grant,
             destination: cut(&change.destination, MAX_PATH),

@@ -56,7 +56,7 @@ impl Filter {
         self.reason.is_none()
             && self.process.is_none()
             && self.since.is_none_or(|since| change.time >= since)
-            && self.agent.as_ref().is_none_or(|agent| *agent == change.agent)
+            && self.agent.as_ref().is_none_or(|agent| change.agent.as_ref() == Some(agent))
     }
 
     fn passes_record(&self, record: &Record) -> bool {

@@ -165,7 +165,7 @@ impl Daemon {
         reason: Option<String>,
     ) {
         self.recorder.change(Change {
-            agent: running.agent.name().clone(),
+            agent: Some(running.agent.name().clone()),
             act: Act::Denied,
             grant: None,
             destination: entry.key.group.clone(),

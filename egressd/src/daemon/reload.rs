@@ -25,15 +25,19 @@ struct Replacement {
 impl Replacement {
     /// The line of the log.
     fn told(&self, loaded: &Loaded, Cause { how, by }: &Cause) -> Change {
-        let origin = match (&self.own_policy, &self.revision) {
-            (Some(own), _) => own.file.clone(),
-            (None, Some(revision)) => revision.to_string(),
-            (None, None) => {
-                let files = loaded.files.iter().map(|file| file.display().to_string());
-                files.collect::<Vec<_>>().join(", ")
-            }
-        };
-        Change::of_policy(self.running.agent.name(), origin, how, by.clone())
+        let origin = self.own_policy.as_ref().map_or_else(|| origin(loaded), |own| own.file.clone());
+        Change::of_policy(Some(self.running.agent.name()), origin, how, by.clone())
+    }
+}
+
+/// Where policies are from.
+fn origin(loaded: &Loaded) -> String {
+    match &loaded.revision {
+        Some(revision) => revision.to_string(),
+        None => {
+            let files = loaded.files.iter().map(|file| file.display().to_string());
+            files.collect::<Vec<_>>().join(", ")
+        }
     }
 }
 
@@ -133,9 +137,15 @@ impl Daemon {
         cause: Cause,
     ) -> Result<ReloadSummary, Refusal> {
         let is_changed = |new: &&Replacement| *new.running.agent.given_policy() != *new.policy;
-        let changed: Vec<Change> =
+        let mut changed: Vec<Change> =
             replacements.iter().filter(is_changed).map(|new| new.told(&loaded, &cause)).collect();
-        let changed_agents = changed.iter().map(|change| change.agent.to_string()).collect();
+        let changed_agents =
+            changed.iter().filter_map(|change| change.agent.as_ref()).map(ToString::to_string).collect();
+        let before = self.policies.load();
+        if changed.is_empty() && (before.policies != loaded.policies || before.revision != loaded.revision) {
+            let Cause { how, by } = cause;
+            changed.push(Change::of_policy(None, origin(&loaded), how, by));
+        }
         self.replace_all(replacements)?;
         changed.into_iter().for_each(|change| self.recorder.change(change));
         let policies = loaded.files.clone();

@@ -188,7 +188,7 @@ fn change_cells(change: &RecordedChange, colour: Colour) -> [Cell; 8] {
     };
     [
         Cell::plain(&clock(change.time)),
-        Cell::plain(&change.agent),
+        Cell::plain(change.agent.as_deref().unwrap_or("-")),
         Cell::plain(&by.as_ref().map_or("-".to_owned(), operator)),
         Cell::plain(&change.destination),
         Cell::plain(&ports),
