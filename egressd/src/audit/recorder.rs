@@ -39,10 +39,9 @@ impl Recorder {
 
     /// Hands `event` to the log and the feed, or counts it as lost when they lag behind.
     pub fn record(&self, mut event: Event) {
-        event.revision = match &event.rule {
-            Some(rule) => rule.file.revision().cloned(),
-            None => self.revision_of(&event.agent),
-        };
+        // What a human lent, and the allowlists of this host, stand beside the policy of the revision.
+        let of_rule = event.rule.as_ref().and_then(|rule| rule.file.revision().cloned());
+        event.revision = of_rule.or_else(|| self.revision_of(&event.agent));
         match self.queue.try_send(event) {
             Ok(()) => {
                 self.counters.sent.fetch_add(1, Ordering::Release);
@@ -51,7 +50,7 @@ impl Recorder {
         }
     }
 
-    /// Says which commit the policy of `agent` is of: what stamps events that name no rule. None where it is not
+    /// Says which commit the policy of `agent` is of: what stamps events whose rule is of none. None where it is not
     /// from git, and when the agent ends.
     pub fn judge_by(&self, agent: &AgentName, revision: Option<Revision>) {
         self.revisions.rcu(|before| {
@@ -209,7 +208,7 @@ mod tests {
         assert_eq!(stamped(None), new);
         let of = |revision| Some(Source { file: SourceFile::new("a.yaml", revision), line: 1 });
         assert_eq!(stamped(of(old.clone())), old, "judged before the policy was replaced");
-        assert_eq!(stamped(of(None)), None, "a rule of this host");
+        assert_eq!(stamped(of(None)), new, "a rule of this host stands beside the policy");
         recorder.judge_by(&agent, None);
         assert_eq!(stamped(None), None);
     }
