@@ -4,6 +4,7 @@
 
 mod cases;
 mod change;
+mod cilium;
 mod diff;
 mod export;
 mod format;

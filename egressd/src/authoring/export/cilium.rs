@@ -2,7 +2,7 @@
 //!
 //! Cilium denies by network, never by name: what a denial takes from a rule for names is left out of it.
 
-use super::plan::{Report, exported, is_special, left_out, never, remaining, resolvers_in, special};
+use super::plan::{Report, exported, left_out, never, remaining, resolvers_in, special};
 use crate::{
     authoring::fate::quote,
     policy::{AgentName, Pattern, Policy, Protocol, Rule, Subject, special_within},
@@ -34,7 +34,7 @@ pub(super) fn write(policy: &Policy, agent: &AgentName, report: &mut Report) -> 
     }
     let mut deny: Vec<String> = policy.deny().iter().filter_map(|rule| deny_rule(rule, report)).collect();
     let closed = if opens_private { never() } else { special() };
-    deny.extend(closed_to_names(policy, &closed));
+    deny.extend(Closed { policy, networks: &closed }.denials());
     document(agent, &names, &egress, &deny)
 }
 
@@ -106,52 +106,85 @@ fn deny_rule(rule: &Rule, report: &mut Report) -> Option<String> {
     Some(text)
 }
 
-/// Denials that keep names from `closed` addresses, but for what rules for networks open there.
-fn closed_to_names(policy: &Policy, closed: &[IpNet]) -> Vec<String> {
-    let opened: Vec<IpNet> = exported(policy)
-        .filter_map(|rule| match rule.subject {
-            Subject::Network(network) if is_special(network) => Some(network),
-            Subject::Network(_) | Subject::Host(_) => None,
-        })
-        .collect();
-    let mut entries = String::new();
-    for network in closed {
-        let except: Vec<String> = opened
-            .iter()
-            .filter(|inner| network.contains(*inner))
-            .map(|inner| format!("\"{inner}\""))
-            .collect();
-        let _ = writeln!(entries, "        - cidr: \"{network}\"");
-        if !except.is_empty() {
-            let _ = writeln!(entries, "          except: [{}]", except.join(", "));
-        }
-    }
-    let mut denials = vec![format!("    # Addresses that names must not have.\n    - toCIDRSet:\n{entries}")];
-    denials
-        .extend(opened.iter().map(|network| other_ports(policy, *network)).filter(|text| !text.is_empty()));
-    denials
+/// What no name that is exported may have as its address, but for what rules for networks open there.
+struct Closed<'p> {
+    policy: &'p Policy,
+    networks: &'p [IpNet],
 }
 
-/// Denies `network` at the ports at which no rule opens it, lest a name that has its addresses opens them.
-fn other_ports(policy: &Policy, network: IpNet) -> String {
-    let open = |wanted: Protocol| {
-        let rules = exported(policy)
-            .filter(move |rule| rule.subject == Subject::Network(network) && rule.protocol == Some(wanted));
-        let mut ports: Vec<u16> = rules.flat_map(|rule| rule.ports.iter().copied()).collect();
-        ports.sort_unstable();
-        ports
-    };
-    let mut entries = String::new();
-    for (protocol, word) in [(Protocol::Tcp, "TCP"), (Protocol::Udp, "UDP")] {
-        for (first, last) in gaps(&open(protocol)) {
-            let _ =
-                writeln!(entries, "            - {{port: \"{first}\", endPort: {last}, protocol: {word}}}");
+impl Closed<'_> {
+    /// One denial of what is closed whole, and one of the other ports of each part that is open at some.
+    fn denials(&self) -> Vec<String> {
+        let parts = self.parts();
+        let (mut whole, mut in_part) = (String::new(), Vec::new());
+        for part in &parts {
+            let entry = entry(*part, &parts);
+            match [Transport::Tcp, Transport::Udp].map(|transport| self.closed_ports(*part, transport)) {
+                [tcp, udp] if tcp == EVERY_PORT && udp == EVERY_PORT => whole.push_str(&entry),
+                [tcp, udp] if tcp.is_empty() && udp.is_empty() => {}
+                [tcp, udp] => {
+                    let ports = [ranges(&tcp, Transport::Tcp), ranges(&udp, Transport::Udp)].concat();
+                    in_part.push(format!("    - toCIDRSet:\n{entry}{}", to_ports(&ports)));
+                }
+            }
         }
+        if !whole.is_empty() {
+            whole.insert_str(0, "    # Addresses that names must not have.\n    - toCIDRSet:\n");
+            in_part.insert(0, whole);
+        }
+        in_part
     }
-    if entries.is_empty() {
-        return entries;
+
+    /// The networks that are closed, those in them that rules open, and those in these that they do not. Of two,
+    /// one holds the other, or they have nothing in common.
+    fn parts(&self) -> Vec<IpNet> {
+        let is_closed = |part: &IpNet| self.networks.iter().any(|network| network.contains(part));
+        let opened =
+            self.opened().flat_map(|(network, _)| special_within(network).into_iter().chain([network]));
+        let mut parts: Vec<IpNet> = opened.filter(is_closed).chain(self.networks.iter().copied()).collect();
+        parts.sort_unstable();
+        parts.dedup();
+        parts
     }
-    format!("    - toCIDRSet:\n        - cidr: \"{network}\"\n      toPorts:\n        - ports:\n{entries}")
+
+    /// Rules for networks that are exported.
+    fn opened(&self) -> impl Iterator<Item = (IpNet, &Rule)> {
+        exported(self.policy).filter_map(|rule| match rule.subject {
+            Subject::Network(network) => Some((network, rule)),
+            Subject::Host(_) => None,
+        })
+    }
+
+    /// The ports at which no rule opens `part`, lest a name that has its addresses opens them.
+    fn closed_ports(&self, part: IpNet, transport: Transport) -> Vec<(u16, u16)> {
+        let mut open = Vec::new();
+        for (network, rule) in self.opened() {
+            let is_hole = || special_within(network).iter().any(|hole| hole.contains(&part));
+            if !network.contains(&part) || is_hole() || !transport.carries(rule.protocol) {
+                continue;
+            }
+            if rule.ports.is_empty() {
+                return Vec::new();
+            }
+            open.extend(&rule.ports);
+        }
+        open.sort_unstable();
+        gaps(&open)
+    }
+}
+
+/// `part` without the largest of the `parts` in it, which have entries of their own.
+fn entry(part: IpNet, parts: &[IpNet]) -> String {
+    let inner: Vec<IpNet> =
+        parts.iter().copied().filter(|inner| part.contains(inner) && part != *inner).collect();
+    let is_largest =
+        |network: &&IpNet| !inner.iter().any(|other| other != *network && other.contains(*network));
+    let except: Vec<String> = inner.iter().filter(is_largest).map(|inner| format!("\"{inner}\"")).collect();
+    let mut entry = format!("        - cidr: \"{part}\"\n");
+    if !except.is_empty() {
+        let _ = writeln!(entry, "          except: [{}]", except.join(", "));
+    }
+    entry
 }
 
 /// The ranges between sorted ports.
@@ -171,27 +204,61 @@ fn gaps(ports: &[u16]) -> Vec<(u16, u16)> {
     gaps
 }
 
-fn ports(ports: &[u16], protocol: Option<Protocol>) -> String {
-    let transport = match protocol {
-        None => "ANY",
-        Some(Protocol::Tls | Protocol::Http | Protocol::Tcp) => "TCP",
-        Some(Protocol::Udp | Protocol::Quic) => "UDP",
-    };
-    let mut text = String::from("      toPorts:\n        - ports:\n");
-    match (ports, protocol) {
-        ([], None) => return String::new(),
-        // Port 0 is every port.
-        ([], Some(_)) => {
-            let _ = writeln!(text, "            - {{port: \"0\", protocol: {transport}}}");
-        }
-        (ports, _) => {
-            for port in ports {
-                let _ = writeln!(text, "            - {{port: \"{port}\", protocol: {transport}}}");
-            }
+const EVERY_PORT: [(u16, u16); 1] = [(1, u16::MAX)];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    fn of(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tls | Protocol::Http | Protocol::Tcp => Self::Tcp,
+            Protocol::Udp | Protocol::Quic => Self::Udp,
         }
     }
-    text
+
+    fn carries(self, protocol: Option<Protocol>) -> bool {
+        protocol.is_none_or(|protocol| Self::of(protocol) == self)
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
 }
+
+fn ports(ports: &[u16], protocol: Option<Protocol>) -> String {
+    let transport = protocol.map_or("ANY", |protocol| Transport::of(protocol).word());
+    let entry = |port: &u16| format!("            - {{port: \"{port}\", protocol: {transport}}}\n");
+    match (ports, protocol) {
+        ([], None) => String::new(),
+        // Port 0 is every port.
+        ([], Some(_)) => to_ports(&[entry(&0)]),
+        (ports, _) => to_ports(&ports.iter().map(entry).collect::<Vec<_>>()),
+    }
+}
+
+fn ranges(ranges: &[(u16, u16)], transport: Transport) -> Vec<String> {
+    let word = transport.word();
+    let entry = |(first, last): &(u16, u16)| {
+        format!("            - {{port: \"{first}\", endPort: {last}, protocol: {word}}}\n")
+    };
+    ranges.iter().map(entry).collect()
+}
+
+/// Entries of ports, in lists that are not too long for Cilium.
+fn to_ports(entries: &[String]) -> String {
+    let lists = entries.chunks(MAX_PORTS).map(|list| format!("        - ports:\n{}", list.concat()));
+    format!("      toPorts:\n{}", lists.collect::<String>())
+}
+
+/// Cilium refuses a longer list (`maxPorts` in its `pkg/policy/api`).
+const MAX_PORTS: usize = 40;
 
 fn comment(rule: &Rule) -> String {
     format!("    # {}\n", quote(&rule.source.to_string()))

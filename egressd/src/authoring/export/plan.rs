@@ -211,11 +211,6 @@ pub(super) fn special() -> Vec<IpNet> {
         .collect()
 }
 
-/// Whether all of `network` is special, so that a rule which names it opens it.
-pub(super) fn is_special(network: IpNet) -> bool {
-    special().iter().any(|block| block.contains(&network))
-}
-
 /// A rule in one line, as a policy file would say it.
 pub(super) fn describe(rule: &Rule) -> String {
     let ports: Vec<String> = rule.ports.iter().map(u16::to_string).collect();
