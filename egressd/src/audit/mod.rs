@@ -14,6 +14,7 @@ mod health;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
 mod log;
+mod read;
 mod record;
 mod recorder;
 mod recover;
@@ -29,6 +30,7 @@ pub use feed::{Batch, Feed, Follower, RING, Totals};
 pub use filter::{Filter, Verdicts};
 pub use health::{Health, LogHealth};
 pub use log::{Log, LogError};
+pub use read::{Unread, read_line};
 pub use record::{Gap, Line, LostAt, Record, RecordedDestination, RecordedProcess, SCHEMA_VERSION};
 pub use recorder::Recorder;
 pub use recover::Recovered;

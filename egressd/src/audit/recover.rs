@@ -1,6 +1,9 @@
 //! What a log that was written before holds at its end.
 
-use super::record::Line;
+use super::{
+    read::{Unread, read_line},
+    record::Line,
+};
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
@@ -29,7 +32,8 @@ impl Default for Recovered {
 /// Reads the end of the log at `path`; of the file `before` it where it has no line.
 pub(super) fn recover(path: &Path, before: &Path) -> io::Result<Recovered> {
     let last = read_end(path)?;
-    if !last.lines.is_empty() {
+    // Also where only lines of a later version are there, whose numbers are taken.
+    if last.next_seq > 1 + u64::from(last.torn) {
         return Ok(last);
     }
     match read_end(before) {
@@ -58,24 +62,23 @@ fn read_end(path: &Path) -> io::Result<Recovered> {
 
 pub(super) fn read_lines(bytes: &[u8]) -> Recovered {
     let ends_within_a_line = bytes.last().is_some_and(|octet| *octet != b'\n');
-    let mut lines: Vec<Line> = Vec::new();
-    for line in bytes.split(|octet| *octet == b'\n').filter_map(read_line) {
+    let (mut lines, mut last_seq, mut torn) = (Vec::new(), 0, false);
+    for octets in bytes.split(|octet| *octet == b'\n') {
+        let line = read_line(octets);
+        torn = line == Err(Unread::Torn);
+        let seq = line.as_ref().map_or_else(|unread| unread.seq(), |line| Some(line.seq()));
+        let Some(seq) = seq.filter(|seq| *seq < MAX_SEQ) else { continue };
         // Numbers that went back are of another numbering.
-        if lines.last().is_some_and(|last| last.seq() >= line.seq()) {
+        if seq <= last_seq {
             lines.clear();
         }
-        lines.push(line);
+        last_seq = seq;
+        lines.extend(line);
     }
-    let last_line = bytes.rsplit(|octet| *octet == b'\n').next().and_then(read_line);
-    let torn = ends_within_a_line && last_line.is_none();
-    let last_seq = lines.last().map_or(0, Line::seq);
+    let torn = torn && ends_within_a_line;
     // The torn line had a number, too.
     let next_seq = last_seq + 1 + u64::from(torn);
     Recovered { lines, next_seq, torn, ends_within_a_line }
-}
-
-fn read_line(bytes: &[u8]) -> Option<Line> {
-    serde_json::from_slice::<Line>(bytes).ok().filter(|line| line.seq() < MAX_SEQ)
 }
 
 /// Octets that are read of the end: enough to fill half the feed with what was there before a
@@ -98,6 +101,15 @@ mod tests {
     fn only_the_last_numbering_is_kept() {
         let recovered = read_lines([gap(8), gap(9), gap(3), gap(4)].concat().as_bytes());
         assert_eq!((seqs(&recovered), recovered.next_seq), (vec![3, 4], 5));
+    }
+
+    #[test]
+    fn the_number_of_a_line_that_is_not_known_is_taken() {
+        let later = |seq: u64| format!("{{\"v\":2,\"seq\":{seq},\"kind\":\"of a later version\"}}\n");
+        let recovered = read_lines([gap(4), later(5)].concat().as_bytes());
+        assert_eq!((seqs(&recovered), recovered.next_seq, recovered.torn), (vec![4], 6, false));
+        let recovered = read_lines(later(7).trim_end().as_bytes());
+        assert_eq!((seqs(&recovered), recovered.next_seq, recovered.torn), (vec![], 8, false));
     }
 
     fn gap(seq: u64) -> String {

@@ -6,6 +6,7 @@ use super::protocol::{
     HumanGrant, LeaksRequest, MAX_REQUEST, Metric, PastRevision, RecordsRequest, Refusal, ReloadSummary,
     RevokeRequest, Rollback, StartAgent, StartedAgent, Status, VERSION,
 };
+use crate::audit::{Unread, read_line};
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -270,7 +271,11 @@ impl Records<'_> {
         loop {
             if let Some(end) = self.unread.iter().position(|octet| *octet == b'\n') {
                 let line = self.unread.split_to(end + 1);
-                return serde_json::from_slice(&line).map(Some).map_err(ClientError::Decode);
+                match serde_json::from_slice(&line) {
+                    // A later daemon may send kinds and words that are not known here.
+                    Err(_) if matches!(read_line(&line), Err(Unread::Unknown { .. })) => continue,
+                    outcome => return outcome.map(Some).map_err(ClientError::Decode),
+                }
             }
             if self.unread.len() > MAX_FRAME {
                 return Err(ClientError::TooLarge);
