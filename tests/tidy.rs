@@ -33,8 +33,8 @@ fn the_command_line_names_only_what_it_asks_and_how_it_launches() {
     for file in rust_files("egressd/src/bin") {
         let code = code(&file);
         for (named, line) in named_modules(&code, "egressd::") {
-            let is_allowed =
-                ["audit", "authoring", "config", "control", "datapath", "policy"].contains(&named.as_str());
+            let is_allowed = ["audit", "authoring", "config", "control", "datapath", "manual", "policy"]
+                .contains(&named.as_str());
             assert!(is_allowed, "{}:{line}: `egressctl` must not name `{named}`", show(&file));
         }
         let datapath = code.match_indices("datapath").filter(|(at, _)| is_word(&code, *at, "datapath"));
@@ -162,6 +162,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("daemon", &["policy", "config", "audit", "dns", "proxy", "datapath", "control"]),
     ("laws", &["policy", "config", "audit", "dns", "proxy", "datapath", "control"]),
     ("telemetry", &[]),
+    ("manual", &[]),
 ];
 
 /// What stands above the modules.

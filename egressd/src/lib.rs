@@ -9,6 +9,7 @@ pub mod datapath;
 pub mod dns;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
+pub mod manual;
 pub mod policy;
 pub mod proxy;
 pub mod telemetry;

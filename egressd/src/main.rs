@@ -9,6 +9,7 @@ use egressd::{
     config::{DaemonConfig, Upstream},
     daemon::{self, Lifetime, Options},
     datapath::{UseSecurityHooks, canary},
+    manual,
     proxy::Bulk,
 };
 use std::{path::PathBuf, process::ExitCode};
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
         return report(canary::live(cgroup, frames).map_err(anyhow::Error::from));
     }
     if let Some(folder) = arguments.man {
-        let page = clap_mangen::generate_to(Arguments::command(), folder);
+        let page = manual::generate_to(Arguments::command(), &folder);
         return report(page.context("failed to write the manual page"));
     }
     egressd::telemetry::start();

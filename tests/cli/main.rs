@@ -745,7 +745,21 @@ fn completions_and_manual_pages_are_made_from_the_parser() {
     assert!(run(&socket, &["completions", "bash"]).stdout.contains("--since"));
     let man = run(&socket, &["man", folder.path().to_str().unwrap()]);
     assert_eq!(man.all(), (0, "", ""));
-    assert!(folder.path().join("egressctl-tail.1").exists());
+    let page = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert!(page("egressctl-tail.1").contains(".TH egressctl-tail 1"));
+    let of_test = page("egressctl-policy-test.1");
+    for part in [
+        "[\\fIFILE\\fR]...\n",
+        ".nf\n  version: 1\n  policy: build.yaml            # unless said,",
+        ", reason: address\\-not\\-granted}]\n.fi\n",
+        ".TP 4\n1\none does not\n.TP 4\n",
+    ] {
+        assert!(of_test.contains(part), "{part}\n{of_test}");
+    }
+    assert!(page("egressctl-suggest.1").contains("[\\fB\\-\\-agent\\fR\\ \\fINAME\\fR]\n"));
+    let last =
+        ".PP\n\\(garun\\(ga exits as the program does: see \\(gaegressctl run \\-\\-help\\(ga\n.SH VERSION\n";
+    assert!(page("egressctl.1").contains(last), "{}", page("egressctl.1"));
 }
 
 fn socket() -> (tempfile::TempDir, std::path::PathBuf) {

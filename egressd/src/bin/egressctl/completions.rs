@@ -2,6 +2,7 @@
 
 use crate::Cli;
 use clap::CommandFactory;
+use egressd::manual;
 use std::{
     fs,
     io::{Write, stdout},
@@ -40,7 +41,7 @@ pub struct Man {
 impl Man {
     pub fn act(&self) -> anyhow::Result<ExitCode> {
         fs::create_dir_all(&self.folder)?;
-        clap_mangen::generate_to(Cli::command(), &self.folder)?;
+        manual::generate_to(Cli::command(), &self.folder)?;
         Ok(ExitCode::SUCCESS)
     }
 }
