@@ -15,7 +15,7 @@ use egressd::audit::{RING, Recovered};
 use events::{alert, change, denial};
 use fake::Server;
 use nix::sys::signal::Signal;
-use program::{Program, run};
+use program::{Program, run, run_in};
 use pty::Pty;
 
 /// `TRYCMD=overwrite` writes what the program says into the cases.
@@ -146,7 +146,8 @@ fn a_policy_is_suggested_from_an_audit_log_and_allows_what_was_seen_and_no_more(
     std::fs::write(&path, log.join("\n") + "\n").unwrap();
     let suggested = run(&socket, &["suggest", "--log", path.to_str().unwrap(), "--agent", "build"]);
     assert_eq!(suggested.code, 0, "{suggested:?}");
-    assert!(suggested.stderr.contains("3 records are missing"), "{suggested:?}");
+    let gaps = format!("3 records are missing in `{}`, which has gaps for them\n", path.display());
+    assert!(suggested.stderr.contains(&gaps), "{suggested:?}");
     let policy = folder.path().join("p.yaml");
     std::fs::write(&policy, &suggested.stdout).unwrap();
     for line in [
@@ -183,16 +184,83 @@ fn a_policy_is_suggested_from_an_audit_log_and_allows_what_was_seen_and_no_more(
     );
     std::fs::write(folder.path().join("d.patch"), &diff).unwrap();
     let mut git = std::process::Command::new("git");
-    let applied = git.arg("apply").arg(folder.path().join("d.patch")).current_dir("/").output().unwrap();
+    let applied = git.args(["apply", "d.patch"]).current_dir(folder.path()).output().unwrap();
     assert!(applied.status.success(), "{applied:?}");
-    assert_eq!(run(&socket, &arguments).stdout, "", "nothing is missing any more");
+    let nothing = run(&socket, &arguments);
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (0, ""), "nothing is missing any more");
+    assert!(nothing.stderr.contains("old.yaml` lacks no rule that agent `build` needs\n"), "{nothing:?}");
+    assert!(nothing.stderr.contains(" left out, for somebody to think about: "), "{nothing:?}");
     let nothing =
         run(&socket, &["suggest", "--log", path.to_str().unwrap(), "--since", "2027-01-01T00:00:00Z"]);
     assert_eq!(nothing.stdout, "version: 1\nagents: {}\n");
     std::fs::write(&path, "{}\n").unwrap();
     let broken = run(&socket, &["suggest", "--log", path.to_str().unwrap()]);
     assert_eq!(broken.code, 2);
-    assert!(broken.stderr.contains("line 1 is no line of an audit log"), "{broken:?}");
+    assert!(broken.stderr.contains("holds no line of an audit log"), "{broken:?}");
+}
+
+#[test]
+fn lines_of_a_log_that_are_torn_or_of_a_later_version_are_skipped_and_counted() {
+    let (folder, socket) = socket();
+    let path = folder.path().join("audit.jsonl");
+    let suggest = |lines: &[&str]| {
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        run(&socket, &["suggest", "--log", path.to_str().unwrap()])
+    };
+    let record = serde_json::to_string(&*denial(1, "a.test")).unwrap();
+    let torn = &record[..record.len() / 2];
+    let gap = r#"{"v":1,"seq":5,"time":"2026-11-22T09:00:00.000Z","lost":1,"at":"torn","agent":null}"#;
+    let later = r#"{"v":1,"seq":6,"newkind":1}"#;
+    let read = suggest(&[torn, gap, later, &record, torn]);
+    assert!(read.code == 0 && read.stdout.contains("- host: a.test"), "{read:?}");
+    assert_eq!(
+        read.stderr,
+        format!(
+            "egressctl: lines that were skipped in `{}`: 2 torn, 1 of a kind that is not known\n",
+            path.display()
+        )
+    );
+    assert!(
+        suggest(&[gap]).stderr.contains("1 record is missing in `"),
+        "whose torn line is in the file before"
+    );
+    assert_eq!(
+        suggest(&[later]).all(),
+        (0, "version: 1\nagents: {}\n", &*read.stderr.replace("2 torn, ", ""))
+    );
+    assert_eq!(suggest(&[torn, "", torn]).code, 2);
+}
+
+/// Whatever the file is called by, the patch applies where it is said to.
+#[test]
+fn a_patch_applies_here_or_in_the_folder_that_is_told() {
+    let (folder, socket) = socket();
+    let log = folder.path().join("audit.jsonl");
+    std::fs::write(&log, serde_json::to_string(&*denial(1, "a.test")).unwrap()).unwrap();
+    let here = folder.path().join("here");
+    std::fs::create_dir_all(here.join("below")).unwrap();
+    let text = "version: 1\nagents:\n  build:\n    rules: []";
+    for (file, told, place) in [
+        ("p.yaml", false, "."),
+        ("./below/../my p.yaml", false, "."),
+        ("below/p.yaml", false, "."),
+        ("../p.yaml", true, ".."),
+    ] {
+        std::fs::write(here.join(file), text).unwrap();
+        let arguments = ["suggest", "--agent", "build", "--patch", file, "--log", log.to_str().unwrap()];
+        let suggested = run_in(&here, &socket, &arguments);
+        assert_eq!(suggested.stderr.contains("apply it there"), told, "{file}: {suggested:?}");
+        let applies_in = here.join(place);
+        std::fs::write(applies_in.join("d.patch"), &suggested.stdout).unwrap();
+        let mut git = std::process::Command::new("git");
+        let applied = git.args(["apply", "d.patch"]).current_dir(&applies_in).output().unwrap();
+        assert!(applied.status.success(), "{file}: {applied:?} {suggested:?}");
+        let patched = std::fs::read_to_string(here.join(file)).unwrap();
+        assert!(
+            patched.starts_with(&text.replace(" []", "\n      - host: a.test   # ")),
+            "{file}: {patched}"
+        );
+    }
 }
 
 #[test]

@@ -3,18 +3,14 @@
 mod watch;
 
 use crate::{
+    addition::Addition,
     grants::{bounds, destination},
     output::{Cell, Colour, Format, json, sanitise, table},
     tail::clock,
 };
-use anyhow::Context;
-use egressd::{
-    authoring::patch,
-    config::read_text,
-    control::{
-        Client,
-        protocol::{ApprovalRequest, Decide, Decided, Decision, RequestId},
-    },
+use egressd::control::{
+    Client,
+    protocol::{ApprovalRequest, Decide, Decided, Decision, RequestId},
 };
 use std::{
     io::{self, Write, stdout},
@@ -257,8 +253,7 @@ fn print_rules(out: &mut impl Write, decided: &Decided, file: Option<&Path>) -> 
 /// What to change in the policy `file`, which has the agent or a default for it.
 fn patch_for(decided: &Decided, file: &Path) -> anyhow::Result<String> {
     let agent = decided.grants.first().map_or("default", |grant| grant.agent.as_str());
-    let (text, name) = (read_text(file)?, file.display().to_string());
-    let own = patch(&name, &text, agent, &decided.rules);
-    let diff = own.or_else(|_| patch(&name, &text, "default", &decided.rules));
-    diff.with_context(|| format!("failed to patch `{name}`"))
+    let addition = Addition::to(file, &[agent, "default"], &decided.rules)?;
+    addition.say_where();
+    Ok(addition.patch)
 }

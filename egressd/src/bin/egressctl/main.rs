@@ -1,5 +1,6 @@
 //! `egressctl`: one file a verb.
 
+mod addition;
 mod adopt;
 mod agents;
 mod allow;

@@ -1,15 +1,18 @@
 //! `egressctl suggest`: the least policy that covers what was recorded.
 
+mod log;
+
 use crate::{
-    known::{expect_agent, known},
+    addition::Addition,
+    known::expect_agent,
     output::{Format, complain, json},
     policy::source::load_one,
     tail::parse_since,
 };
-use anyhow::{Context, bail};
+use anyhow::anyhow;
 use egressd::{
     audit::{Line, Time},
-    authoring::{Suggestions, patch},
+    authoring::Suggestions,
     control::{
         Client,
         protocol::{Frame, RecordsRequest},
@@ -17,9 +20,7 @@ use egressd::{
     policy::AgentName,
 };
 use std::{
-    collections::BTreeSet,
-    fs::{self, File},
-    io::{BufRead, BufReader, Write, stdin, stdout},
+    io::{Write, stdout},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -53,23 +54,15 @@ impl Suggest {
     pub fn act(self, client: &Client, format: Format) -> anyhow::Result<ExitCode> {
         let since = self.since.as_deref().map(|text| parse_since(text, Time::now())).transpose()?;
         let mut suggestions = Suggestions::default();
-        let missed = match &self.log {
-            Some(log) => read_log(log, &mut suggestions, self.agent.as_deref(), since)?,
-            None => ask(client, &mut suggestions, self.agent.clone(), since)?,
-        };
-        if missed > 0 {
-            complain(&anyhow::anyhow!(
-                "{missed} records are missing here: see the audit log with --log FILE"
-            ));
+        match &self.log {
+            Some(log) => log::read(log, &mut suggestions, self.agent.as_deref(), since)?.tell(log),
+            None => tell_missing(ask(client, &mut suggestions, self.agent.clone(), since)?),
         }
         if suggestions.beyond > 0 {
-            complain(&anyhow::anyhow!(
-                "{} flows went to more destinations than are told",
-                suggestions.beyond
-            ));
+            complain(&anyhow!("{} flows went to more destinations than are told", suggestions.beyond));
         }
         if let (Some(file), Some(agent)) = (&self.patch, &self.agent) {
-            write!(stdout(), "{}", diff(file, agent, &suggestions)?)?;
+            write!(stdout(), "{}", addition(file, agent, &suggestions)?)?;
             return Ok(ExitCode::SUCCESS);
         }
         match format {
@@ -80,18 +73,41 @@ impl Suggest {
     }
 }
 
-/// The diff of a policy file that adds what it lacks; nothing where it lacks nothing.
-fn diff(file: &Path, agent: &str, suggestions: &Suggestions) -> anyhow::Result<String> {
+/// The patch of a policy file that adds what it lacks; nothing where it lacks nothing.
+fn addition(file: &Path, agent: &str, suggestions: &Suggestions) -> anyhow::Result<String> {
     let name = AgentName::parse(agent)?;
     let policies = load_one(file)?;
     let missing = suggestions.missing(agent, &policies.for_agent(&name));
-    if missing.is_empty() {
-        return Ok(String::new());
+    let patch = match missing.as_slice() {
+        [] => {
+            complain(&anyhow!("`{}` lacks no rule that agent `{agent}` needs", file.display()));
+            String::new()
+        }
+        missing => {
+            let addition = Addition::to(file, &[agent], missing)?;
+            addition.say_where();
+            addition.patch
+        }
+    };
+    let left_out = suggestions.all().iter().filter(|own| own.agent == agent && own.rule.is_none()).count();
+    if left_out > 0 {
+        complain(&anyhow!("{left_out} left out, for somebody to think about: see it without --patch"));
     }
-    let shown = file.display().to_string();
-    let text = fs::read_to_string(file).with_context(|| format!("failed to read `{shown}`"))?;
-    let shown = shown.trim_start_matches("./").trim_start_matches('/');
-    patch(shown, &text, agent, &missing).with_context(|| format!("failed to add rules to `{shown}`"))
+    Ok(patch)
+}
+
+/// Says how many records the daemon holds no more.
+fn tell_missing(number: u64) {
+    if number > 0 {
+        complain(&anyhow!("{} here: see the audit log with --log FILE", missing(number)));
+    }
+}
+
+fn missing(records: u64) -> String {
+    match records {
+        1 => "1 record is missing".to_owned(),
+        many => format!("{many} records are missing"),
+    }
 }
 
 /// Takes in what the daemon holds; returns how many records it holds no more.
@@ -117,46 +133,3 @@ fn ask(
     }
     Ok(missing)
 }
-
-/// Takes in a file; returns how many records its gaps stand for.
-fn read_log(
-    path: &Path,
-    suggestions: &mut Suggestions,
-    agent: Option<&str>,
-    since: Option<Time>,
-) -> anyhow::Result<u64> {
-    let failed = || format!("failed to read `{}`", path.display());
-    let lines: Box<dyn BufRead> = match path.to_str() {
-        Some("-") => Box::new(stdin().lock()),
-        _ => Box::new(BufReader::new(File::open(path).with_context(failed)?)),
-    };
-    let mut missing = 0;
-    let mut agents = BTreeSet::new();
-    for (line, number) in lines.lines().zip(1_u64..) {
-        let line = line.with_context(failed)?;
-        let line: Line = serde_json::from_str(&line)
-            .with_context(|| format!("`{}`, line {number} is no line of an audit log", path.display()))?;
-        match line {
-            Line::Record(record) => {
-                if agents.len() < MAX_AGENTS {
-                    agents.insert(record.agent.clone());
-                }
-                let is_meant = agent.is_none_or(|agent| record.agent == agent)
-                    && since.is_none_or(|since| record.time >= since);
-                if is_meant {
-                    suggestions.add(&record);
-                }
-            }
-            Line::Gap(gap) => missing += gap.lost,
-            Line::Alert(_) | Line::Change(_) => {}
-        }
-    }
-    if let Some(agent) = agent.filter(|agent| agents.len() < MAX_AGENTS && !agents.contains(*agent)) {
-        let known = known(agents.iter().map(String::as_str));
-        bail!("no record in `{}` is of agent `{agent}`: {known}", path.display());
-    }
-    Ok(missing)
-}
-
-/// The most agents of a log that are told apart: more than anybody reads.
-const MAX_AGENTS: usize = 64;
