@@ -241,7 +241,9 @@ agents:
     rules: [{host: ok.test}]
     deny: [{host: no.test, mode: observe}]
 ";
+    let on_trial = "version: 1\nagents:\n  default:\n    rules:\n      - {cidr: 198.51.100.0/24, protocol: tcp, ports: [22], mode: observe}\n";
     for target in Target::ALL {
+        lost(&of(target, on_trial), "mode: observe", "is not told from what is allowed");
         let exported = of(target, policy);
         for (was, fate) in [
             ("mode: observe", Fate::Narrowed),

@@ -29,6 +29,7 @@ pub(super) fn write(policy: &Policy, agent: &AgentName, report: &mut Report) -> 
             Subject::Network(network) => {
                 egress.push(network_rule(rule, *network));
                 report.wrote(rule, vec![format!("toCIDRSet: {network}")]);
+                report.terms(rule);
             }
         }
     }

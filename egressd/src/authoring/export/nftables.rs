@@ -54,6 +54,7 @@ fn allow(policy: &Policy, rule: &Rule, report: &mut Report) -> Vec<String> {
             let line =
                 matched(*network, &special_within(*network), transport(protocol), &rule.ports, "accept");
             report.wrote(rule, vec![line.clone()]);
+            report.terms(rule);
             vec![line]
         }
         (Subject::Network(_), None) => {

@@ -51,6 +51,15 @@ impl Report {
                 Some("lookups are not told apart by their type"),
             );
         }
+        if rule.mode == Mode::Observe {
+            self.push(
+                rule,
+                "mode: observe".to_owned(),
+                Vec::new(),
+                Fate::Lost,
+                Some("what it lets through is not told from what is allowed"),
+            );
+        }
         if rule.tls.ech == Ech::Refuse {
             self.push(
                 rule,
