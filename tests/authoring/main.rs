@@ -12,6 +12,7 @@ mod import;
 mod lint;
 mod observe;
 mod random;
+mod widening;
 mod world;
 
 use egressd::{

@@ -8,7 +8,7 @@
 use super::{
     ImportError,
     draft::{At, Draft, Remark, Section, worse},
-    names::{Dialect, Opening, Reach, Reading, network, read as read_host, tcp, udp},
+    names::{Dialect, Numbers, Opening, Reach, Reading, network, read as read_host, tcp, udp},
     ports::PortSet,
     tree::{self, Node},
 };
@@ -23,6 +23,8 @@ const NAME: Dialect = Dialect {
     star: Reach::OneLabel,
     two_stars: Some(Reach::Below),
     inner: Reach::OneLabel,
+    // An address is no name, so that it matches nothing.
+    numbers: Numbers::Nothing,
 };
 
 /// Translates the policies that are about the same endpoints, or the one that is chosen.
@@ -167,8 +169,6 @@ impl Rule<'_> {
             (false, Reading::Names(_)) if text.contains('*') => {
                 Reading::Unreadable("`matchName` knows no `*`".to_owned())
             }
-            // An address is no name, so that it matches nothing.
-            (_, Reading::Network(_)) => Reading::Unreadable("an address is not a name".to_owned()),
             (_, reading) => reading,
         };
         match self.act {

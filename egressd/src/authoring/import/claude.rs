@@ -2,18 +2,23 @@
 //!
 //! Read in anthropic-experimental/sandbox-runtime (`src/sandbox/domain-pattern.ts`, `sandbox-config.ts`):
 //! `example.com` is this name, `*.example.com` all below it, on every port unless one is named; `*` may be denied
-//! only; what is denied wins. Claude Code adds the domains of its rules `WebFetch(domain:...)` to the lists.
+//! only; what is denied wins; numbers are addresses, never networks. Claude Code adds the domains of its rules `WebFetch(domain:...)` to the lists.
 
 use super::{
     ImportError,
     draft::{At, Draft, Section},
-    names::{Dialect, Reach, read, split_port, tcp, web},
+    names::{Dialect, Numbers, Reach, read, split_port, tcp, web},
     tree::{self, Node},
 };
 use crate::authoring::fate::Fate;
 
-const DIALECT: Dialect =
-    Dialect { plain: Reach::Only, star: Reach::Below, two_stars: None, inner: Reach::Below };
+const DIALECT: Dialect = Dialect {
+    plain: Reach::Only,
+    star: Reach::Below,
+    two_stars: None,
+    inner: Reach::Below,
+    numbers: Numbers::Addresses,
+};
 
 /// Translates `settings.json` of Claude Code.
 pub(super) fn settings(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError> {

@@ -2,19 +2,24 @@
 //!
 //! Read in openai/codex (`codex-rs/network-proxy/README.md` and `src/policy.rs`): `example.com` is this name,
 //! `*.example.com` all below it, `**.example.com` both; what is denied wins; an empty list allows nothing; ports are
-//! not told apart; in the mode `limited` only GET, HEAD and OPTIONS pass.
+//! not told apart; numbers are addresses, never networks; in the mode `limited` only GET, HEAD and OPTIONS pass.
 
 use super::{
     ImportError,
     claude::AnyPort,
     draft::{At, Draft, Section},
-    names::{Dialect, Reach, read as read_host, split_port, tcp, web},
+    names::{Dialect, Numbers, Reach, read as read_host, split_port, tcp, web},
     tree::{self, Node},
 };
 use crate::authoring::fate::Fate;
 
-const DIALECT: Dialect =
-    Dialect { plain: Reach::Only, star: Reach::Below, two_stars: Some(Reach::AndBelow), inner: Reach::Below };
+const DIALECT: Dialect = Dialect {
+    plain: Reach::Only,
+    star: Reach::Below,
+    two_stars: Some(Reach::AndBelow),
+    inner: Reach::Below,
+    numbers: Numbers::Addresses,
+};
 
 /// Translates the network section of the profile that is in force, or is chosen, or is the only one.
 pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError> {

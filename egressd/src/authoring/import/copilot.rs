@@ -2,15 +2,21 @@
 //!
 //! Read in github/docs (`customize-the-agent-firewall.md`): a domain means itself and all below it; a URL means
 //! its scheme and host, and its path with what is below that. Ports are not spoken of: the usual ones are meant.
+//! Neither are networks.
 
 use super::{
     draft::{At, Draft, Remark, Section},
-    names::{Dialect, Opening, Reach, Reading, read as read_host, split_port, tcp, web},
+    names::{Dialect, Numbers, Opening, Reach, Reading, read as read_host, split_port, tcp, web},
 };
 use crate::{authoring::fate::Fate, policy::RequestPattern};
 
-const DOMAIN: Dialect =
-    Dialect { plain: Reach::AndBelow, star: Reach::Below, two_stars: None, inner: Reach::Below };
+const DOMAIN: Dialect = Dialect {
+    plain: Reach::AndBelow,
+    star: Reach::Below,
+    two_stars: None,
+    inner: Reach::Below,
+    numbers: Numbers::Addresses,
+};
 const HOST: Dialect = Dialect { plain: Reach::Only, ..DOMAIN };
 
 /// Translates a list as the settings page or the variable `COPILOT_AGENT_FIREWALL_ALLOW_LIST_ADDITIONS` hold it.

@@ -146,6 +146,14 @@ impl<'a> Draft<'a> {
             }
             Reading::Unreadable(why) => return self.lose(at, Section::Rules, &why),
             Reading::Network(network) => return self.allow_network(at, network, openings, remark),
+            Reading::NoHost(network) => {
+                let why = format!("no entry there means {}, so that it opens nothing", noun(network));
+                return self.lose(
+                    at,
+                    Section::Rules,
+                    &format!("{why}: write a rule with `cidr` if it is needed"),
+                );
+            }
             Reading::Wider(patterns) if !self.may_widen() => {
                 let why =
                     format!("`*` stands only first, as a whole label; {} would be wider", shown(&patterns));
@@ -239,6 +247,10 @@ impl<'a> Draft<'a> {
         let (subjects, remark) = match reading {
             Reading::Names(patterns) => (patterns.into_iter().map(Subject::Host).collect::<Vec<_>>(), remark),
             Reading::Network(network) => (vec![Subject::Network(network)], remark),
+            Reading::NoHost(network) => {
+                let why = format!("no entry there means {}, so that it denies nothing", noun(network));
+                (vec![Subject::Network(network)], worse(remark, Some((Fate::Narrowed, why))))
+            }
             Reading::Wider(patterns) => (
                 patterns.into_iter().map(Subject::Host).collect(),
                 worse(remark, Some((Fate::Narrowed, "it denies more names than it did".to_owned()))),
@@ -415,6 +427,10 @@ pub(super) fn worse(one: Remark, other: Remark) -> Remark {
         }
         (one, other) => one.or(other),
     }
+}
+
+fn noun(network: IpNet) -> &'static str {
+    if network.prefix_len() == network.max_prefix_len() { "an address" } else { "a network" }
 }
 
 fn shown(patterns: &[Pattern]) -> String {

@@ -4,17 +4,23 @@
 //! (`src/domain-patterns.ts`): a domain means itself and all below it, over HTTP and HTTPS unless it starts
 //! with a scheme; what is blocked wins, and holds for all below it, too. The page says that `*.example.com` means
 //! `example.com`, too, the firewall reads it as what is below: the narrower one is taken to allow, the wider one to deny.
+//! Requests to an address are denied, whatever is allowed.
 
 use super::{
     ImportError,
     draft::{At, Draft, Remark, Section, Written, worse},
-    names::{Dialect, Opening, Reach, read as read_host, tcp, web},
+    names::{Dialect, Numbers, Opening, Reach, read as read_host, tcp, web},
     tree::{self, Node},
 };
 use crate::{authoring::fate::Fate, policy::Protocol};
 
-const ALLOWED: Dialect =
-    Dialect { plain: Reach::AndBelow, star: Reach::Below, two_stars: None, inner: Reach::Below };
+const ALLOWED: Dialect = Dialect {
+    plain: Reach::AndBelow,
+    star: Reach::Below,
+    two_stars: None,
+    inner: Reach::Below,
+    numbers: Numbers::Nothing,
+};
 const BLOCKED: Dialect = Dialect { star: Reach::AndBelow, ..ALLOWED };
 
 /// Translates the front matter of a workflow, or a YAML file with the key `network`.

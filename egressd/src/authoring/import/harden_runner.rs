@@ -1,19 +1,24 @@
 //! The `allowed-endpoints` of `step-security/harden-runner` in a GitHub workflow.
 //!
 //! Read in step-security/agent (`config.go`, `dnsproxy.go`): endpoints stand apart by white space, without a
-//! port they mean 443, and `*.example.com` is what ends with `.example.com`, however deep.
+//! port they mean 443, and `*.example.com` is what ends with `.example.com`, however deep. A network is a name to it.
 
 use super::{
     ImportError,
     draft::{At, Draft, Section},
-    names::{Dialect, Reach, read as read_host, split_port, tcp},
+    names::{Dialect, Numbers, Reach, read as read_host, split_port, tcp},
     tree::{self, Node},
 };
 use crate::authoring::fate::Fate;
 use std::collections::HashMap;
 
-const DIALECT: Dialect =
-    Dialect { plain: Reach::Only, star: Reach::Below, two_stars: None, inner: Reach::Below };
+const DIALECT: Dialect = Dialect {
+    plain: Reach::Only,
+    star: Reach::Below,
+    two_stars: None,
+    inner: Reach::Below,
+    numbers: Numbers::Addresses,
+};
 
 /// Translates the endpoints of the one step, of a workflow or standing alone, or of the job that is chosen.
 pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError> {

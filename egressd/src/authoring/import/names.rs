@@ -29,6 +29,17 @@ impl Reach {
     }
 }
 
+/// What numbers in place of a name mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Numbers {
+    /// Networks, and addresses.
+    Networks,
+    /// Addresses. A network is read as a name, which no host has.
+    Addresses,
+    /// Nothing that a flow has.
+    Nothing,
+}
+
 /// What the spellings of one tool mean.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Dialect {
@@ -40,6 +51,7 @@ pub(super) struct Dialect {
     pub(super) two_stars: Option<Reach>,
     /// The widest that a `*` inside a name stands for: [`Reach::OneLabel`] or [`Reach::Below`].
     pub(super) inner: Reach,
+    pub(super) numbers: Numbers,
 }
 
 /// What a text means in our terms.
@@ -47,6 +59,8 @@ pub(super) struct Dialect {
 pub(super) enum Reading {
     Names(Vec<Pattern>),
     Network(IpNet),
+    /// Numbers that fit no flow, as the tool reads them.
+    NoHost(IpNet),
     Everything,
     /// Only something wider can be written.
     Wider(Vec<Pattern>),
@@ -61,7 +75,10 @@ pub(super) fn read(host: &str, dialect: Dialect) -> Reading {
         return Reading::Everything;
     }
     if let Some(network) = network(&host) {
-        return Reading::Network(network);
+        return match (dialect.numbers, host.contains('/')) {
+            (Numbers::Networks, _) | (Numbers::Addresses, false) => Reading::Network(network),
+            (Numbers::Addresses, true) | (Numbers::Nothing, _) => Reading::NoHost(network),
+        };
     }
     let (name, reach) = match (host.strip_prefix("**."), host.strip_prefix("*."), dialect.two_stars) {
         (Some(name), _, Some(reach)) => (name, reach),
@@ -157,8 +174,13 @@ fn by_protocol(ports: &[u16], speaks: impl Fn(u16) -> Protocol) -> Vec<Opening> 
 mod tests {
     use super::*;
 
-    const DIALECT: Dialect =
-        Dialect { plain: Reach::Only, star: Reach::Below, two_stars: None, inner: Reach::Below };
+    const DIALECT: Dialect = Dialect {
+        plain: Reach::Only,
+        star: Reach::Below,
+        two_stars: None,
+        inner: Reach::Below,
+        numbers: Numbers::Networks,
+    };
 
     #[test]
     fn a_star_inside_a_name_is_only_covered_by_something_wider() {
@@ -182,6 +204,21 @@ mod tests {
             assert_eq!(read(text, DIALECT), Reading::Network(network.parse().unwrap()), "{text}");
         }
         assert!(matches!(read("::ffff:0:0/96", DIALECT), Reading::Unreadable(_)));
+    }
+
+    #[test]
+    fn numbers_that_a_tool_does_not_know_are_no_network() {
+        let reads = |text: &str, numbers| match read(text, Dialect { numbers, ..DIALECT }) {
+            Reading::Network(_) => true,
+            Reading::NoHost(_) => false,
+            other => panic!("{text}: {other:?}"),
+        };
+        for (text, addresses) in
+            [("192.0.2.7", true), ("[2001:db8::1]", true), ("10.0.0.0/8", false), ("192.0.2.7/32", false)]
+        {
+            assert!(reads(text, Numbers::Networks) && !reads(text, Numbers::Nothing), "{text}");
+            assert_eq!(reads(text, Numbers::Addresses), addresses, "{text}");
+        }
     }
 
     #[test]

@@ -13,13 +13,18 @@ use super::{
     ImportError,
     claude::AnyPort,
     draft::{At, Draft, Remark, Section, worse},
-    names::{Dialect, Opening, Reach, Reading, read as read_host, split_port, tcp, udp, web},
+    names::{Dialect, Numbers, Opening, Reach, Reading, read as read_host, split_port, tcp, udp, web},
     tree::{self, Node},
 };
 use crate::{authoring::fate::Fate, policy::RequestPattern};
 
-const SBX: Dialect =
-    Dialect { plain: Reach::Only, star: Reach::OneLabel, two_stars: Some(Reach::Below), inner: Reach::Below };
+const SBX: Dialect = Dialect {
+    plain: Reach::Only,
+    star: Reach::OneLabel,
+    two_stars: Some(Reach::Below),
+    inner: Reach::Below,
+    numbers: Numbers::Networks,
+};
 
 /// Translates command lines, or JSON, or the `network` of a kit in YAML.
 pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError> {

@@ -6,11 +6,12 @@ use crate::authoring::{
     import::{
         claude::AnyPort,
         draft::{At, Draft, Section},
-        names::{Dialect, Reach, read as read_host, split_port, tcp, web},
+        names::{Dialect, Numbers, Reach, read as read_host, split_port, tcp, web},
     },
 };
 
-const PROXY_ALLOW: Dialect = Dialect { two_stars: None, ..SBX };
+// It has flags of their own for networks.
+const PROXY_ALLOW: Dialect = Dialect { two_stars: None, numbers: Numbers::Addresses, ..SBX };
 const PROXY_BLOCK: Dialect = Dialect { star: Reach::Below, ..PROXY_ALLOW };
 
 /// An entry of the proxy's lists, of which the most specific one wins.

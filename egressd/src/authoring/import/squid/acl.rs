@@ -2,7 +2,7 @@
 
 use super::regex;
 use crate::authoring::import::{
-    names::{Dialect, Reach, Reading, network, read},
+    names::{Dialect, Numbers, Reach, Reading, network, read},
     ports::PortSet,
 };
 use ipnet::IpNet;
@@ -91,7 +91,13 @@ const MAX_VALUES: usize = 4096;
 /// `+i` and `-i` are about the case of expressions, which names do not have.
 const FLAGS: [&str; 3] = ["-i", "+i", "--"];
 
-const PLAIN: Dialect = Dialect { plain: Reach::Only, star: Reach::Only, two_stars: None, inner: Reach::Only };
+const PLAIN: Dialect = Dialect {
+    plain: Reach::Only,
+    star: Reach::Only,
+    two_stars: None,
+    inner: Reach::Only,
+    numbers: Numbers::Addresses,
+};
 const DOTTED: Dialect = Dialect { plain: Reach::AndBelow, ..PLAIN };
 
 fn term(kind: &str, values: &[&str], looks_up: bool) -> Term {
