@@ -1,7 +1,10 @@
 //! Imports open nothing that the other tool leaves shut.
 
-use crate::world::translate;
-use egressd::authoring::{Fate, import::Kind};
+use crate::world::{allows, options, translate, translate_with};
+use egressd::authoring::{
+    Fate,
+    import::{Kind, Options, Widening},
+};
 
 #[test]
 fn a_network_opens_nothing_where_a_tool_knows_names_only() {
@@ -33,4 +36,54 @@ fn an_address_opens_nothing_in_gh_aw_and_a_network_that_is_denied_stays_so() {
     translation.allows(&["a.test"]).denies(&["192.0.2.7:443/tcp"]).says(Fate::Lost, "192.0.2.7");
     let settings = r#"{"network": {"allowedDomains": ["192.0.2.7"], "deniedDomains": ["192.0.2.0/24"]}}"#;
     translate(Kind::Srt, settings).denies(&["192.0.2.7:443/tcp"]).says(Fate::Narrowed, "192.0.2.0/24");
+}
+
+#[test]
+fn an_ecosystem_of_gh_aw_opens_no_host_that_only_our_list_has() {
+    let workflow = "network: {allowed: [go, rust, ruby, threat-detection]}\n";
+    let translation = translate(Kind::GhAw, workflow);
+    translation
+        .allows(&["go.dev", "sum.golang.org", "sh.rustup.rs", "rubygems.org", "api.githubcopilot.com"])
+        .denies(&["dl.google.com", "www.rust-lang.org", "www.ruby-lang.org", "mirror.test"])
+        .denies(&["raw.githubusercontent.com", "go.dev:80/http"]);
+    assert!(translation.says(Fate::Lost, "rust").contains("packages: [rust]"));
+    let wide = translate_with(Kind::GhAw, workflow, &widening());
+    wide.allows(&["dl.google.com", "www.ruby-lang.org", "mirror.test"]).says(Fate::Widened, "go");
+}
+
+#[test]
+fn the_hosts_of_an_ecosystem_are_in_our_list_about_it() {
+    for identifier in [
+        "claude",
+        "codex",
+        "copilot",
+        "copilot-vendor",
+        "dotnet",
+        "gemini",
+        "github",
+        "go",
+        "haskell",
+        "java",
+        "node",
+        "python",
+        "python-native",
+        "ruby",
+        "rust",
+        "swift",
+        "threat-detection",
+        "zig",
+    ] {
+        let workflow = format!("network: {{allowed: [{identifier}]}}\n");
+        let narrow = translate(Kind::GhAw, &workflow);
+        let wide = translate_with(Kind::GhAw, &workflow, &widening());
+        assert!(!narrow.policy.allow().is_empty(), "{identifier}");
+        for rule in narrow.policy.allow() {
+            let host = rule.subject.to_string();
+            assert!(allows(&wide.policy, &host), "{identifier}: {host}");
+        }
+    }
+}
+
+fn widening() -> Options {
+    Options { widening: Widening::Allowed, ..options() }
 }

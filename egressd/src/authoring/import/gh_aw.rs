@@ -8,11 +8,14 @@
 
 use super::{
     ImportError,
-    draft::{At, Draft, Remark, Section, Written, worse},
+    draft::{Allow, At, Draft, Remark, Section, Written},
     names::{Dialect, Numbers, Opening, Reach, read as read_host, tcp, web},
     tree::{self, Node},
 };
-use crate::{authoring::fate::Fate, policy::Protocol};
+use crate::{
+    authoring::fate::Fate,
+    policy::{Pattern, Protocol, Subject},
+};
 
 const ALLOWED: Dialect = Dialect {
     plain: Reach::AndBelow,
@@ -123,45 +126,154 @@ fn is_identifier(text: &str) -> bool {
 }
 
 fn ecosystem(at: At<'_>, identifier: &str, draft: &mut Draft<'_>) {
-    let Some((_, include, packages)) = ECOSYSTEMS.iter().find(|(own, _, _)| *own == identifier) else {
+    let Some(known) = ECOSYSTEMS.iter().find(|known| known.identifier == identifier) else {
         return draft.lose(
             at,
             Section::Include,
             "no allowlist of ours is about it: name the hosts that are needed",
         );
     };
-    let why = "our lists are narrower: see their files, and add what is missing".to_owned();
-    let remark = worse(Some((Fate::Narrowed, why)), None);
-    let of = |names: &[&str], write: fn(String) -> Written| {
-        names.iter().map(|name| write((*name).to_owned())).collect()
-    };
-    if !include.is_empty() {
-        draft.push_written(at, Section::Include, of(include, Written::Include), remark.clone());
-    }
-    if !packages.is_empty() {
-        draft.push_written(at, Section::Packages, of(packages, Written::Packages), remark);
+    match draft.may_widen() {
+        true => known.include(at, draft),
+        false => known.name_hosts(at, draft),
     }
 }
 
-/// Ecosystems of gh-aw, with our allowlists and package tools.
-const ECOSYSTEMS: [(&str, &[&str], &[&str]); 17] = [
-    ("claude", &["anthropic"], &[]),
-    ("codex", &["openai"], &[]),
-    ("copilot", &["github-copilot"], &[]),
-    ("dotnet", &["dotnet"], &[]),
-    ("gemini", &["google-ai"], &[]),
-    ("github", &["github"], &[]),
-    ("go", &["go"], &[]),
-    ("haskell", &["haskell"], &[]),
-    ("java", &["java"], &[]),
-    ("node", &["node"], &["node"]),
-    ("python", &["python"], &["python"]),
-    ("python-native", &["python"], &["python", "rust"]),
-    ("ruby", &["ruby"], &[]),
-    ("rust", &["rust"], &["rust"]),
-    ("swift", &["swift"], &[]),
-    ("threat-detection", &["github", "github-copilot"], &[]),
-    ("zig", &["zig"], &[]),
+/// A list of hosts that gh-aw keeps by a name, and what we have about the same.
+struct Ecosystem {
+    identifier: &'static str,
+    /// Those that are in both lists.
+    hosts: &'static [&'static str],
+    /// Our allowlist, which may hold more.
+    include: &'static str,
+    /// The package tools whose registries it holds.
+    packages: &'static [&'static str],
+}
+
+impl Ecosystem {
+    /// What it allows for sure.
+    fn name_hosts(&self, at: At<'_>, draft: &mut Draft<'_>) {
+        let allow = |pattern| Allow {
+            subject: Subject::Host(pattern),
+            protocol: Protocol::Tls,
+            ports: vec![443],
+            requests: Vec::new(),
+        };
+        let patterns = self.hosts.iter().filter_map(|host| Pattern::parse(host).ok());
+        let written = patterns.map(|pattern| Written::Allow(allow(pattern))).collect();
+        let why = format!("of its hosts, those stand here that our allowlist `{}` has, too", self.include);
+        draft.push_written(at, Section::Rules, written, Some((Fate::Narrowed, why)));
+        if !self.packages.is_empty() {
+            let line = format!("packages: [{}]", self.packages.join(", "));
+            let why =
+                format!("the registry that a machine is configured for may be another: `{line}` opens it");
+            draft.lose(at, Section::Packages, &why);
+        }
+    }
+
+    /// What we have instead.
+    fn include(&self, at: At<'_>, draft: &mut Draft<'_>) {
+        let own = |what: &str| Some((Fate::Widened, format!("{what} may hold hosts that it does not")));
+        let include = vec![Written::Include(self.include.to_owned())];
+        draft.push_written(at, Section::Include, include, own("our allowlist"));
+        let packages: Vec<Written> =
+            self.packages.iter().map(|tool| Written::Packages((*tool).to_owned())).collect();
+        if !packages.is_empty() {
+            draft.push_written(at, Section::Packages, packages, own("what this machine is configured for"));
+        }
+    }
+}
+
+const fn ecosystem_of(
+    identifier: &'static str,
+    include: &'static str,
+    packages: &'static [&'static str],
+    hosts: &'static [&'static str],
+) -> Ecosystem {
+    Ecosystem { identifier, hosts, include, packages }
+}
+
+/// Read in github/gh-aw (`pkg/workflow/data/ecosystem_domains.json`, and the engines of `domains.go`).
+const ECOSYSTEMS: [Ecosystem; 18] = [
+    ecosystem_of("claude", "anthropic", &[], &["api.anthropic.com"]),
+    ecosystem_of("codex", "openai", &[], &["api.openai.com", "chatgpt.com"]),
+    ecosystem_of("copilot", "github-copilot", &[], &["api.githubcopilot.com"]),
+    ecosystem_of(
+        "copilot-vendor",
+        "github-copilot",
+        &[],
+        &[
+            "api.individual.githubcopilot.com",
+            "api.business.githubcopilot.com",
+            "api.enterprise.githubcopilot.com",
+        ],
+    ),
+    ecosystem_of(
+        "dotnet",
+        "dotnet",
+        &[],
+        &["dotnet.microsoft.com", "builds.dotnet.microsoft.com", "api.nuget.org"],
+    ),
+    ecosystem_of("gemini", "google-ai", &[], &["generativelanguage.googleapis.com"]),
+    ecosystem_of(
+        "github",
+        "github",
+        &[],
+        &[
+            "github.com",
+            "api.github.com",
+            "codeload.github.com",
+            "raw.githubusercontent.com",
+            "objects.githubusercontent.com",
+            "release-assets.githubusercontent.com",
+            "github-cloud.githubusercontent.com",
+            "docs.github.com",
+        ],
+    ),
+    ecosystem_of(
+        "go",
+        "go",
+        &[],
+        &["go.dev", "pkg.go.dev", "proxy.golang.org", "sum.golang.org", "vuln.go.dev"],
+    ),
+    ecosystem_of(
+        "haskell",
+        "haskell",
+        &[],
+        &["get-ghcup.haskell.org", "downloads.haskell.org", "hackage.haskell.org"],
+    ),
+    ecosystem_of(
+        "java",
+        "java",
+        &[],
+        &[
+            "api.adoptium.net",
+            "repo.maven.apache.org",
+            "repo1.maven.org",
+            "services.gradle.org",
+            "downloads.gradle.org",
+            "plugins.gradle.org",
+            "plugins-artifacts.gradle.org",
+        ],
+    ),
+    ecosystem_of("node", "node", &["node"], &["nodejs.org"]),
+    ecosystem_of("python", "python", &["python"], &["bootstrap.pypa.io", "pip.pypa.io"]),
+    ecosystem_of("python-native", "python", &["python", "rust"], &["bootstrap.pypa.io", "pip.pypa.io"]),
+    ecosystem_of("ruby", "ruby", &[], &["cache.ruby-lang.org", "rubygems.org", "index.rubygems.org"]),
+    ecosystem_of("rust", "rust", &["rust"], &["static.rust-lang.org", "sh.rustup.rs"]),
+    ecosystem_of("swift", "swift", &[], &["swift.org", "www.swift.org", "download.swift.org"]),
+    ecosystem_of(
+        "threat-detection",
+        "github-copilot",
+        &[],
+        &[
+            "api.githubcopilot.com",
+            "api.individual.githubcopilot.com",
+            "api.business.githubcopilot.com",
+            "api.enterprise.githubcopilot.com",
+        ],
+    ),
+    ecosystem_of("zig", "zig", &[], &["ziglang.org"]),
 ];
 
 #[cfg(test)]
