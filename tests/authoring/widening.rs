@@ -84,6 +84,34 @@ fn the_hosts_of_an_ecosystem_are_in_our_list_about_it() {
     }
 }
 
+#[test]
+fn docker_rules_that_say_more_than_is_known_deny_all_or_allow_nothing() {
+    let deny = |rule: &str| {
+        format!(
+            r#"{{"rules": [{{"actions": ["connect:tcp"], "resources": ["**.example.com"], "decision": "allow"}}, {{{rule}}}]}}"#
+        )
+    };
+    for rule in [
+        r#""actions": ["connect:*"], "resources": ["evil.example.com"], "decision": "deny""#,
+        r#""actions": ["http"], "resources": ["evil.example.com"], "decision": "deny""#,
+        r#""actions": ["connect:tcp"], "resources": ["evil.example.com"], "decision": "ask""#,
+        r#""actions": ["connect:tcp"], "resources": ["evil.example.com"], "decision": "deny", "enabled": false"#,
+    ] {
+        let translation = translate(Kind::Docker, &deny(rule));
+        translation.allows(&["a.example.com"]).denies(&["evil.example.com"]);
+        assert!(translation.says(Fate::Narrowed, "evil.example.com").contains("is not known here"), "{rule}");
+    }
+    let nameless = deny(r#""actions": ["connect:tcp"], "resource": "evil.example.com", "decision": "deny""#);
+    translate(Kind::Docker, &nameless).denies(&["a.example.com"]);
+    for bound in [r#""conditions": {"user": "bob"}"#, r#""enabled": false"#] {
+        let rule =
+            format!(r#""actions": ["connect:tcp"], "resources": ["b.test"], "decision": "allow", {bound}"#);
+        translate(Kind::Docker, &deny(&rule)).denies(&["b.test"]).says(Fate::Lost, "b.test");
+    }
+    let files = deny(r#""actions": ["read"], "resources": ["/data"], "decision": "deny""#);
+    assert!(!translate(Kind::Docker, &files).imported.needs_a_look());
+}
+
 fn widening() -> Options {
     Options { widening: Widening::Allowed, ..options() }
 }

@@ -52,8 +52,11 @@ pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError>
 
 /// Rules wherever they stand in a tree.
 fn tree_of_rules(node: &Node, ports: &mut AnyPort, draft: &mut Draft<'_>) {
-    if let (Some(resources), Some(decision)) = (node.get("resources"), node.get("decision")) {
-        return rule(node, resources, decision, ports, draft);
+    if let Some(decision) = node.get("decision") {
+        return match node.get("resources") {
+            Some(resources) => rule(node, resources, decision, ports, draft),
+            None => about_nothing(node, decision, draft),
+        };
     }
     for (key, value) in node.entries() {
         match key.as_str() {
@@ -71,13 +74,59 @@ fn tree_of_rules(node: &Node, ports: &mut AnyPort, draft: &mut Draft<'_>) {
 
 fn rule(node: &Node, resources: &Node, decision: &Node, ports: &mut AnyPort, draft: &mut Draft<'_>) {
     let actions = node.get("actions").map(Node::items).unwrap_or_default();
-    let has = |word: &str| actions.is_empty() || actions.iter().any(|action| action.text() == Some(word));
-    let (tcp, udp) = (has("connect:tcp"), has("connect:udp"));
-    if !tcp && !udp {
-        return; // A rule for files.
+    let is_one_of = |known: &[&str], action: &Node| action.text().is_some_and(|word| known.contains(&word));
+    if !actions.is_empty() && actions.iter().all(|action| is_one_of(&FILES, action)) {
+        return;
     }
-    let act = if decision.text() == Some("allow") { Act::Allow } else { Act::Deny };
-    each(resources, &Terms { act, tcp, udp, ..Terms::allow() }, ports, draft);
+    let has = |word: &str| actions.is_empty() || actions.iter().any(|action| action.text() == Some(word));
+    let stranger = actions.iter().find(|action| !is_one_of(&FILES, action) && !is_one_of(&NETWORK, action));
+    let stranger = stranger.map(|action| format!("the action `{}` is not known here", action.show()));
+    let unknown = node.entries().iter().find(|(key, _)| !KEYS.contains(&key.as_str()));
+    let unknown = unknown.map(|(key, _)| format!("the key `{key}` is not known here"));
+    let terms = match decision.text() {
+        Some("allow") => Terms { tcp: has("connect:tcp"), udp: has("connect:udp"), ..Terms::allow() },
+        Some("deny") => Terms::deny(),
+        Some(_) | None => {
+            let why = format!("its decision `{}` is not known here: it is denied", decision.show());
+            Terms { remark: Some((Fate::Narrowed, why)), ..Terms::deny() }
+        }
+    };
+    let why = stranger.or(unknown);
+    let opens = terms.act == Act::Allow && (terms.tcp || terms.udp);
+    match (terms.act, why) {
+        // It may bound what is allowed.
+        (Act::Allow, Some(why)) => lose_each(resources, &why, draft),
+        (Act::Allow, None) if !opens => lose_each(resources, "it allows no connection", draft),
+        (Act::Deny, Some(why)) => {
+            let remark = worse(terms.remark.clone(), Some((Fate::Narrowed, format!("{why}: all is denied"))));
+            each(resources, &Terms { remark, ..terms }, ports, draft);
+        }
+        (Act::Allow | Act::Deny, None) => each(resources, &terms, ports, draft),
+    }
+}
+
+/// Actions of rules for files.
+const FILES: [&str; 2] = ["read", "write"];
+
+/// Actions of rules for networks.
+const NETWORK: [&str; 2] = ["connect:tcp", "connect:udp"];
+
+/// What rules may say.
+const KEYS: [&str; 6] = ["id", "name", "description", "actions", "resources", "decision"];
+
+fn about_nothing(node: &Node, decision: &Node, draft: &mut Draft<'_>) {
+    let (was, why) = (node.show(), "it has no key `resources`");
+    let at = At { place: &node.place, was: &was };
+    match decision.text() {
+        Some("allow") => draft.lose(at, Section::Rules, why),
+        Some(_) | None => draft.cut(at, why),
+    }
+}
+
+fn lose_each(list: &Node, why: &str, draft: &mut Draft<'_>) {
+    for entry in list.items() {
+        draft.lose(At { place: &entry.place, was: &entry.show() }, Section::Rules, why);
+    }
 }
 
 fn each(list: &Node, terms: &Terms, ports: &mut AnyPort, draft: &mut Draft<'_>) {
@@ -101,11 +150,12 @@ struct Terms {
     udp: bool,
     methods: Vec<String>,
     path: Option<String>,
+    remark: Remark,
 }
 
 impl Terms {
     fn allow() -> Self {
-        Self { act: Act::Allow, tcp: true, udp: false, methods: Vec::new(), path: None }
+        Self { act: Act::Allow, tcp: true, udp: false, methods: Vec::new(), path: None, remark: None }
     }
 
     fn deny() -> Self {
@@ -133,7 +183,7 @@ fn resource(at: At<'_>, text: &str, terms: &Terms, ports: &mut AnyPort, draft: &
         Act::Deny => {
             let whole = "requests cannot be denied one by one, so the host is".to_owned();
             let remark = (!terms.methods.is_empty()).then_some((Fate::Narrowed, whole));
-            draft.deny(at, reading, port.as_slice(), &[], remark);
+            draft.deny(at, reading, port.as_slice(), &[], worse(terms.remark.clone(), remark));
         }
         Act::Allow => allow(at, reading, port, terms, ports, draft),
     }
