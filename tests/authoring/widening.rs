@@ -3,7 +3,7 @@
 use crate::world::{allows, options, translate, translate_with};
 use egressd::authoring::{
     Fate,
-    import::{Kind, Options, Widening},
+    import::{ImportError, Kind, Options, Widening, import},
 };
 
 #[test]
@@ -82,6 +82,53 @@ fn the_hosts_of_an_ecosystem_are_in_our_list_about_it() {
             assert!(allows(&wide.policy, &host), "{identifier}: {host}");
         }
     }
+}
+
+#[test]
+fn what_docker_commands_take_back_is_shut_again() {
+    let commands = "sbx policy set-default deny-all\nsbx policy allow network a.test,b.test\n\
+                    sbx policy allow network c.test\nsbx policy rm network --resource A.test\n";
+    let translation = translate(Kind::Docker, commands);
+    translation.allows(&["b.test", "c.test"]).denies(&["a.test"]);
+    assert_eq!(translation.says(Fate::Exact, "a.test"), "taken back at f:4");
+    assert!(!translation.imported.needs_a_look(), "{:#?}", translation.imported.report);
+    for all in [
+        "sbx policy reset",
+        "sbx policy rm network --id 2d3c1f0e",
+        "sudo sbx policy rm network --resource c.test",
+    ] {
+        let text = format!("{commands}{all}\nsbx policy allow network d.test\n");
+        translate(Kind::Docker, &text).allows(&["d.test"]).denies(&["a.test", "b.test", "c.test"]);
+    }
+    let denied = "sbx policy deny network a.test\nsbx policy rm network --resource a.test\nsbx policy allow network a.test\n";
+    translate(Kind::Docker, denied).denies(&["a.test"]).says(Fate::Narrowed, "rm network --resource a.test");
+}
+
+#[test]
+fn a_docker_line_that_is_not_read_and_may_deny_shuts_everything() {
+    for line in [
+        "sudo sbx policy deny network evil.test",
+        "for h in evil.test; do sbx policy deny network $h; done",
+        "sbx policy deny network \"$EVIL\"",
+        "SBX policy deny network evil.test",
+        "sbx policy deny network evil.test; true",
+        "sbx policy deny network --unheard-of evil.test",
+    ] {
+        let translation = translate(Kind::Docker, &format!("sbx policy allow network '**.test'\n{line}\n"));
+        translation.denies(&["evil.test", "a.test"]).says(Fate::Lost, "**.test");
+        let wide = format!("sbx policy allow network a.example.com\n{line}\n");
+        translate_with(Kind::Docker, &wide, &widening()).allows(&["a.example.com"]);
+    }
+    let chained = "sbx policy allow network a.example.com\nsbx policy allow network b.example.com && echo c.example.com\n";
+    translate(Kind::Docker, chained).allows(&["a.example.com"]).denies(&["b.example.com", "c.example.com"]);
+}
+
+#[test]
+fn rules_of_sbx_and_lists_of_docker_sandbox_are_not_mixed() {
+    let text = "sbx policy allow network '**.example.com'\nsbx policy deny network evil.example.com\n\
+                docker sandbox network proxy x --policy deny --allow-host a.test\n";
+    let error = import(Kind::Docker, "f", text, &options()).unwrap_err();
+    assert!(matches!(&error, ImportError::Syntax { place, .. } if place == "f:1"), "{error}");
 }
 
 #[test]

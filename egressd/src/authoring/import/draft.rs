@@ -289,6 +289,21 @@ impl<'a> Draft<'a> {
         self.push(at, section, Vec::new(), Some((Fate::Lost, why.to_owned())), false);
     }
 
+    /// Takes back what lines so far allow whose text `is_meant`; whether any of these denies something, which stays.
+    pub(super) fn take_back(&mut self, by: At<'_>, is_meant: impl Fn(&str) -> bool) -> bool {
+        let mut is_denied = false;
+        for line in self.lines.iter_mut().filter(|line| is_meant(&line.translated.was)) {
+            is_denied |= line.cuts || !denies(line).is_empty();
+            let is_allowed = allows(line).next().is_some();
+            if is_allowed {
+                line.written.retain(|written| matches!(written, Written::Deny(_)));
+                line.translated.fate = Fate::Exact;
+                line.translated.why = Some(format!("taken back at {}", by.place));
+            }
+        }
+        is_denied
+    }
+
     /// Something that needs no rule, or that is to be known of the whole file.
     pub(super) fn note(&mut self, at: At<'_>, fate: Fate, why: &str) {
         self.push(at, Section::Rules, Vec::new(), Some((fate, why.to_owned())), false);
