@@ -159,6 +159,16 @@ fn docker_rules_that_say_more_than_is_known_deny_all_or_allow_nothing() {
     assert!(!translate(Kind::Docker, &files).imported.needs_a_look());
 }
 
+#[test]
+fn a_squid_line_goes_on_behind_a_backslash() {
+    let conf = "acl bad dstdomain .evil.corp.test \\\n# why\n   .worse.corp.test\nacl good dstdomain .corp.test\n\
+                http_access deny bad\nhttp_access allow good\nhttp_access deny all\n";
+    let translation = translate(Kind::Squid, conf);
+    translation.allows(&["a.corp.test"]).denies(&["a.evil.corp.test", "worse.corp.test"]);
+    let torn = "acl a dstdomain a.test\nhttp_access allow a\nhttp_access deny all\nacl a dstdomain b.test \\";
+    translate(Kind::Squid, torn).allows(&["a.test"]).denies(&["b.test"]).says(Fate::Exact, "the last line");
+}
+
 fn widening() -> Options {
     Options { widening: Widening::Allowed, ..options() }
 }

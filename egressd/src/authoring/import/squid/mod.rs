@@ -7,6 +7,7 @@
 mod acl;
 mod clients;
 mod conditions;
+mod lines;
 mod regex;
 
 use super::{
@@ -22,12 +23,18 @@ use crate::{
 use acl::Lists;
 use clients::Clients;
 use conditions::Conditions;
+use lines::{Lines, words};
 
 /// Translates the lines in their order.
 pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError> {
     draft.decide_by(Order::FirstWins);
-    let lines: Vec<(usize, Vec<&str>)> =
-        text.lines().enumerate().map(|(index, line)| (index + 1, words(line))).collect();
+    let Lines { whole, torn } = Lines::of(text);
+    if let Some(number) = torn {
+        let place = format!("{}:{number}", draft.file);
+        let at = At { place: &place, was: "the last line" };
+        draft.note(at, Fate::Exact, "Squid drops a line that the file ends in");
+    }
+    let lines: Vec<(usize, Vec<&str>)> = whole.iter().map(|(number, line)| (*number, words(line))).collect();
     let mut access = Access::new(Clients::choose(&lines, draft)?);
     for (number, words) in &lines {
         if let [directive, rest @ ..] = words.as_slice()
@@ -56,11 +63,6 @@ fn denies_elsewhere(directive: &str, rest: &[&str]) -> bool {
 
 /// Directives that deny requests, too.
 const ELSEWHERE: [&str; 4] = ["adapted_http_access", "http_access2", "http_reply_access", "miss_access"];
-
-/// The words of a line, without its comment.
-fn words(line: &str) -> Vec<&str> {
-    line.split_whitespace().take_while(|word| !word.starts_with('#')).collect()
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
