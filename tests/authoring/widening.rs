@@ -169,6 +169,21 @@ fn a_squid_line_goes_on_behind_a_backslash() {
     translate(Kind::Squid, torn).allows(&["a.test"]).denies(&["b.test"]).says(Fate::Exact, "the last line");
 }
 
+#[test]
+fn a_squid_list_that_goes_on_behind_its_use_counts_whole() {
+    let conf = "acl bad dstdomain evil.corp.test\nacl good dstdomain .corp.test\nhttp_access deny bad\n\
+                http_access allow good\nhttp_access deny all\n";
+    let later = format!("{conf}acl bad dstdomain worse.corp.test\nacl good dstdomain .late.test\n");
+    let translation = translate(Kind::Squid, &later);
+    translation.allows(&["a.corp.test", "a.late.test"]);
+    translation.denies(&["evil.corp.test", "worse.corp.test"]);
+    // What is included may go on with a list, too.
+    let included = format!("{conf}include /etc/squid/more.conf\n");
+    translate(Kind::Squid, &included).denies(&["a.corp.test"]).says(Fate::Lost, "include");
+    let unknown = "acl good dstdomain .corp.test\nhttp_access deny bad\nhttp_access allow good\nacl bad dstdomain x.test\n";
+    translate(Kind::Squid, unknown).denies(&["a.corp.test"]).says(Fate::Lost, "deny bad");
+}
+
 fn widening() -> Options {
     Options { widening: Widening::Allowed, ..options() }
 }

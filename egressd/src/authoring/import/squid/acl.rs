@@ -30,12 +30,24 @@ pub(super) enum Term {
     Unknown(String),
 }
 
-/// The lists by their names. A list may be written in several lines.
-pub(super) struct Lists(HashMap<String, Term>);
+/// The lists by their names, with the number of their first line. A list may be written in several lines, and what
+/// stands in any of them counts wherever the list is named.
+pub(super) struct Lists(HashMap<String, (usize, Term)>);
 
 impl Lists {
-    /// With the lists that Squid has without a line (its `cf.data.pre`).
-    pub(super) fn predefined() -> Self {
+    /// Those of all lines `acl NAME TYPE [flags] values`.
+    pub(super) fn of(lines: &[(usize, Vec<&str>)]) -> Self {
+        let mut lists = Self::predefined();
+        for (number, words) in lines {
+            if let ["acl", name, kind, values @ ..] = words.as_slice() {
+                lists.add(*number, name, kind, values);
+            }
+        }
+        lists
+    }
+
+    /// The lists that Squid has without a line (its `cf.data.pre`).
+    fn predefined() -> Self {
         let networks = |texts: &[&str]| Term::Networks {
             networks: texts.iter().filter_map(|text| network(text)).collect(),
             looks_up: true,
@@ -48,23 +60,28 @@ impl Lists {
             ("to_localhost", networks(&["127.0.0.0/8", "0.0.0.0/32", "::1/128", "::/128"])),
             ("to_linklocal", networks(&["169.254.0.0/16", "fe80::/10"])),
         ];
-        Self(lists.into_iter().map(|(name, term)| (name.to_owned(), term)).collect())
+        Self(lists.into_iter().map(|(name, term)| (name.to_owned(), (0, term))).collect())
     }
 
-    pub(super) fn term(&self, name: &str) -> Term {
-        self.0.get(name).cloned().unwrap_or_else(|| Term::Unknown(format!("there is no list `{name}`")))
+    /// What `name` stands for in line `number`.
+    pub(super) fn term(&self, name: &str, number: usize) -> Term {
+        match self.0.get(name) {
+            Some((first, term)) if *first <= number => term.clone(),
+            // Squid refuses the file.
+            Some(_) => Term::Unknown(format!("there is no list `{name}` before it")),
+            None => Term::Unknown(format!("there is no list `{name}`")),
+        }
     }
 
     pub(super) fn is_of_clients(&self, name: &str) -> bool {
-        matches!(self.0.get(name), Some(Term::Who))
+        matches!(self.0.get(name), Some((_, Term::Who)))
     }
 
     pub(super) fn is_of_destinations(&self, name: &str) -> bool {
-        matches!(self.0.get(name), Some(Term::Hosts(_) | Term::Networks { .. }))
+        matches!(self.0.get(name), Some((_, Term::Hosts(_) | Term::Networks { .. })))
     }
 
-    /// Adds a line `acl NAME TYPE [flags] values`.
-    pub(super) fn add(&mut self, name: &str, kind: &str, values: &[&str]) {
+    fn add(&mut self, number: usize, name: &str, kind: &str, values: &[&str]) {
         let values: Vec<&str> = values.iter().copied().filter(|value| !FLAGS.contains(value)).collect();
         let looks_up = values.len() == values.iter().filter(|value| **value != "-n").count();
         let values: Vec<&str> = values.into_iter().filter(|value| *value != "-n").collect();
@@ -77,9 +94,9 @@ impl Lists {
         };
         let joined = match self.0.remove(name) {
             // However it is spelt, it is about Squid's own pages.
-            Some(Term::Itself) => Term::Itself,
-            Some(held) => join(held, term),
-            None => term,
+            Some((first, Term::Itself)) => (first, Term::Itself),
+            Some((first, held)) => (first, join(held, term)),
+            None => (number, term),
         };
         self.0.insert(name.to_owned(), joined);
     }

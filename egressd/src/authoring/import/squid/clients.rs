@@ -15,8 +15,12 @@ impl Clients {
     ///
     /// # Errors
     /// Some clients may reach other destinations than others, and none were chosen; or there are none of this name.
-    pub(super) fn choose(lines: &[(usize, Vec<&str>)], draft: &Draft<'_>) -> Result<Self, ImportError> {
-        let groups = groups(lines);
+    pub(super) fn choose(
+        lines: &[(usize, Vec<&str>)],
+        lists: &Lists,
+        draft: &Draft<'_>,
+    ) -> Result<Self, ImportError> {
+        let groups = groups(lines, lists);
         let mut reach = groups.values();
         let first = reach.next();
         if draft.options.only.is_none() && reach.all(|other| Some(other) == first) {
@@ -37,14 +41,12 @@ impl Clients {
 /// What lines that allow say besides their clients, by these.
 type Groups<'l> = BTreeMap<BTreeSet<&'l str>, BTreeSet<BTreeSet<&'l str>>>;
 
-fn groups<'l>(lines: &[(usize, Vec<&'l str>)]) -> Groups<'l> {
-    let mut lists = Lists::predefined();
+fn groups<'l>(lines: &[(usize, Vec<&'l str>)], lists: &Lists) -> Groups<'l> {
     let mut groups = Groups::new();
     // Behind a line that denies all but some names, one without names allows these.
     let mut is_about_names = false;
     for (_, words) in lines {
         match words.as_slice() {
-            ["acl", name, kind, values @ ..] => lists.add(name, kind, values),
             ["http_access", "deny", names @ ..] => {
                 let mut others = names.iter().filter_map(|name| name.strip_prefix('!'));
                 is_about_names |= others.any(|name| lists.is_of_destinations(name));

@@ -25,7 +25,8 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    pub(super) fn of(names: &[&str], lists: &Lists) -> Self {
+    /// Those of the `names` in line `number`.
+    pub(super) fn of(names: &[&str], number: usize, lists: &Lists) -> Self {
         let mut line = Self {
             hosts: None,
             not_hosts: Vec::new(),
@@ -41,8 +42,8 @@ impl Conditions {
         };
         for name in names {
             match name.strip_prefix('!') {
-                Some(name) => line.add_not(lists.term(name)),
-                None => line.add(lists.term(name)),
+                Some(name) => line.add_not(lists.term(name, number)),
+                None => line.add(lists.term(name, number)),
             }
         }
         line

@@ -35,22 +35,31 @@ pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError>
         draft.note(at, Fate::Exact, "Squid drops a line that the file ends in");
     }
     let lines: Vec<(usize, Vec<&str>)> = whole.iter().map(|(number, line)| (*number, words(line))).collect();
-    let mut access = Access::new(Clients::choose(&lines, draft)?);
+    let lists = Lists::of(&lines);
+    let mut access = Access::new(Clients::choose(&lines, &lists, draft)?, lists);
     for (number, words) in &lines {
-        if let [directive, rest @ ..] = words.as_slice()
-            && denies_elsewhere(directive, rest)
-        {
-            let place = format!("{}:{number}", draft.file);
-            draft
-                .cut(At { place: &place, was: &words.join(" ") }, "it denies requests besides `http_access`");
-        }
+        let Some(why) = counts_anywhere(words) else { continue };
+        let place = format!("{}:{number}", draft.file);
+        draft.cut(At { place: &place, was: &words.join(" ") }, why);
     }
     for (number, words) in &lines {
         let place = format!("{}:{number}", draft.file);
         let was = words.join(" ");
-        access.line(At { place: &place, was: &was }, words, draft);
+        access.line(*number, At { place: &place, was: &was }, words, draft);
     }
     access.end(draft)
+}
+
+/// Why a line that is none of `http_access` may deny what stands before it, too.
+fn counts_anywhere(words: &[&str]) -> Option<&'static str> {
+    match words {
+        // What it holds may belong to a list that is named before it.
+        ["include" | "if" | "else", ..] => Some("it may hold lines that deny: paste them in its place"),
+        [directive, rest @ ..] if denies_elsewhere(directive, rest) => {
+            Some("it denies requests besides `http_access`")
+        }
+        [..] => None,
+    }
 }
 
 /// Whether a line denies requests, though it is none of `http_access`.
@@ -70,7 +79,7 @@ enum Act {
     Deny,
 }
 
-/// What the lines so far mean for those that come.
+/// What the lists mean, and the lines so far for those that come.
 struct Access {
     clients: Clients,
     lists: Lists,
@@ -85,10 +94,10 @@ struct Access {
 }
 
 impl Access {
-    fn new(clients: Clients) -> Self {
+    fn new(clients: Clients, lists: Lists) -> Self {
         Self {
             clients,
-            lists: Lists::predefined(),
+            lists,
             tunnels: PortSet::all(),
             plain: PortSet::all(),
             within: None,
@@ -97,16 +106,15 @@ impl Access {
         }
     }
 
-    fn line(&mut self, at: At<'_>, words: &[&str], draft: &mut Draft<'_>) {
+    fn line(&mut self, number: usize, at: At<'_>, words: &[&str], draft: &mut Draft<'_>) {
         match words {
-            ["acl", name, kind, values @ ..] => self.lists.add(name, kind, values),
             ["http_access", act @ ("allow" | "deny"), names @ ..] if !self.is_over => {
                 let act = if *act == "allow" { Act::Allow } else { Act::Deny };
                 self.last = Some((at.place.to_owned(), act));
                 if act == Act::Allow && !self.clients.are_meant(names, &self.lists) {
                     return draft.note(at, Fate::Exact, "it is about other clients");
                 }
-                let line = Conditions::of(names, &self.lists);
+                let line = Conditions::of(names, number, &self.lists);
                 match act {
                     Act::Allow => self.allow(at, line, draft),
                     Act::Deny => self.deny(at, line, draft),
@@ -114,9 +122,6 @@ impl Access {
             }
             ["http_access", ..] if self.is_over => draft.note(at, Fate::Exact, "no request comes so far"),
             ["http_access", ..] => draft.cut(at, "it neither allows nor denies"),
-            ["include" | "if" | "else", ..] => {
-                draft.cut(at, "it may hold lines that deny: paste them in its place")
-            }
             _ => {}
         }
     }
