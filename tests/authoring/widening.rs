@@ -184,6 +184,37 @@ fn a_squid_list_that_goes_on_behind_its_use_counts_whole() {
     translate(Kind::Squid, unknown).denies(&["a.corp.test"]).says(Fate::Lost, "deny bad");
 }
 
+#[test]
+fn what_squid_denies_to_all_but_some_clients_is_denied_unless_the_agent_is_one_of_them() {
+    let conf = |lines: &str| {
+        format!(
+            "acl w dstdomain .corp.test\nacl adm src 10.0.0.1\nacl x dstdomain x.corp.test\nacl y dstdomain y.corp.test\n\
+             acl odd port 8443\n{lines}http_access deny all\n"
+        )
+    };
+    let anybody = translate(Kind::Squid, &conf("http_access deny x !adm\nhttp_access allow w\n"));
+    anybody.allows(&["a.corp.test"]).denies(&["x.corp.test"]).says(Fate::Narrowed, "deny x !adm");
+    let ports = translate(Kind::Squid, &conf("http_access deny odd !adm\nhttp_access allow w odd\n"));
+    ports.denies(&["a.corp.test:8443/tcp"]).says(Fate::Narrowed, "deny odd !adm");
+    let names = translate(Kind::Squid, &conf("http_access deny !x !adm\nhttp_access allow w\n"));
+    names.allows(&["x.corp.test"]).denies(&["a.corp.test"]).says(Fate::Narrowed, "deny !x !adm");
+    for lines in [
+        "http_access deny x !adm\nhttp_access allow adm w\n",
+        "http_access deny !adm\nhttp_access deny x !adm\nhttp_access allow w\n",
+    ] {
+        translate(Kind::Squid, &conf(lines)).allows(&["x.corp.test", "a.corp.test"]);
+    }
+    let chosen = conf("http_access deny x !adm\nhttp_access allow localhost y\nhttp_access allow adm w\n");
+    translate_with(Kind::Squid, &chosen, &only("adm")).allows(&["x.corp.test"]);
+    translate_with(Kind::Squid, &chosen, &only("localhost"))
+        .allows(&["y.corp.test"])
+        .denies(&["x.corp.test"]);
+}
+
 fn widening() -> Options {
     Options { widening: Widening::Allowed, ..options() }
+}
+
+fn only(name: &str) -> Options {
+    Options { only: Some(name.to_owned()), ..options() }
 }

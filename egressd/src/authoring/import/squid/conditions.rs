@@ -2,7 +2,10 @@
 
 use super::acl::{Lists, Term};
 use crate::{
-    authoring::import::{names::Reading, overlap::is_special, ports::PortSet},
+    authoring::{
+        fate::Fate,
+        import::{names::Reading, overlap::is_special, ports::PortSet},
+    },
     policy::special_within,
 };
 use ipnet::IpNet;
@@ -18,7 +21,8 @@ pub(super) struct Conditions {
     /// None: tunnels and requests.
     pub(super) tunnel: Option<bool>,
     pub(super) who: bool,
-    pub(super) not_who: bool,
+    /// The lists of clients whom it is not about.
+    pub(super) excepts: Vec<String>,
     pub(super) itself: bool,
     pub(super) never: bool,
     pub(super) unknown: Option<String>,
@@ -35,14 +39,14 @@ impl Conditions {
             ports: PortSet::all(),
             tunnel: None,
             who: false,
-            not_who: false,
+            excepts: Vec::new(),
             itself: false,
             never: names.is_empty(),
             unknown: None,
         };
         for name in names {
             match name.strip_prefix('!') {
-                Some(name) => line.add_not(lists.term(name, number)),
+                Some(name) => line.add_not(name, lists.term(name, number)),
                 None => line.add(lists.term(name, number)),
             }
         }
@@ -69,10 +73,10 @@ impl Conditions {
         }
     }
 
-    fn add_not(&mut self, term: Term) {
+    fn add_not(&mut self, name: &str, term: Term) {
         match term {
             Term::All => self.never = true,
-            Term::Who => self.not_who = true,
+            Term::Who => self.excepts.push(name.to_owned()),
             Term::Hosts(hosts) => self.not_hosts.extend(hosts),
             Term::Networks { networks, .. } => self.not_networks.extend(networks),
             Term::Ports(ports) => self.ports = self.ports.minus(&ports),
@@ -91,12 +95,17 @@ impl Conditions {
         self.is_about_all_ports() && self.not_hosts.is_empty() && self.not_networks.is_empty() && !self.never
     }
 
+    /// What is said of a line that denies more than it did, since it excepts clients.
+    pub(super) fn fate(&self) -> Fate {
+        if self.excepts.is_empty() { Fate::Exact } else { Fate::Narrowed }
+    }
+
     /// Why a line that allows cannot be written.
     pub(super) fn unspeakable(&self) -> Option<String> {
         if self.never {
             return Some("no request fulfils it".to_owned());
         }
-        if self.not_who {
+        if !self.excepts.is_empty() {
             return Some("it is about other clients".to_owned());
         }
         if self.hosts.is_some() && self.networks.is_some() {

@@ -144,7 +144,8 @@ impl Access {
 
     fn deny(&mut self, at: At<'_>, line: Conditions, draft: &mut Draft<'_>) {
         let is_bare = line.hosts.is_none() && line.networks.is_none() && line.unknown.is_none() && !line.who;
-        if line.itself || line.not_who || line.never {
+        let is_for_others = is_bare && line.is_everything() && !line.excepts.is_empty();
+        if line.itself || line.never || is_for_others || self.clients.hold(&line.excepts) {
             return draft.note(at, Fate::Exact, "it is not about an agent that this policy is for");
         }
         if is_bare && line.is_everything() {
@@ -153,14 +154,15 @@ impl Access {
         }
         if is_bare && line.not_hosts.is_empty() && line.not_networks.is_empty() {
             self.deny_ports(&line);
-            return draft.note(at, Fate::Exact, "it counts for the ports of the lines behind it");
+            return draft.note(at, line.fate(), "it counts for the ports of the lines behind it");
         }
         if is_bare && line.not_networks.is_empty() && line.is_about_all_ports() {
+            let fate = line.fate();
             self.within = Some(match self.within.take() {
                 Some(within) => common(&within, &line.not_hosts),
                 None => line.not_hosts,
             });
-            return draft.note(at, Fate::Exact, "it counts for the names of the lines behind it");
+            return draft.note(at, fate, "it counts for the names of the lines behind it");
         }
         self.deny_destinations(at, line, draft);
     }
@@ -188,8 +190,11 @@ impl Access {
                 Some((Fate::Narrowed, "a rule names at most 64 ports: all are denied".to_owned())),
             ),
         };
-        let is_conditional =
-            line.who || line.unknown.is_some() || !line.not_hosts.is_empty() || !line.not_networks.is_empty();
+        let is_conditional = line.who
+            || line.fate() != Fate::Exact
+            || line.unknown.is_some()
+            || !line.not_hosts.is_empty()
+            || !line.not_networks.is_empty();
         let conditions = "it is denied without the conditions that no rule of ours knows".to_owned();
         let remark = worse(wide, is_conditional.then_some((Fate::Narrowed, conditions)));
         match (line.hosts, line.networks) {
