@@ -211,6 +211,37 @@ fn what_squid_denies_to_all_but_some_clients_is_denied_unless_the_agent_is_one_o
         .denies(&["x.corp.test"]);
 }
 
+#[test]
+fn what_opens_all_of_a_host_comes_before_what_opens_a_part_of_it() {
+    for list in ["https://contoso.test/sub\ncontoso.test\n", "contoso.test\nhttps://contoso.test/sub\n"] {
+        let translation = translate(Kind::Copilot, list);
+        translation.is_exact();
+        let first = translation.policy.allow().iter().find(|rule| rule.subject.to_string() == "contoso.test");
+        assert!(first.unwrap().tls.inspection.is_none(), "{}", translation.imported.policy);
+    }
+    let deny = "https://sub.contoso.test/a\n*.contoso.test\n";
+    let translation = translate(Kind::Copilot, deny);
+    assert!(translation.policy.allow()[0].tls.inspection.is_none(), "{}", translation.imported.policy);
+}
+
+#[test]
+fn parts_of_one_host_stand_in_one_rule() {
+    let translation = translate(Kind::Copilot, "https://a.test/one\nhttps://b.test/x\nhttps://a.test/two\n");
+    let judges = |path: &str| {
+        let mut rules = translation.policy.allow().iter();
+        let first = rules.find(|rule| rule.subject.to_string() == "a.test").unwrap();
+        first.tls.inspection.as_ref().unwrap().judge("GET", path).is_ok()
+    };
+    assert!(judges("/one") && judges("/two/x") && !judges("/x"), "{}", translation.imported.policy);
+    assert_eq!(translation.policy.allow().len(), 2);
+    let report = &translation.imported.report;
+    assert_eq!(report[0].became, report[2].became, "{report:#?}");
+    let commands = "sbx policy allow network '*.example.com' --method GET\n\
+                    sbx policy allow network a.example.com --method POST\n";
+    let bounded = translate(Kind::Docker, commands).says(Fate::Narrowed, "a.example.com");
+    assert!(bounded.contains("only its requests pass"), "{bounded}");
+}
+
 fn widening() -> Options {
     Options { widening: Widening::Allowed, ..options() }
 }

@@ -4,6 +4,7 @@ use super::{
     ImportError, Options, Widening,
     names::{Opening, Reading},
     overlap::{is_datagram, overlap},
+    parts,
 };
 use crate::{
     authoring::fate::{Fate, Translated, quote},
@@ -336,8 +337,15 @@ impl<'a> Draft<'a> {
             }
             Order::FirstWins => order(&mut lines),
         }
+        let joined = parts::join(&mut lines);
         for line in &mut lines {
             line.translated.became = line.written.iter().map(super::yaml::item).collect();
+        }
+        for (line, first) in joined {
+            let became = lines.get(first).map(|first| first.translated.became.clone()).unwrap_or_default();
+            if let Some(line) = lines.get_mut(line) {
+                line.translated.became.extend(became);
+            }
         }
         lines
     }

@@ -13,6 +13,7 @@ mod gh_aw;
 mod harden_runner;
 mod names;
 mod overlap;
+mod parts;
 mod ports;
 mod squid;
 mod tree;

@@ -14,7 +14,8 @@ pub(super) fn overlap(allow: &Allow, deny: &Deny) -> bool {
     ports && protocols && subjects_overlap(&allow.subject, &deny.subject)
 }
 
-fn subjects_overlap(allow: &Subject, deny: &Subject) -> bool {
+/// Whether there may be a destination that both are about.
+pub(super) fn subjects_overlap(allow: &Subject, deny: &Subject) -> bool {
     match (allow, deny) {
         (Subject::Host(allow), Subject::Host(deny)) => patterns::overlap(allow, deny),
         (Subject::Network(allow), Subject::Network(deny)) => allow.contains(deny) || deny.contains(allow),

@@ -3,6 +3,7 @@
 use super::{
     ASSUMPTIONS, Kind,
     draft::{Allow, Deny, Line, Section, Written},
+    parts,
 };
 use crate::{
     authoring::fate::{Fate, Translated, comments},
@@ -26,7 +27,8 @@ pub(super) fn render(kind: Kind, agent: &AgentName, lines: &[Line], part: Part) 
     }
     text.push_str(&format!("version: 1\nagents:\n  {}:\n", scalar(agent.as_str())));
     for (section, key) in SECTIONS {
-        let lines: Vec<&Line> = lines.iter().filter(|line| line.section == section).collect();
+        let mut lines: Vec<&Line> = lines.iter().filter(|line| line.section == section).collect();
+        lines.sort_by_key(|line| parts::is_part(line));
         let is_own = matches!(section, Section::Rules | Section::Deny) || part == Part::Whole;
         if is_own {
             text.push_str(&block(key, section, &lines));
