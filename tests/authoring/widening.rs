@@ -242,6 +242,47 @@ fn parts_of_one_host_stand_in_one_rule() {
     assert!(bounded.contains("only its requests pass"), "{bounded}");
 }
 
+#[test]
+fn every_policy_of_a_file_can_be_chosen() {
+    let step = |host: &str| {
+        format!(
+            "      - uses: step-security/harden-runner@v2\n        with: {{egress-policy: block, allowed-endpoints: {host}}}\n"
+        )
+    };
+    let job = format!("jobs:\n  b:\n    steps:\n{}{}", step("one.test"), step("two.test"));
+    let loose = format!("steps:\n{}{}", step("one.test"), step("two.test"));
+    let spec = |app: &str, host: &str| {
+        format!(
+            "- endpointSelector: {{matchLabels: {{app: {app}}}}}\n  egress: [{{toFQDNs: [{{matchName: {host}}}], toPorts: [{{ports: [{{port: \"443\", protocol: TCP}}]}}]}}]\n"
+        )
+    };
+    let specs = format!(
+        "kind: CiliumNetworkPolicy\nmetadata: {{name: multi}}\nspecs:\n{}{}",
+        spec("x", "one.test"),
+        spec("y", "two.test")
+    );
+    let cluster = |kind: &str, host: &str| {
+        format!("kind: {kind}\nmetadata: {{name: p}}\nspecs:\n{}---\n", spec("x", host))
+    };
+    let kinds =
+        cluster("CiliumNetworkPolicy", "one.test") + &cluster("CiliumClusterwideNetworkPolicy", "two.test");
+    for (kind, text, names) in [
+        (Kind::HardenRunner, &job, "b:1, b:2"),
+        (Kind::HardenRunner, &loose, ":1, :2"),
+        (Kind::Cilium, &specs, "default/multi:1, default/multi:2"),
+        (Kind::Cilium, &kinds, "default/p, p"),
+    ] {
+        match import(kind, "f", text, &options()) {
+            Err(ImportError::Several { names: told, .. }) => assert_eq!(told, names),
+            other => panic!("{kind}: {other:?}"),
+        }
+        let second = names.split(", ").last().unwrap();
+        translate_with(kind, text, &only(second)).is_exact().allows(&["two.test"]).denies(&["one.test"]);
+    }
+    let both = format!("{specs}{}", spec("x", "three.test"));
+    translate_with(Kind::Cilium, &both, &only("default/multi:1")).allows(&["one.test", "three.test"]);
+}
+
 fn widening() -> Options {
     Options { widening: Widening::Allowed, ..options() }
 }

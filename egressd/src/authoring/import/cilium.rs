@@ -8,7 +8,7 @@
 use super::{
     ImportError,
     draft::{At, Draft, Remark, Section, worse},
-    names::{Dialect, Numbers, Opening, Reach, Reading, network, read as read_host, tcp, udp},
+    names::{Dialect, Numbers, Opening, Reach, Reading, distinct, network, read as read_host, tcp, udp},
     ports::PortSet,
     tree::{self, Node},
 };
@@ -17,6 +17,7 @@ use crate::{
     policy::Protocol,
 };
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 
 const NAME: Dialect = Dialect {
     plain: Reach::Only,
@@ -47,14 +48,14 @@ pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError>
         return Err(ImportError::Nothing("no policy of Cilium", draft.file.to_owned()));
     }
     if let Some(only) = &draft.options.only {
-        let names = names(&specs);
-        specs.retain(|spec| spec.name == *only || spec.full_name() == *only);
+        let names = listed(&labels(&specs));
+        specs = chosen(&specs, only);
         if specs.is_empty() {
             return Err(ImportError::NoSuch { file: draft.file.to_owned(), only: quote(only), names });
         }
     }
     if specs.windows(2).any(|pair| matches!(pair, [one, other] if one.about() != other.about())) {
-        return Err(ImportError::Several { file: draft.file.to_owned(), names: names(&specs) });
+        return Err(ImportError::Several { file: draft.file.to_owned(), names: listed(&labels(&specs)) });
     }
     for Spec { node: spec, .. } in specs {
         for rule in spec.get("egress").map(Node::items).unwrap_or_default() {
@@ -67,7 +68,37 @@ pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError>
     Ok(())
 }
 
+/// The specs that `only` names: by their label, or all of a policy by its name, with its namespace or without.
+fn chosen<'n>(specs: &[Spec<'n>], only: &str) -> Vec<Spec<'n>> {
+    let labels = labels(specs);
+    let labelled = labels.iter().find(|(label, _)| label == only).map(|(_, spec)| *spec);
+    let is_labelled = |spec: &Spec<'_>| {
+        labelled
+            .is_some_and(|chosen| chosen.full_name() == spec.full_name() && chosen.about() == spec.about())
+    };
+    let among = |is_meant: &dyn Fn(&Spec<'n>) -> bool| -> Vec<Spec<'n>> {
+        specs.iter().filter(|spec| is_meant(spec)).copied().collect()
+    };
+    let ways: [Vec<Spec<'n>>; 3] =
+        [among(&is_labelled), among(&|spec| spec.full_name() == only), among(&|spec| spec.name == only)];
+    ways.into_iter().find(|specs| !specs.is_empty()).unwrap_or_default()
+}
+
+/// What tells specs apart that are about other endpoints, with the first of each.
+fn labels<'s, 'n>(specs: &'s [Spec<'n>]) -> Vec<(String, &'s Spec<'n>)> {
+    let mut seen = BTreeSet::new();
+    let firsts: Vec<&Spec<'n>> =
+        specs.iter().filter(|spec| seen.insert((spec.full_name(), spec.about()))).collect();
+    let names: Vec<String> = firsts.iter().map(|spec| spec.full_name()).collect();
+    distinct(&names).into_iter().zip(firsts).collect()
+}
+
+fn listed(labels: &[(String, &Spec<'_>)]) -> String {
+    quote(&labels.iter().map(|(label, _)| label.as_str()).collect::<Vec<_>>().join(", "))
+}
+
 /// A part of a policy that selects endpoints.
+#[derive(Debug, Clone, Copy)]
 struct Spec<'n> {
     /// None of what is for the whole cluster.
     namespace: Option<&'n str>,
@@ -94,12 +125,6 @@ impl<'n> Spec<'n> {
     fn full_name(&self) -> String {
         self.namespace.map_or_else(|| self.name.to_owned(), |namespace| format!("{namespace}/{}", self.name))
     }
-}
-
-fn names(specs: &[Spec<'_>]) -> String {
-    let mut names: Vec<String> = specs.iter().map(Spec::full_name).collect();
-    names.dedup();
-    quote(&names.join(", "))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

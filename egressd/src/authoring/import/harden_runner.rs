@@ -6,7 +6,7 @@
 use super::{
     ImportError,
     draft::{At, Draft, Section},
-    names::{Dialect, Numbers, Reach, read as read_host, split_port, tcp},
+    names::{Dialect, Numbers, Reach, distinct, read as read_host, split_port, tcp},
     tree::{self, Node},
 };
 use crate::authoring::fate::Fate;
@@ -23,18 +23,27 @@ const DIALECT: Dialect = Dialect {
 /// Translates the endpoints of the one step, of a workflow or standing alone, or of the job that is chosen.
 pub(super) fn read(text: &str, draft: &mut Draft<'_>) -> Result<(), ImportError> {
     let documents = tree::yaml(draft.file, text, 1)?;
-    let steps: Vec<(String, &Node)> = documents.iter().flat_map(steps).collect();
-    let chosen = |(job, _): &&(String, &Node)| draft.options.only.as_ref().is_none_or(|only| only == job);
-    let chosen: Vec<&(String, &Node)> = steps.iter().filter(chosen).collect();
+    let (jobs, steps): (Vec<String>, Vec<&Node>) = documents.iter().flat_map(steps).unzip();
+    // A job may have several steps.
+    let names = distinct(&jobs);
+    let is_meant = |job: &String, name: &String| {
+        draft.options.only.as_ref().is_none_or(|only| only == name || only == job)
+    };
+    let chosen: Vec<(&String, &Node)> = jobs
+        .iter()
+        .zip(&names)
+        .zip(steps)
+        .filter(|((job, name), _)| is_meant(job, name))
+        .map(|((_, name), step)| (name, step))
+        .collect();
     let Some((_, first)) = chosen.first() else {
-        let names: Vec<String> = steps.into_iter().map(|(job, _)| job).collect();
         if !names.is_empty() {
             draft.choose(&names)?;
         }
         return Err(ImportError::Nothing("no step of harden-runner", draft.file.to_owned()));
     };
     if chosen.iter().any(|(_, step)| endpoints(step) != endpoints(first)) {
-        let names = chosen.iter().map(|(job, _)| job.as_str()).collect::<Vec<_>>().join(", ");
+        let names = chosen.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
         return Err(ImportError::Several { file: draft.file.to_owned(), names });
     }
     step(first, text, draft);

@@ -2,7 +2,7 @@
 
 use crate::policy::{Pattern, Protocol};
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 /// How many names a spelling means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +134,19 @@ pub(super) fn split_port(text: &str) -> (&str, Option<Result<u16, String>>) {
     };
     let number = port.parse::<u16>().ok().filter(|number| *number != 0);
     (host, Some(number.ok_or_else(|| format!("`{port}` is not a port"))))
+}
+
+/// `names` as `--only` tells them apart: those that are there several times get their number, `name:1`, `name:2`.
+pub(super) fn distinct(names: &[String]) -> Vec<String> {
+    let mut seen: HashMap<&String, usize> = HashMap::new();
+    let mut counts: HashMap<&String, usize> = HashMap::new();
+    names.iter().for_each(|name| *counts.entry(name).or_default() += 1);
+    let label = |name| {
+        let number = seen.entry(name).or_default();
+        *number += 1;
+        if counts.get(name) == Some(&1) { name.clone() } else { format!("{name}:{number}") }
+    };
+    names.iter().map(label).collect()
 }
 
 /// Ports that are opened for one protocol.
