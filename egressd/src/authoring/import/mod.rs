@@ -12,6 +12,7 @@ mod draft;
 mod gh_aw;
 mod harden_runner;
 mod names;
+mod order;
 mod overlap;
 mod parts;
 mod ports;
