@@ -247,7 +247,7 @@ fn claude_code_adds_the_domains_of_its_rules_to_those_of_its_sandbox() {
     assert_eq!(place("*.github.com"), "f: sandbox.network.allowedDomains[0]");
     assert_eq!(place("WebFetch(domain:docs.example.com)"), "f: permissions.allow[0]");
     translation.says(Fate::Lost, "allowUnixSockets");
-    translation.says(Fate::Lost, "WebFetch(domain:ask.example.com)");
+    translation.says(Fate::Exact, "WebFetch(domain:ask.example.com)");
     assert!(
         translation.says(Fate::Lost, "WebFetch").contains("nobody")
             || !translation.imported.report.is_empty()

@@ -283,6 +283,26 @@ fn every_policy_of_a_file_can_be_chosen() {
     translate_with(Kind::Cilium, &both, &only("default/multi:1")).allows(&["one.test", "three.test"]);
 }
 
+#[test]
+fn what_claude_code_asks_about_is_asked_or_denied() {
+    let settings = |ask: &str| {
+        format!(
+            r#"{{"permissions": {{"allow": ["WebFetch(domain:*.example.org)"], "ask": ["{ask}", "WebFetch(domain:other.test)"]}}}}"#
+        )
+    };
+    let translation = translate(Kind::ClaudeCode, &settings("WebFetch(domain:ask.example.org)"));
+    translation.allows(&["a.example.org"]).denies(&["ask.example.org", "other.test"]);
+    assert!(translation.says(Fate::Narrowed, "ask.example.org").contains("it is denied"));
+    translation.says(Fate::Exact, "other.test");
+    assert!(translation.imported.policy.contains("{host: other.test, approval: required}"));
+    assert!(!translation.imported.needs_a_look(), "{:#?}", translation.imported.report);
+    for all in ["WebFetch", "WebFetch(domain:*)", "WebFetch(domain:a..b)"] {
+        translate(Kind::ClaudeCode, &settings(all)).denies(&["a.example.org"]).says(Fate::Lost, all);
+    }
+    let part = translate(Kind::ClaudeCode, &settings("WebFetch(domain:a.*.example.org)"));
+    part.denies(&["b.example.org", "a.x.example.org"]);
+}
+
 fn widening() -> Options {
     Options { widening: Widening::Allowed, ..options() }
 }

@@ -17,7 +17,7 @@ pub fn options() -> Options {
     Options { agent: AgentName::parse("default").unwrap(), only: None, widening: Widening::Never }
 }
 
-/// A translation with the policy that it compiles to.
+/// A translation with the policy that it compiles to, before anybody has approved anything.
 #[derive(Debug)]
 pub struct Translation {
     pub imported: Imported,
@@ -31,7 +31,7 @@ pub fn translate(kind: Kind, text: &str) -> Translation {
 
 pub fn translate_with(kind: Kind, text: &str, options: &Options) -> Translation {
     let imported = import(kind, "f", text, options).unwrap_or_else(|error| panic!("{kind}: {error}\n{text}"));
-    let policy = compile(&imported.policy, &options.agent);
+    let policy = Arc::new(compile(&imported.policy, &options.agent).at(None));
     Translation { imported, policy }
 }
 

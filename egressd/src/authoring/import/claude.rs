@@ -2,12 +2,13 @@
 //!
 //! Read in anthropic-experimental/sandbox-runtime (`src/sandbox/domain-pattern.ts`, `sandbox-config.ts`):
 //! `example.com` is this name, `*.example.com` all below it, on every port unless one is named; `*` may be denied
-//! only; what is denied wins; numbers are addresses, never networks. Claude Code adds the domains of its rules `WebFetch(domain:...)` to the lists.
+//! only; what is denied wins, then what is asked about; numbers are addresses, never networks. Claude Code adds the
+//! domains of its rules `WebFetch(domain:...)` to the lists.
 
 use super::{
     ImportError,
     draft::{At, Draft, Section},
-    names::{Dialect, Numbers, Reach, read, split_port, tcp, web},
+    names::{Dialect, Numbers, Opening, Reach, read, split_port, tcp, web},
     tree::{self, Node},
 };
 use crate::authoring::fate::Fate;
@@ -89,11 +90,12 @@ fn web_fetch(rule: &Node, act: Act, ports: &mut AnyPort, draft: &mut Draft<'_>) 
     match (act, domain) {
         (Act::Allow, Some(domain)) => allow(at, domain, ports, draft),
         (Act::Deny, Some(domain)) => deny(at, domain, draft),
-        (Act::Ask, Some(_)) => {
-            draft.lose(at, Section::Rules, "nobody is asked here: a rule allows it, or it is denied")
+        (Act::Ask, Some(domain)) => ask(at, domain, ports, draft),
+        (Act::Ask, None) => {
+            draft.cut(at, "people are asked about the whole tool: `approve_unknown: true` does so here")
         }
         (Act::Deny, None) => draft.cut(at, "the whole tool is denied, and no rule of ours knows tools"),
-        (Act::Allow | Act::Ask, None) => {
+        (Act::Allow, None) => {
             draft.lose(
                 at,
                 Section::Rules,
@@ -105,25 +107,37 @@ fn web_fetch(rule: &Node, act: Act, ports: &mut AnyPort, draft: &mut Draft<'_>) 
 
 fn allow(at: At<'_>, text: &str, ports: &mut AnyPort, draft: &mut Draft<'_>) {
     let (host, port) = split_port(text);
-    let openings = match port {
-        Some(Ok(port)) => tcp(&[port]),
-        Some(Err(why)) => return draft.lose(at, Section::Rules, &why),
-        None => {
-            ports.seen(at);
-            web()
-        }
-    };
-    draft.allow(at, read(host, DIALECT), &openings, &[], None);
+    match port.transpose() {
+        Ok(port) => draft.allow(at, read(host, DIALECT), &openings(at, port, ports), &[], None),
+        Err(why) => draft.lose(at, Section::Rules, &why),
+    }
+}
+
+/// Of what is asked about, nothing may pass without a question.
+fn ask(at: At<'_>, text: &str, ports: &mut AnyPort, draft: &mut Draft<'_>) {
+    let (host, port) = split_port(text);
+    match port.transpose() {
+        Ok(port) => draft.ask(at, read(host, DIALECT), port.as_slice(), &openings(at, port, ports)),
+        Err(why) => draft.cut(at, &why),
+    }
 }
 
 fn deny(at: At<'_>, text: &str, draft: &mut Draft<'_>) {
     let (host, port) = split_port(text);
-    let ports = match port {
-        Some(Ok(port)) => vec![port],
-        Some(Err(why)) => return draft.cut(at, &why),
-        None => Vec::new(),
-    };
-    draft.deny(at, read(host, DIALECT), &ports, &[], None);
+    match port.transpose() {
+        Ok(port) => draft.deny(at, read(host, DIALECT), port.as_slice(), &[], None),
+        Err(why) => draft.cut(at, &why),
+    }
+}
+
+fn openings(at: At<'_>, port: Option<u16>, ports: &mut AnyPort) -> Vec<Opening> {
+    match port {
+        Some(port) => tcp(&[port]),
+        None => {
+            ports.seen(at);
+            web()
+        }
+    }
 }
 
 /// Whether an entry that allows names no port, of which it is enough to speak once.

@@ -4,12 +4,12 @@ use super::{
     ImportError, Options, Widening,
     names::{Opening, Reading},
     order::{self, allows, denies},
-    overlap::is_datagram,
+    overlap::{is_datagram, overlap},
     parts,
 };
 use crate::{
     authoring::fate::{Fate, Translated, quote},
-    policy::{Pattern, Protocol, Subject, special_within},
+    policy::{Approval, Pattern, Protocol, Subject, special_within},
 };
 use ipnet::IpNet;
 
@@ -67,6 +67,7 @@ pub(super) struct Allow {
     pub(super) ports: Vec<u16>,
     /// Empty: TLS is not ended.
     pub(super) requests: Vec<String>,
+    pub(super) approval: Approval,
 }
 
 /// A rule of ours that denies.
@@ -226,6 +227,7 @@ impl<'a> Draft<'a> {
                     protocol: opening.protocol,
                     ports: ports.clone(),
                     requests: requests.to_vec(),
+                    approval: Approval::NotNeeded,
                 })
             }));
         }
@@ -234,6 +236,49 @@ impl<'a> Draft<'a> {
             return self.lose(at, Section::Rules, &why);
         }
         self.push(at, Section::Rules, written, remark, false);
+    }
+
+    /// Has people asked about what `reading` means on `openings`. Where a line so far allows some of it, they would not
+    /// be, so that it is denied; no `ports` mean all of them.
+    pub(super) fn ask(&mut self, at: At<'_>, reading: Reading, ports: &[u16], openings: &[Opening]) {
+        let subjects: Vec<Subject> = match &reading {
+            Reading::Names(patterns) if !patterns.iter().any(Pattern::is_public_suffix) => {
+                patterns.iter().cloned().map(Subject::Host).collect()
+            }
+            Reading::Everything => {
+                return self
+                    .cut(at, "people are asked about everything: `approve_unknown: true` does so here");
+            }
+            Reading::Names(_)
+            | Reading::Network(_)
+            | Reading::NoHost(_)
+            | Reading::Wider(_)
+            | Reading::Unreadable(_) => Vec::new(),
+        };
+        let deny =
+            |subject: &Subject| Deny { subject: subject.clone(), protocol: None, ports: ports.to_vec() };
+        let is_allowed = |subject: &Subject| {
+            let deny = deny(subject);
+            self.lines.iter().flat_map(allows).any(|allow| overlap(allow, &deny))
+        };
+        if subjects.is_empty() || subjects.iter().any(is_allowed) {
+            let why = "people are asked only where no other rule allows: it is denied".to_owned();
+            return self.deny(at, reading, ports, &[], Some((Fate::Narrowed, why)));
+        }
+        let asks = |opening: &Opening| {
+            let (protocol, ports) = (opening.protocol, opening.ports.clone());
+            let approval = Approval::Required;
+            let allow = move |subject| Allow {
+                subject,
+                protocol,
+                ports: ports.clone(),
+                requests: Vec::new(),
+                approval,
+            };
+            subjects.clone().into_iter().map(move |subject| Written::Allow(allow(subject)))
+        };
+        let written = openings.iter().flat_map(asks).collect();
+        self.push(at, Section::Rules, written, None, false);
     }
 
     /// Denies what `reading` means; no ports and no protocols mean all of them. What cannot be said cuts off everything that

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     authoring::fate::Fate,
-    policy::{Pattern, Protocol, Subject},
+    policy::{Approval, Pattern, Protocol, Subject},
 };
 
 const ALLOWED: Dialect = Dialect {
@@ -158,6 +158,7 @@ impl Ecosystem {
             protocol: Protocol::Tls,
             ports: vec![443],
             requests: Vec::new(),
+            approval: Approval::NotNeeded,
         };
         let patterns = self.hosts.iter().filter_map(|host| Pattern::parse(host).ok());
         let written = patterns.map(|pattern| Written::Allow(allow(pattern))).collect();

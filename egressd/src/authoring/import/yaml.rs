@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     authoring::fate::{Fate, Translated, comments},
-    policy::{AgentName, Protocol, Subject},
+    policy::{AgentName, Approval, Protocol, Subject},
 };
 use std::fmt::Write;
 
@@ -84,7 +84,7 @@ pub(super) fn item(written: &Written) -> String {
 }
 
 fn allow_item(allow: &Allow) -> String {
-    let Allow { subject, protocol, ports, requests } = allow;
+    let Allow { subject, protocol, ports, requests, approval } = allow;
     let mut keys = subject_keys(subject);
     let usual: &[u16] = match protocol {
         Protocol::Tls | Protocol::Quic => &[443],
@@ -105,6 +105,9 @@ fn allow_item(allow: &Allow) -> String {
     if !requests.is_empty() {
         let requests: Vec<String> = requests.iter().map(|request| quoted(request)).collect();
         keys.push(format!("inspect: true, allow: [{}]", requests.join(", ")));
+    }
+    if *approval == Approval::Required {
+        keys.push("approval: required".to_owned());
     }
     flow(&keys)
 }
