@@ -3,7 +3,10 @@
 use crate::{file, policies, random};
 use egressd::{
     audit::Verdict,
-    control::{Asked, Known, explain, protocol::Explanation},
+    control::{
+        Asked, Known, explain,
+        protocol::{Explanation, Step},
+    },
     policy::{AgentName, Destination, Flow, Grants, Moment, Occasion, Policy, Reason},
 };
 use jiff::Timestamp;
@@ -102,6 +105,29 @@ fn what_a_rule_denies_is_allowed_once_it_is_removed() {
     assert_eq!(change("b.test"), (vec!["policy.yaml:8".to_owned()], Some("- host: b.test".to_owned())));
 }
 
+#[test]
+fn a_url_that_its_rule_does_not_list_is_denied_at_the_name_gate_and_the_line_that_lists_it_is_offered() {
+    let policy = compile(&file(
+        "rules:\n  - {host: a.test, inspect: true, allow: [GET /public/**]}\n  - host: b.test\n",
+    ));
+    let told = |url| explain(&policy, BIRTH, "default", &Known::default(), &Asked::parse(url).unwrap());
+    let denied = told("https://a.test/x/../private?y=z");
+    assert_eq!((denied.verdict, denied.reason.as_deref()), (Verdict::Deny, Some("request-not-allowed")));
+    assert_eq!((denied.request.as_deref(), denied.remedy), (Some("GET /x/../private?y=z"), None));
+    let steps: Vec<Step> = denied.gates.iter().map(|state| state.step).collect();
+    assert_eq!(steps, [Step::Passed, Step::Passed, Step::Denied, Step::NotReached]);
+    let note = |url| told(url).change.and_then(|change| change.note);
+    let line = "add `GET /private` to `allow` of the rule at policy.yaml:5";
+    assert_eq!(note("https://a.test/x/../private?y=z").as_deref(), Some(line));
+    for url in ["https://a.test/a%2fb", "wss://a.test/public/x"] {
+        assert_eq!(note(url).as_deref(), Some("no rule that inspects lets it pass"), "{url}");
+    }
+    for url in ["https://a.test/public/x", "https://a.test", "https://b.test/private"] {
+        let told = told(url);
+        assert_eq!((told.verdict, told.change), (Verdict::Allow, None), "{url}");
+    }
+}
+
 /// Whether nothing is offered on purpose: of ports, addresses and protocols that no rule can name.
 fn is_beyond_rules(flow: &Flow) -> bool {
     match &flow.destination {
@@ -120,7 +146,7 @@ fn is_denied_by(policy: &Policy, flow: &Flow) -> bool {
 
 fn told(policy: &Policy, flow: &Flow) -> Explanation {
     let Flow { destination, port, protocol, .. } = flow.clone();
-    let asked = Asked { destination, port: Some(port), protocol: Some(protocol) };
+    let asked = Asked { destination, port: Some(port), protocol: Some(protocol), request: None };
     explain(policy, BIRTH, "default", &Known::default(), &asked)
 }
 

@@ -155,7 +155,7 @@ struct Wanted {
 
 impl Wanted {
     fn read(text: &str) -> Result<Self, Diagnostic> {
-        if let Ok(Asked { destination, port, protocol }) = Asked::parse(text) {
+        if let Ok(Asked { destination, port, protocol, .. }) = Asked::parse(text) {
             let host = match destination {
                 Destination::Name(name) => name.to_string(),
                 Destination::Address(address) => address.to_string(),

@@ -1,12 +1,17 @@
 //! The smallest change that would allow what is denied, in the words of policies and commands. Pure.
 
 use super::protocol::{Explanation, Resolution, ResolverAnswer, SmallestChange};
-use crate::policy::{Change, Flow, Policy, Reason};
+use crate::policy::{AskedRequest, Change, Flow, Policy, Reason};
 use std::net::IpAddr;
 
 /// The smallest change of `policy`, which is in force, by which `flow` would be allowed; None where it is. Of what
-/// a budget denies it is for whoever knows what it was for.
-pub fn change(policy: &Policy, flow: &Flow, explanation: &Explanation) -> Option<SmallestChange> {
+/// a budget denies it is for whoever knows what it was for. `request` is what is asked for by the flow.
+pub fn change(
+    policy: &Policy,
+    flow: &Flow,
+    request: Option<&AskedRequest>,
+    explanation: &Explanation,
+) -> Option<SmallestChange> {
     let reason = explanation.reason.as_ref().or(explanation.observed.as_ref())?;
     let reason: Reason = reason.parse().ok()?;
     // A name that is spelt out costs nothing and is suspected of nothing.
@@ -17,7 +22,7 @@ pub fn change(policy: &Policy, flow: &Flow, explanation: &Explanation) -> Option
         (false, true) => policy.exact_only().change_for(flow, &[]),
         (false, false) => policy.change_for(flow, &refused(explanation)),
     };
-    let note = note(reason, explanation);
+    let note = note(reason, request, explanation);
     match change {
         Some(Change::Edit { remove, add }) => {
             let remove = remove.iter().map(ToString::to_string).collect();
@@ -53,10 +58,13 @@ fn is_bound(reason: Reason) -> bool {
 }
 
 /// What else would do, or is to be thought of.
-fn note(reason: Reason, explanation: &Explanation) -> Option<String> {
+fn note(reason: Reason, request: Option<&AskedRequest>, explanation: &Explanation) -> Option<String> {
     let Explanation { agent, rule, .. } = explanation;
     if is_bound(reason) {
         return raised(reason, explanation);
+    }
+    if matches!(reason, Reason::RequestNotAllowed | Reason::RequestMalformed) {
+        return unlisted(request, rule.as_ref());
     }
     if reason == Reason::RuleExpired {
         return rule.as_ref().map(|rule| format!("or renew the term of the rule at {rule}"));
@@ -73,6 +81,14 @@ fn note(reason: Reason, explanation: &Explanation) -> Option<String> {
     let is_suspected =
         matches!(reason, Reason::AgentQuarantined | Reason::NamesFrozen | Reason::NameSuspicious);
     is_suspected.then(|| format!("or, once you have looked at why: `egressctl leaks approve {agent}`"))
+}
+
+/// The line of `allow` by which its rule would let the request pass.
+fn unlisted(request: Option<&AskedRequest>, rule: Option<&String>) -> Option<String> {
+    Some(match request?.pattern() {
+        Some(pattern) => format!("add `{pattern}` to `allow` of the rule at {}", rule?),
+        None => "no rule that inspects lets it pass".to_owned(),
+    })
 }
 
 /// Which bound would have to be another.

@@ -28,10 +28,12 @@ pub fn explain(given: &Policy, occasion: Occasion, agent: &str, known: &Known, a
     let explanation = by_rules(given, &in_force, occasion, agent, known, &flow);
     let resolver = flow.destination.name().map(|_| resolution(&in_force, &flow, known, &explanation));
     let explanation = by_resolver(Explanation { resolver, ..explanation });
-    let is_let_out = known.decide(&in_force, &flow).is_ok_and(|permit| permit.rule() == RuleId::OBSERVED);
-    let explanation = by_bounds(if is_let_out { by_address(explanation) } else { explanation });
+    let permit = known.decide(&in_force, &flow).ok();
+    let is_let_out = permit.as_ref().is_some_and(|permit| permit.rule() == RuleId::OBSERVED);
+    let explanation = if is_let_out { by_address(explanation) } else { explanation };
+    let explanation = by_bounds(by_request(permit.as_ref(), asked, explanation));
     let gates = gates::walk(&flow, leave.as_ref(), &explanation);
-    let change = change::change(&in_force, &flow, &explanation);
+    let change = change::change(&in_force, &flow, asked.request.as_ref(), &explanation);
     let reason = explanation.reason.as_deref();
     let remedy = change.as_ref().and_then(|change| change::remedy(change, reason));
     Explanation { gates, change, remedy, ..explanation }
@@ -91,6 +93,20 @@ fn by_address(explanation: Explanation) -> Explanation {
             denied(explanation, Reason::AddressSpecialPurpose.as_str().to_owned(), None)
         }
         Verdict::Allow | Verdict::Deny => explanation,
+    }
+}
+
+/// The same, denied where the rule that permits it lets such a request not pass. No mode lifts that.
+fn by_request(permit: Option<&Permit>, asked: &Asked, explanation: Explanation) -> Explanation {
+    let inspection = permit.and_then(Permit::inspection);
+    let (Some(inspection), Some(request)) = (inspection, &asked.request) else { return explanation };
+    let explanation = Explanation { request: Some(request.to_string()), ..explanation };
+    match (explanation.verdict, request.judge(inspection)) {
+        (Verdict::Allow, Err(denial)) => {
+            let rule = permit.and_then(Permit::source).map(ToString::to_string);
+            denied(explanation, denial.reason().as_str().to_owned(), rule)
+        }
+        (Verdict::Allow | Verdict::Deny, _) => explanation,
     }
 }
 
@@ -241,6 +257,7 @@ fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<St
         gates: Vec::new(),
         resolver: None,
         change: None,
+        request: None,
     }
 }
 

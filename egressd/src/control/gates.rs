@@ -48,6 +48,7 @@ fn gate_of(reason: Reason, flow: &Flow, leave: Option<&Leave>, explanation: &Exp
     match (reason, &flow.destination) {
         (_, Destination::Name(_)) if is_refused => Gate::Resolver,
         (Reason::BudgetSpent | Reason::RateExceeded, _) => Gate::Budget,
+        (Reason::RequestNotAllowed | Reason::RequestMalformed, _) => Gate::ServerName,
         // Its address is open, for another protocol over the same transport.
         (Reason::ProtocolNotAllowed, Destination::Name(_)) if shares_transport(flow, leave) => {
             Gate::ServerName

@@ -4,9 +4,11 @@ use super::{
     decide::Policy,
     flow::{Destination, Flow},
     host::{HostName, HostNameError},
+    inspect::{Inspection, RequestDenial},
+    request::{RequestPath, RequestPattern},
     rule::Protocol,
 };
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 /// A destination, as somebody writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +18,47 @@ pub struct Asked {
     pub port: Option<u16>,
     /// None: what rules open to that name at that port, else what is usual there.
     pub protocol: Option<Protocol>,
+    /// What a URL asks for beyond its host; None where it says nothing of it.
+    pub request: Option<AskedRequest>,
+}
+
+/// A request that gets what a URL names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskedRequest {
+    /// `/path`, or `/path?query`.
+    pub target: String,
+    /// Whether the connection is to become a WebSocket (RFC 6455, section 4.1).
+    pub upgrades: bool,
+}
+
+impl AskedRequest {
+    /// What `inspection` says of it.
+    ///
+    /// # Errors
+    /// No pattern allows it, it has no one meaning, or what follows it could not be judged.
+    pub fn judge(&self, inspection: &Inspection) -> Result<(), RequestDenial> {
+        match self.upgrades {
+            true => Err(RequestDenial::Upgrade),
+            false => inspection.judge(Self::METHOD, &self.target).map(|_| ()),
+        }
+    }
+
+    /// The pattern of a rule that lets it pass, and nothing else but other queries; None where none can.
+    #[must_use]
+    pub fn pattern(&self) -> Option<RequestPattern> {
+        let path = self.target.split('?').next().filter(|_| !self.upgrades)?;
+        let path = RequestPath::parse(path).ok()?;
+        RequestPattern::parse(&format!("{} {path}", Self::METHOD)).ok()
+    }
+
+    /// What programs get a URL by.
+    pub const METHOD: &str = "GET";
+}
+
+impl fmt::Display for AskedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", Self::METHOD, self.target)
+    }
 }
 
 impl Asked {
@@ -26,14 +69,14 @@ impl Asked {
     /// Says which part cannot be read.
     pub fn parse(text: &str) -> Result<Self, AskedError> {
         let (text, named) = split_protocol(text);
-        let (rest, scheme) = split_scheme(text)?;
-        let (host, port) = split_port(rest)?;
+        let Parts { authority, scheme, request } = Parts::of(text)?;
+        let (host, port) = split_port(authority)?;
         let destination = match host.parse::<IpAddr>() {
             Ok(address) => Destination::Address(address.to_canonical()),
             Err(_) => Destination::Name(HostName::parse(host)?),
         };
         let (usual_port, protocol) = scheme.unzip();
-        Ok(Self { destination, port: port.or(usual_port), protocol: named.or(protocol) })
+        Ok(Self { destination, port: port.or(usual_port), protocol: named.or(protocol), request })
     }
 
     /// The protocol of this word.
@@ -99,17 +142,34 @@ fn split_protocol(text: &str) -> (&str, Option<Protocol>) {
     }
 }
 
-/// What follows the scheme up to the path, and what the scheme stands for.
-fn split_scheme(text: &str) -> Result<(&str, Option<Scheme>), AskedError> {
-    let Some((scheme, rest)) = text.split_once("://") else { return Ok((text, None)) };
-    let known = match scheme.to_ascii_lowercase().as_str() {
-        "https" | "wss" => (443, Protocol::Tls),
-        "http" | "ws" => (80, Protocol::Http),
-        _ => return Err(AskedError::Scheme(scheme.to_owned())),
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    let host = authority.rsplit('@').next().unwrap_or(authority);
-    Ok((host, Some(known)))
+/// What a URL is made of; of anything else, the authority is all of it.
+struct Parts<'a> {
+    authority: &'a str,
+    scheme: Option<Scheme>,
+    request: Option<AskedRequest>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Result<Self, AskedError> {
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Ok(Self { authority: text, scheme: None, request: None });
+        };
+        let (known, upgrades) = match scheme.to_ascii_lowercase().as_str() {
+            "https" => ((443, Protocol::Tls), false),
+            "http" => ((80, Protocol::Http), false),
+            "wss" => ((443, Protocol::Tls), true),
+            "ws" => ((80, Protocol::Http), true),
+            _ => return Err(AskedError::Scheme(scheme.to_owned())),
+        };
+        // No fragment is ever sent (RFC 9110, section 7.1).
+        let sent = rest.split('#').next().unwrap_or(rest);
+        let (authority, target) = sent.split_at(sent.find(['/', '?']).unwrap_or(sent.len()));
+        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+        let is_said = upgrades || authority.len() < sent.len();
+        let request = is_said.then_some(AskedRequest { target, upgrades });
+        let authority = authority.rsplit('@').next().unwrap_or(authority);
+        Ok(Self { authority, scheme: Some(known), request })
+    }
 }
 
 fn split_port(text: &str) -> Result<(&str, Option<u16>), AskedError> {
@@ -168,6 +228,23 @@ mod tests {
             "ok.test/x",
         ] {
             assert!(Asked::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_url_asks_for_beyond_its_host_is_read() {
+        for (text, target, upgrades) in [
+            ("https://ok.test/a/b?c=/d#/e", "/a/b?c=/d", false),
+            ("https://u@ok.test:8443/", "/", false),
+            ("https://ok.test?x", "/?x", false),
+            ("http://ok.test/x@y", "/x@y", false),
+            ("wss://ok.test", "/", true),
+        ] {
+            let request = AskedRequest { target: target.to_owned(), upgrades };
+            assert_eq!(Asked::parse(text).unwrap().request, Some(request), "{text}");
+        }
+        for text in ["https://ok.test", "https://ok.test#x", "ok.test", "ok.test/tcp"] {
+            assert_eq!(Asked::parse(text).unwrap().request, None, "{text}");
         }
     }
 }

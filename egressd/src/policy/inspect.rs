@@ -66,6 +66,8 @@ pub enum RequestDenial {
     NotAllowed,
     #[error("method {0} is never allowed")]
     MethodNever(String),
+    #[error("what follows an upgrade cannot be judged")]
+    Upgrade,
     #[error(transparent)]
     Path(#[from] PathError),
 }
@@ -74,7 +76,7 @@ impl RequestDenial {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            Self::NotAllowed | Self::MethodNever(_) => Reason::RequestNotAllowed,
+            Self::NotAllowed | Self::MethodNever(_) | Self::Upgrade => Reason::RequestNotAllowed,
             Self::Path(_) => Reason::RequestMalformed,
         }
     }

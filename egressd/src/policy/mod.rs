@@ -43,7 +43,7 @@ mod tls;
 
 pub use agent::{Agent, AgentId, AgentName, AgentNameError};
 pub use approval::{Approval, Approvals, Question};
-pub use asked::{Asked, AskedError};
+pub use asked::{Asked, AskedError, AskedRequest};
 pub use budget::{Budget, BudgetMark, Rate, Spend, Usage};
 pub use capability::Capability;
 pub use change::Change;

@@ -172,7 +172,7 @@ fn of_address(explanation: &Explanation) -> Vec<String> {
     open.into_iter().chain(networks).chain(denied).chain(granted).collect()
 }
 
-fn of_server_name(Explanation { tls, protocol, .. }: &Explanation) -> Vec<String> {
+fn of_server_name(Explanation { tls, protocol, request, .. }: &Explanation) -> Vec<String> {
     let Some(TlsBounds { gate, ech, read_by, inspection }) = tls else {
         return vec![match protocol.as_str() {
             "tcp" | "udp" => format!("{protocol} says no name"),
@@ -190,6 +190,7 @@ fn of_server_name(Explanation { tls, protocol, .. }: &Explanation) -> Vec<String
     let Some(InspectionBounds { allow, max_body, max_bodies, inject }) = inspection else { return lines };
     let allow = allow.as_ref().map_or_else(|| "every request".to_owned(), |allow| allow.join(", "));
     lines.push(format!("inspects {allow}"));
+    lines.extend(request.as_ref().map(|request| format!("judged as {request}")));
     for (bound, of) in [(max_body, "the body of a request"), (max_bodies, "the bodies of a connection")] {
         lines.extend(bound.map(|octets| format!("{octets} bytes at most in {of}")));
     }

@@ -78,6 +78,9 @@ pub struct Explanation {
     /// What would have to be written otherwise for it to be allowed; None where it is.
     #[serde(default)]
     pub change: Option<SmallestChange>,
+    /// What a URL asks for, as in `GET /repos`, where the rule that opens it judges requests.
+    #[serde(default)]
+    pub request: Option<String>,
 }
 
 /// What one gate does about the flow.

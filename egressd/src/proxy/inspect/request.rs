@@ -1,7 +1,7 @@
 //! Judges the head of one request, and writes the one that is sent in its place.
 
 use crate::{
-    policy::{Destination, HostName, Inspection, Reason},
+    policy::{Destination, HostName, Inspection, Reason, RequestDenial},
     proxy::{authority::Authority, refuse::Refusal},
 };
 use http::{
@@ -26,10 +26,7 @@ pub struct Server {
 pub fn judge(head: &Parts, server: &Server, inspection: &Inspection) -> Result<String, Refusal> {
     agrees(head, server)?;
     if head.headers.contains_key(UPGRADE) || head.method == Method::CONNECT {
-        return Err(Refusal::explained(
-            Reason::RequestNotAllowed,
-            "what follows an upgrade cannot be judged",
-        ));
+        return Err(Refusal::explained(RequestDenial::Upgrade.reason(), RequestDenial::Upgrade));
     }
     if let Some(header) = head.headers.keys().find(|name| inspection.refuses_header(name.as_str())) {
         let why = format!("header `{header}` names another method or path to some servers");
