@@ -106,6 +106,20 @@ fn what_a_rule_denies_is_allowed_once_it_is_removed() {
 }
 
 #[test]
+fn a_rule_of_deny_that_only_observes_is_in_the_way_of_nothing_that_is_denied() {
+    let text = "rules:\n  - host: a.test\ndeny:\n  - {host: a.test, mode: observe}\n  - {host: b.test, mode: observe}\n";
+    let policy = compile(&file(text));
+    let told = |name| explain(&policy, BIRTH, "default", &Known::default(), &Asked::parse(name).unwrap());
+    let denied = told("b.test");
+    let change = denied.change.unwrap();
+    assert_eq!((denied.verdict, change.remove), (Verdict::Deny, Vec::<String>::new()));
+    assert_eq!(change.add.as_deref(), Some("- host: b.test"));
+    let observed = told("a.test");
+    assert_eq!((observed.verdict, observed.observed.as_deref()), (Verdict::Allow, Some("denied-by-rule")));
+    assert_eq!(observed.change.unwrap().remove, ["policy.yaml:7"]);
+}
+
+#[test]
 fn a_url_that_its_rule_does_not_list_is_denied_at_the_name_gate_and_the_line_that_lists_it_is_offered() {
     let policy = compile(&file(
         "rules:\n  - {host: a.test, inspect: true, allow: [GET /public/**]}\n  - host: b.test\n",

@@ -2,10 +2,12 @@
 
 use super::{
     decide::Policy,
+    decision::{Denial, Permit},
     flow::{Destination, Flow},
     grant::Grants,
     host::HostName,
     judge::{covers_name, on_wire},
+    mode::Mode,
     moment::Moment,
     remedy::{cidr_rule, host_rule},
     rule::{Protocol, Rule},
@@ -29,15 +31,19 @@ pub enum Change {
 }
 
 impl Policy {
-    /// The smallest change of what is in force by which `flow` would be allowed, and not only observed; None
-    /// where it is. `refused` are the addresses of its name that made the resolver refuse the answer.
+    /// The smallest change of what is in force by which `flow` would be allowed; of a flow that is only observed, by
+    /// which it would be no trial's any more. None where it is. `refused` are the addresses of its name that made the
+    /// resolver refuse the answer.
     #[must_use]
     pub fn change_for(&self, flow: &Flow, refused: &[IpAddr]) -> Option<Change> {
+        let is_let_out = refused.is_empty() && self.judge(flow).is_ok();
+        // A rule on trial denies nothing: it is in the way only of what is let out already.
+        let counts = |deny: &&Rule| is_let_out || deny.mode == Mode::Enforce;
         let covers = |deny: &&Rule| is_denied_by(deny, flow, refused);
-        let (denying, rest): (Vec<&Rule>, Vec<&Rule>) = self.deny().iter().partition(covers);
+        let (denying, rest): (Vec<&Rule>, Vec<&Rule>) = self.deny().iter().filter(counts).partition(covers);
         let rest = rest.into_iter().cloned().collect();
         let without = self.with_rules(self.allow().to_vec(), rest).enforced();
-        let is_open = without.decide(flow, &Grants::default(), Moment::default()).is_ok();
+        let is_open = without.judge(flow).is_ok();
         let needed = match (&flow.destination, is_open) {
             (Destination::Name(name), _) => line_for_name(&without, name, flow, refused, is_open),
             (Destination::Address(_), true) => Ok(None),
@@ -49,6 +55,11 @@ impl Policy {
             Ok(None) if remove.is_empty() => None,
             Ok(add) => Some(Change::Edit { remove, add }),
         }
+    }
+
+    /// By rules alone.
+    fn judge(&self, flow: &Flow) -> Result<Permit, Denial> {
+        self.decide(flow, &Grants::default(), Moment::default())
     }
 }
 
