@@ -37,6 +37,65 @@ fn a_case_holds_where_the_enforcing_matcher_says_so() {
 }
 
 #[test]
+fn what_is_only_observed_is_neither_allowed_nor_denied() {
+    let tried = policies(&file(
+        "rules: [{host: a.test, mode: observe}, {host: b.test}, {host: c.test}]\ndeny: [{host: b.test, mode: observe}]",
+    ));
+    let observed = policies(&file("mode: observe\nrules: [{host: c.test}]"));
+    for (policies, case, holds) in [
+        (&tried, "observe: [a.test, b.test]", true),
+        (
+            &tried,
+            "observe: [{host: a.test, reason: host-not-allowed}, {host: b.test, reason: denied-by-rule}]",
+            true,
+        ),
+        (&tried, "observe: [{host: a.test, reason: denied-by-rule}]", false),
+        (&tried, "observe: [c.test]", false),
+        (&tried, "observe: [d.test]", false),
+        (&tried, "allow: [a.test]", false),
+        (&tried, "deny: [a.test]", false),
+        (&tried, "deny: [b.test]", false),
+        (
+            &observed,
+            "{deny: [\"169.254.169.254:80\"], allow: [c.test], observe: [d.test, \"9.9.9.9:22\"]}",
+            true,
+        ),
+        (&observed, "deny: [d.test]", false),
+    ] {
+        let outcomes = cases(case).run(policies, now()).unwrap();
+        assert_eq!(outcomes.iter().all(|outcome| outcome.passed), holds, "{case}: {outcomes:#?}");
+    }
+    let outcome = cases("deny: [b.test]").run(&tried, now()).unwrap().remove(0);
+    assert_eq!((outcome.expected.as_str(), outcome.decided.as_str()), ("deny", "observe (denied-by-rule)"));
+    assert_eq!(outcome.rule.as_deref(), Some("policy.yaml:5"));
+}
+
+#[test]
+fn a_url_is_judged_as_the_request_that_gets_it() {
+    let policies = policies(&file(
+        "rules: [{host: a.test, inspect: true, allow: [GET /public/**]}, {host: b.test}, {host: c.test, inspect: true}]",
+    ));
+    for (case, holds) in [
+        (
+            "allow: [\"https://a.test/public/x?y\", \"https://a.test/private/../public/x\", a.test, \"https://a.test\"]",
+            true,
+        ),
+        ("allow: [\"https://a.test/private\"]", false),
+        ("allow: [\"https://a.test/\"]", false),
+        ("allow: [\"wss://a.test/public/x\"]", false),
+        ("deny: [{host: \"https://a.test/public/../x\", reason: request-not-allowed}]", true),
+        ("deny: [{host: \"https://a.test/public/%2e%2e%2fx\", reason: request-malformed}]", true),
+        ("allow: [\"https://b.test/private\", \"https://c.test/private\"]", true),
+    ] {
+        let outcomes = cases(case).run(&policies, now()).unwrap();
+        assert_eq!(outcomes.iter().all(|outcome| outcome.passed), holds, "{case}: {outcomes:#?}");
+    }
+    let outcome = cases("allow: [\"https://a.test/private\"]").run(&policies, now()).unwrap().remove(0);
+    assert_eq!(outcome.flow, "a.test:443/tls GET /private");
+    assert_eq!(outcome.rule.as_deref(), Some("policy.yaml:4"));
+}
+
+#[test]
 fn a_case_that_fails_says_what_was_expected_and_which_rule_decided() {
     let outcome = cases("deny: [{host: x.a.test, reason: host-not-allowed}]")
         .run(&policies(&file(POLICY)), now())

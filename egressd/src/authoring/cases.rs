@@ -3,8 +3,8 @@
 use crate::{
     config::{self, ConfigError, Policies},
     policy::{
-        AgentName, AgentNameError, Asked, AskedError, Denial, Flow, Grants, Moment, Occasion, Policy, Reason,
-        Source, Workload,
+        AgentName, AgentNameError, Asked, AskedError, Denial, Flow, Grants, Moment, Occasion, Permit, Policy,
+        Reason, RequestDenial, Source, Workload,
     },
 };
 use jiff::Timestamp;
@@ -71,10 +71,10 @@ pub struct Outcome {
     /// `file:line` of the case.
     pub place: String,
     pub agent: String,
-    /// `HOST:PORT/PROTOCOL`.
+    /// `HOST:PORT/PROTOCOL`, and of a URL what is asked for there.
     pub flow: String,
     pub passed: bool,
-    /// `allow`, `deny`, or `deny (REASON)`.
+    /// `allow`, `deny` or `observe`, or the last two with ` (REASON)`.
     pub expected: String,
     /// The same.
     pub decided: String,
@@ -141,6 +141,8 @@ enum Expected {
     Allow,
     /// For this reason, or for any.
     Deny(Option<Reason>),
+    /// It leaves, and is recorded as one that would be denied: for this reason, or for any.
+    Observe(Option<Reason>),
 }
 
 impl Case {
@@ -148,14 +150,8 @@ impl Case {
         let policy = given.at(Some(occasion));
         let flow = self.asked.flow(&policy);
         let ended = |reason| given.ended_rule(flow.destination.name()?, reason, Some(occasion));
-        // A case says what is to be once the policy is enforced.
-        let decided = policy.decide(&flow, &Grants::default(), Moment::default());
-        let decided = decided.and_then(|permit| match permit.observed() {
-            Some(denial) => Err(denial.clone()),
-            None => Ok(permit),
-        });
-        let (decided, by) = match decided {
-            Ok(permit) => (Expected::Allow, permit.source().cloned()),
+        let (decided, by) = match policy.decide(&flow, &Grants::default(), Moment::default()) {
+            Ok(permit) => self.permitted(&permit),
             Err(denial) => match ended(denial.reason) {
                 Some(rule) => (Expected::Deny(Some(Reason::RuleExpired)), Some(rule.source.clone())),
                 None => {
@@ -166,20 +162,53 @@ impl Case {
             },
         };
         let passed = match (self.expected, decided) {
-            (Expected::Deny(None), Expected::Deny(_)) => true,
+            (Expected::Deny(None), Expected::Deny(_)) | (Expected::Observe(None), Expected::Observe(_)) => {
+                true
+            }
             (expected, decided) => expected == decided,
         };
-        let is_rule = matches!(decided, Expected::Allow | Expected::Deny(Some(Reason::DeniedByRule)));
+        let is_rule = match decided {
+            Expected::Allow | Expected::Observe(_) => true,
+            Expected::Deny(reason) => {
+                matches!(
+                    reason,
+                    Some(Reason::DeniedByRule | Reason::RequestNotAllowed | Reason::RequestMalformed)
+                )
+            }
+        };
         Outcome {
             place: self.place.clone(),
             agent: self.agent.to_string(),
-            flow: show(&flow),
+            flow: self.show(&flow),
             passed,
             expected: self.expected.to_string(),
             decided: decided.to_string(),
             rule: by.as_ref().map(ToString::to_string),
             decided_by: by.filter(|_| is_rule),
         }
+    }
+
+    /// What becomes of a flow that leaves, and by which rule.
+    fn permitted(&self, permit: &Permit) -> (Expected, Option<Source>) {
+        let source = permit.source().cloned();
+        if let Some(denial) = self.request_denied(permit) {
+            return (Expected::Deny(Some(denial.reason())), source);
+        }
+        let Some(Denial { reason, rule }) = permit.observed() else { return (Expected::Allow, source) };
+        let denying = rule.clone().filter(|_| *reason == Reason::DeniedByRule);
+        (Expected::Observe(Some(*reason)), denying.or(source))
+    }
+
+    /// Why a rule that inspects lets a URL of the case not pass.
+    fn request_denied(&self, permit: &Permit) -> Option<RequestDenial> {
+        self.asked.request.as_ref()?.judge(permit.inspection()?).err()
+    }
+
+    fn show(&self, flow: &Flow) -> String {
+        let destination = flow.destination.to_string();
+        let host = if destination.contains(':') { format!("[{destination}]") } else { destination };
+        let request = self.asked.request.as_ref().map(|request| format!(" {request}"));
+        format!("{host}:{}/{}{}", flow.port, flow.protocol, request.unwrap_or_default())
     }
 }
 
@@ -189,14 +218,10 @@ impl fmt::Display for Expected {
             Self::Allow => f.write_str("allow"),
             Self::Deny(None) => f.write_str("deny"),
             Self::Deny(Some(reason)) => write!(f, "deny ({reason})"),
+            Self::Observe(None) => f.write_str("observe"),
+            Self::Observe(Some(reason)) => write!(f, "observe ({reason})"),
         }
     }
-}
-
-fn show(flow: &Flow) -> String {
-    let destination = flow.destination.to_string();
-    let host = if destination.contains(':') { format!("[{destination}]") } else { destination };
-    format!("{host}:{}/{}", flow.port, flow.protocol)
 }
 
 #[derive(Debug, Deserialize)]
@@ -216,6 +241,8 @@ struct Section {
     allow: Vec<Spanned<String>>,
     #[serde(default)]
     deny: Vec<Spanned<Denied>>,
+    #[serde(default)]
+    observe: Vec<Spanned<Denied>>,
 }
 
 impl Section {
@@ -236,12 +263,14 @@ impl Section {
         for host in &self.allow {
             push(place(host.referenced), &host.value, Expected::Allow)?;
         }
-        for denied in &self.deny {
+        let denied = self.deny.iter().map(|denied| (denied, Expected::Deny as fn(_) -> _));
+        let observed = self.observe.iter().map(|denied| (denied, Expected::Observe as fn(_) -> _));
+        for (denied, expected) in denied.chain(observed) {
             let place = place(denied.referenced);
             let word = denied.value.reason.as_ref();
             let reason =
                 word.map(|word| word.parse().map_err(|_| CaseError::Reason(place.clone(), word.clone())));
-            push(place.clone(), &denied.value.host, Expected::Deny(reason.transpose()?))?;
+            push(place.clone(), &denied.value.host, expected(reason.transpose()?))?;
         }
         Ok(())
     }

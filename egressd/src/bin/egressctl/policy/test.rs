@@ -35,6 +35,7 @@ const AFTER: &str = "A file of cases:
     - agent: build              # unless said, default
       allow: [api.example.com, \"db.example.com:5432/tcp\"]
       deny: [gist.github.com, {host: \"192.0.2.1:22\", reason: address-not-granted}]
+      observe: [new.example.com]
 
 Exit codes:
   0  every case holds
