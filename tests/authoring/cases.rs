@@ -96,6 +96,37 @@ fn a_url_is_judged_as_the_request_that_gets_it() {
 }
 
 #[test]
+fn a_case_may_be_about_an_agent_that_a_section_selects() {
+    let policies = policies(
+        "version: 1\nagents:\n  default: {rules: [{host: d.test}]}\n  \
+         ci: {select: {cgroup: /system.slice/ci-*.service, labels: {team: \"web-*\"}}, rules: [{host: a.test}]}\n  \
+         ml: {select: {name: \"ml-*\", uid: 1001}, rules: [{host: b.test}]}\n",
+    );
+    let run = |case: &str| cases(case).run(&policies, now());
+    for case in [
+        "{cgroup: /system.slice/ci-1.service, labels: {team: web-7}, allow: [a.test], deny: [b.test, d.test]}",
+        "{agent: ml-3, uid: 1001, allow: [b.test], deny: [d.test]}",
+        "{agent: default, uid: 1001, allow: [d.test]}",
+    ] {
+        assert!(run(case).unwrap().iter().all(|outcome| outcome.passed), "{case}");
+    }
+    let named = run("{cgroup: /system.slice/ci-1.service, labels: {team: web-7}, allow: [a.test]}").unwrap();
+    assert_eq!(named[0].agent, "ci-1");
+    for (case, says) in [
+        ("{labels: {team: web-7}, deny: [a.test]}", "no agent `agent`: the policy names ci, default, ml"),
+        ("{agent: ml-3, uid: 7, deny: [a.test]}", "no agent `ml-3`: the policy names ci, default, ml"),
+    ] {
+        assert!(run(case).unwrap_err().to_string().ends_with(says), "{case}");
+    }
+    let text = "version: 1\ncases:\n  - cgroup: system.slice\n    deny: [a.test]\n";
+    let wrong = CaseFile::parse("p.test.yaml", text).unwrap_err().to_string();
+    assert_eq!(
+        wrong,
+        "p.test.yaml:3: `system.slice` is no path of a cgroup: write it as in `/proc/PID/cgroup`"
+    );
+}
+
+#[test]
 fn a_case_that_fails_says_what_was_expected_and_which_rule_decided() {
     let outcome = cases("deny: [{host: x.a.test, reason: host-not-allowed}]")
         .run(&policies(&file(POLICY)), now())

@@ -114,6 +114,29 @@ fn diff_reads_revisions_and_runs_nothing_of_the_repository() {
 }
 
 #[test]
+fn a_section_that_selects_is_tried_before_it_is_in_force() {
+    let folder = Folder::new();
+    let policy = folder.write(
+        "p.yaml",
+        "version: 1\nagents:\n  ci:\n    select: {cgroup: /ci/*, labels: {team: web}}\n    rules: [{host: a.test}]\n  \
+         ml:\n    select: {uid: 7}\n    rules: [{host: b.test}]\n",
+    );
+    let explain = |arguments: &[&str]| {
+        let arguments = [&["explain", "a.test", "--policy", &policy], arguments].concat();
+        run_in(folder.path(), Path::new("/nonexistent"), &arguments)
+    };
+    let allowed = explain(&["--cgroup", "/ci/job-1", "--label", "team=web"]);
+    assert!(allowed.code == 0 && allowed.stdout.contains("agent `job-1`"), "{allowed:?}");
+    assert!(allowed.stdout.contains("section    ci\n"), "{allowed:?}");
+    let denied = explain(&["--uid", "7", "--agent", "x"]);
+    assert!(denied.code == 1 && denied.stdout.contains("section    ml\n"), "{denied:?}");
+    assert_eq!(explain(&["--label", "team=web"]).code, 2, "no section is for it");
+    assert_eq!(explain(&["--cgroup", "ci"]).code, 2);
+    let online = run_in(folder.path(), Path::new("/nonexistent"), &["explain", "a.test", "--uid", "7"]);
+    assert!(online.code == 2 && online.stderr.contains("--policy"), "{online:?}");
+}
+
+#[test]
 fn cases_are_no_policies_however_a_shell_lists_them() {
     let folder = Folder::new();
     let policy =

@@ -13,7 +13,12 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_saphyr::{Location, Spanned};
-use std::{collections::HashSet, fmt, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// How the names of files with cases end.
 pub const SUFFIX: &str = ".test.yaml";
@@ -50,15 +55,16 @@ impl CaseFile {
     /// What `policies` say at `now` of each case, of an agent that was just started, in the order of the file.
     ///
     /// # Errors
-    /// A case is about an agent that no section names or selects by its name. The policy of `default` would serve it,
+    /// A case is about an agent that no section names or selects. The policy of `default` would serve it,
     /// or none, and what it denies would tell nothing of the one that was meant.
     pub fn run(&self, policies: &Policies, now: Timestamp) -> Result<Vec<Outcome>, CaseError> {
         let occasion = Occasion { time: now, age: Duration::ZERO };
-        let outcome = |case: &Case| match is_known(policies, &case.agent) {
-            true => Ok(case.run(&policies.for_agent(&case.agent), occasion)),
+        let outcome = |case: &Case| match is_known(policies, &case.workload) {
+            true => Ok(case.run(&policies.for_workload(&case.workload), occasion)),
             false => {
                 let known: Vec<&str> = policies.names().map(AgentName::as_str).collect();
-                Err(CaseError::NoAgent(case.place.clone(), case.agent.clone(), known.join(", ")))
+                let agent = case.workload.name.clone();
+                Err(CaseError::NoAgent(case.place.clone(), agent, known.join(", ")))
             }
         };
         self.cases.iter().map(outcome).collect()
@@ -84,10 +90,9 @@ pub struct Outcome {
     decided_by: Option<Source>,
 }
 
-fn is_known(policies: &Policies, agent: &AgentName) -> bool {
-    let workload = Workload::named(agent.clone());
-    let is_selected = || policies.selectors().iter().any(|(selector, _)| selector.selects(&workload));
-    policies.names().any(|name| name == agent) || is_selected() || policies.names().next().is_none()
+fn is_known(policies: &Policies, workload: &Workload) -> bool {
+    let is_selected = || policies.selectors().iter().any(|(selector, _)| selector.selects(workload));
+    policies.names().any(|name| *name == workload.name) || is_selected() || policies.names().next().is_none()
 }
 
 /// The rules of `policies` that decided none of `outcomes`, in the order of their files.
@@ -122,6 +127,8 @@ pub enum CaseError {
     Destination(String, String, AskedError),
     #[error("{0}: {1}")]
     Agent(String, AgentNameError),
+    #[error("{0}: `{1}` is no path of a cgroup: write it as in `/proc/PID/cgroup`")]
+    Cgroup(String, String),
     #[error("{0}: no agent `{1}`: the policy names {2}")]
     NoAgent(String, AgentName, String),
     #[error("{0}: `{1}` is no reason: they are listed in docs/audit-schema.md, such as `host-not-allowed`")]
@@ -131,7 +138,7 @@ pub enum CaseError {
 #[derive(Debug, Clone)]
 struct Case {
     place: String,
-    agent: AgentName,
+    workload: Workload,
     asked: Asked,
     expected: Expected,
 }
@@ -178,7 +185,7 @@ impl Case {
         };
         Outcome {
             place: self.place.clone(),
-            agent: self.agent.to_string(),
+            agent: self.workload.name.to_string(),
             flow: self.show(&flow),
             passed,
             expected: self.expected.to_string(),
@@ -237,6 +244,10 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Section {
     agent: Option<Spanned<String>>,
+    uid: Option<u32>,
+    cgroup: Option<Spanned<String>>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
     #[serde(default)]
     allow: Vec<Spanned<String>>,
     #[serde(default)]
@@ -248,16 +259,11 @@ struct Section {
 impl Section {
     fn into_cases(self, file: &str, cases: &mut Vec<Case>) -> Result<(), CaseError> {
         let place = |location: Location| format!("{file}:{}", location.line());
-        let agent = match &self.agent {
-            Some(name) => AgentName::parse(&name.value)
-                .map_err(|error| CaseError::Agent(place(name.referenced), error))?,
-            // A name that no file has is served by `default`, as an agent's is.
-            None => AgentName::parse("default").map_err(|error| CaseError::Agent(file.to_owned(), error))?,
-        };
+        let workload = self.workload(file)?;
         let mut push = |place: String, host: &str, expected| {
             let asked = Asked::parse(host)
                 .map_err(|error| CaseError::Destination(place.clone(), host.to_owned(), error))?;
-            cases.push(Case { place, agent: agent.clone(), asked, expected });
+            cases.push(Case { place, workload: workload.clone(), asked, expected });
             Ok::<(), CaseError>(())
         };
         for host in &self.allow {
@@ -273,6 +279,23 @@ impl Section {
             push(place.clone(), &denied.value.host, expected(reason.transpose()?))?;
         }
         Ok(())
+    }
+
+    /// Whom the cases are about: a name that no file has is served by `default`, as an agent's is.
+    fn workload(&self, file: &str) -> Result<Workload, CaseError> {
+        let place = |location: Location| format!("{file}:{}", location.line());
+        if let Some(path) = self.cgroup.as_ref().filter(|path| !path.value.starts_with('/')) {
+            return Err(CaseError::Cgroup(place(path.referenced), path.value.clone()));
+        }
+        let is_selected = self.uid.is_some() || self.cgroup.is_some() || !self.labels.is_empty();
+        let cgroup = self.cgroup.as_ref().map(|path| path.value.clone());
+        let named = |word: &str, at| AgentName::parse(word).map_err(|error| CaseError::Agent(at, error));
+        let name = match (&self.agent, is_selected) {
+            (Some(name), _) => named(&name.value, place(name.referenced))?,
+            (None, true) => Workload::usual_name(cgroup.as_deref().map(Path::new)),
+            (None, false) => named("default", file.to_owned())?,
+        };
+        Ok(Workload { uid: self.uid, cgroup, labels: self.labels.clone(), ..Workload::named(name) })
     }
 }
 

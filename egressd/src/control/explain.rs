@@ -257,6 +257,7 @@ fn answer(agent: &str, flow: &Flow, judged: Result<Permit, Denial>, open: Vec<St
         gates: Vec::new(),
         resolver: None,
         change: None,
+        section: None,
         request: None,
     }
 }

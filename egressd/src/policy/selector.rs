@@ -4,7 +4,7 @@ use super::{
     agent::AgentName,
     glob::{covers, covers_text},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ffi::OsStr, path::Path};
 
 /// What is known of an agent before it has a policy. Whoever starts or adopts it says so; it cannot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,14 @@ impl Workload {
     #[must_use]
     pub fn named(name: AgentName) -> Self {
         Self { name, uid: None, cgroup: None, labels: BTreeMap::new() }
+    }
+
+    /// What it is called where nobody gave it a name: as its cgroup if that was adopted, else `agent`, which stands
+    /// for what is no name, too.
+    #[must_use]
+    pub fn usual_name(cgroup: Option<&Path>) -> AgentName {
+        let stem = cgroup.and_then(Path::file_stem).and_then(OsStr::to_str).unwrap_or_default();
+        AgentName::parse(stem).or_else(|_| AgentName::parse("agent")).expect("`agent` is a name")
     }
 }
 
@@ -66,6 +74,20 @@ fn covers_path(pattern: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agent_without_a_name_is_called_as_its_cgroup_where_that_is_a_name() {
+        let called = |path: Option<&str>| Workload::usual_name(path.map(Path::new)).to_string();
+        for (path, name) in [
+            (Some("/system.slice/ci-1.service"), "ci-1"),
+            (Some("/a/b/"), "b"),
+            (Some("/"), "agent"),
+            (Some("/a b"), "agent"),
+            (None, "agent"),
+        ] {
+            assert_eq!(called(path), name, "{path:?}");
+        }
+    }
 
     #[test]
     fn a_selector_asks_for_all_that_it_names_and_means_nobody_where_it_names_nothing() {

@@ -48,12 +48,14 @@ pub fn print(
 
 /// What is said of the flow as a whole.
 fn of_rule(explanation: &Explanation) -> Vec<(&'static str, String)> {
-    let Explanation { reason, observed, explanation: sentence, rule, term, risk, why, .. } = explanation;
+    let Explanation { reason, observed, explanation: sentence, rule, section, term, risk, why, .. } =
+        explanation;
     let because = |reason: &Option<String>| Some(format!("{}: {}", reason.as_ref()?, sentence.as_ref()?));
     let lines = [
         ("reason", because(reason)),
         ("observed", because(observed).map(|text| format!("would be denied: {text}"))),
         ("rule", rule.clone()),
+        ("section", section.clone()),
         ("term", term.clone()),
         ("why", why.clone()),
         ("risk", risk.clone()),

@@ -78,6 +78,9 @@ pub struct Explanation {
     /// What would have to be written otherwise for it to be allowed; None where it is.
     #[serde(default)]
     pub change: Option<SmallestChange>,
+    /// The section that is for the agent, where it is not the one of its name; of a policy file that was asked.
+    #[serde(default)]
+    pub section: Option<String>,
     /// What a URL asks for, as in `GET /repos`, where the rule that opens it judges requests.
     #[serde(default)]
     pub request: Option<String>,

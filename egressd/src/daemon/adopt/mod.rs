@@ -39,7 +39,7 @@ impl Daemon {
         self.stands_apart(&cgroup)?;
         let name = match &request.name {
             Some(name) => AgentName::parse(name).map_err(invalid)?,
-            None => named_after(&cgroup),
+            None => Workload::usual_name(Some(cgroup.path())),
         };
         let workload = Workload {
             name: name.clone(),
@@ -274,13 +274,6 @@ const LAST_BREATH: Duration = Duration::from_secs(5);
 /// Whether its folder is there, and no other one in its place.
 fn is_there(cgroup: &Cgroup) -> bool {
     Cgroup::open(cgroup.path().to_owned()).is_ok_and(|found| found.id() == cgroup.id())
-}
-
-/// `agent`, where the name of the folder does not do.
-fn named_after(cgroup: &Cgroup) -> AgentName {
-    let stem = cgroup.path().file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let usual = || AgentName::parse("agent");
-    AgentName::parse(stem).or_else(|_| usual()).expect("`agent` is a name")
 }
 
 fn kill_those_with_ways_around(cgroup: &Cgroup, inspection: &Inspection) -> anyhow::Result<()> {

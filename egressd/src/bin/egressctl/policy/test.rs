@@ -36,6 +36,8 @@ const AFTER: &str = "A file of cases:
       allow: [api.example.com, \"db.example.com:5432/tcp\"]
       deny: [gist.github.com, {host: \"192.0.2.1:22\", reason: address-not-granted}]
       observe: [new.example.com]
+    - labels: {team: web-1}     # or cgroup, uid, agent: what a section may select by
+      allow: [cdn.example.com]
 
 Exit codes:
   0  every case holds
