@@ -172,7 +172,12 @@ fn test_exits_0_where_all_cases_hold_1_where_one_does_not_2_where_there_are_none
         "p.yaml",
         "version: 1\nagents:\n  default:\n    rules:\n      - host: a.test\n      - host: b.test\n",
     );
+    let policy = folder.run(&["test", "p.yaml"]);
+    assert!(policy.code == 2 && policy.stderr.contains("holds a policy and no cases"), "{policy:?}");
     assert_eq!(folder.run(&["test"]).code, 2);
+    folder.write("below/p.test.yaml", "version: 1\npolicy: ..\ncases:\n  - {allow: [c.test]}\n");
+    let hinted = folder.run(&["test"]);
+    assert!(hinted.code == 2 && hinted.stderr.contains("try `egressctl policy test ./below`"), "{hinted:?}");
     folder.write("p.test.yaml", "version: 1\ncases:\n  - {allow: [a.test], deny: [c.test]}\n");
     assert_eq!(folder.run(&["test"]).all(), (0, "2 case(s), 0 failed\n", ""));
     let covered = folder.run(&["test", "p.test.yaml", "--coverage"]);
@@ -195,6 +200,10 @@ fn test_exits_0_where_all_cases_hold_1_where_one_does_not_2_where_there_are_none
         )
     );
     assert!(folder.run(&["test", "-o", "json"]).stdout.contains("\"passed\":false"));
+    folder.write("below/here.yaml", "version: 1\nagents: {default: {deny: [{host: a.test}]}}\n");
+    folder.write("below/p.test.yaml", "version: 1\npolicy: .\ncases:\n  - {allow: [a.test]}\n");
+    let named = folder.run(&["test", "below"]);
+    assert!(named.stdout.contains("decided deny (denied-by-rule) by below/here.yaml:2\n"), "{named:?}");
     folder.write("r.test.yaml", "version: 1\ncases: [{allow: [a.test]}]\n");
     assert_eq!(folder.run(&["test", "r.test.yaml"]).code, 2, "there is no r.yaml");
 }

@@ -2,7 +2,7 @@
 
 use super::source::load_one;
 use crate::output::{Colour, Format, json, sanitise};
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use egressd::{
     authoring::{CaseFile, Outcome, cases::SUFFIX, uncovered},
     config::{self, Policies},
@@ -82,14 +82,27 @@ struct Uncovered {
 }
 
 fn run(path: &Path) -> anyhow::Result<(Policies, Vec<Outcome>)> {
-    let cases = CaseFile::parse(&path.display().to_string(), &config::read_text(path)?)?;
+    let text = config::read_text(path)?;
+    let name = path.display().to_string();
+    ensure!(
+        !is_policy(&text),
+        "`{name}` holds a policy and no cases: try `egressctl policy check`, or name its cases (`NAME{SUFFIX}`)"
+    );
+    let cases = CaseFile::parse(&name, &text)?;
     let policy = match &cases.policy {
-        Some(policy) => path.parent().unwrap_or(Path::new("")).join(policy),
+        // Without what stays where it is, as in `policies/./build.yaml`.
+        Some(policy) => path.parent().unwrap_or(Path::new("")).join(policy).components().collect(),
         None => beside(path)?,
     };
     let policies = load_one(&policy)?;
     let outcomes = cases.run(&policies, jiff::Timestamp::now())?;
     Ok((policies, outcomes))
+}
+
+/// Whether a text is to be a policy or an allowlist, by its keys.
+fn is_policy(text: &str) -> bool {
+    let has = |key| text.lines().any(|line| line.starts_with(key));
+    config::is_allowlist(text) || ((has("agents:") || has("roles:")) && !has("cases:"))
 }
 
 /// `NAME.yaml` of `NAME.test.yaml`.
@@ -109,20 +122,43 @@ fn case_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
             files.push(path.clone());
             continue;
         }
-        let listed = fs::read_dir(path).with_context(|| format!("failed to list `{}`", path.display()))?;
-        let mut found = Vec::new();
-        for entry in listed {
-            let entry = entry.with_context(|| format!("failed to list `{}`", path.display()))?.path();
-            let name = entry.file_name().unwrap_or_default().to_string_lossy();
-            if name.ends_with(SUFFIX) && !name.starts_with('.') {
-                found.push(entry);
-            }
+        let found = cases_in(path)?;
+        if found.is_empty() {
+            bail!("`{}` holds no cases (`*{SUFFIX}`){}", path.display(), hint(path));
         }
-        ensure!(!found.is_empty(), "`{}` holds no cases (`*{SUFFIX}`)", path.display());
-        found.sort();
         files.extend(found);
     }
     Ok(files)
+}
+
+/// The files of cases of one folder, by name.
+fn cases_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in listed(folder)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(SUFFIX) && !name.starts_with('.') {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The folder right below that holds some.
+fn hint(folder: &Path) -> String {
+    let below = listed(folder).unwrap_or_default().into_iter().filter(|path| path.is_dir());
+    let has_cases = |path: &PathBuf| cases_in(path).is_ok_and(|found| !found.is_empty());
+    let found = below.filter(has_cases).map(|path| path.components().collect::<PathBuf>()).next();
+    found.map_or_else(String::new, |path| format!(": try `egressctl policy test {}`", path.display()))
+}
+
+/// What a folder holds, by name.
+fn listed(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let failed = || format!("failed to list `{}`", folder.display());
+    let listed = fs::read_dir(folder).with_context(failed)?;
+    let mut paths =
+        listed.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>().with_context(failed)?;
+    paths.sort();
+    Ok(paths)
 }
 
 fn print(out: &mut impl Write, colour: Colour, report: &Report) -> io::Result<()> {
