@@ -66,21 +66,14 @@ fn diff_exits_0_where_the_meaning_is_the_same_1_where_it_differs_2_where_it_cann
 #[test]
 fn diff_reads_revisions_and_runs_nothing_of_the_repository() {
     let folder = Folder::new();
-    let git = |arguments: &[&str]| {
-        let mut command = Command::new("git");
-        command.args(["-c", "user.name=x", "-c", "user.email=x@example", "-c", "commit.gpgSign=false"]);
-        let status = command.args(arguments).current_dir(folder.path()).stdout(Stdio::null()).status();
-        assert!(status.unwrap().success(), "git {arguments:?}");
-    };
     folder.write("policy.yaml", "version: 1\nagents: {a: {include: [one]}}\n");
     folder.write("allowlists/one.yaml", "version: 1\nname: one\nrules: [{host: a.test}]\n");
-    git(&["init", "-q"]);
-    git(&["add", "."]);
-    git(&["commit", "-qm", "first"]);
+    folder.git(&["init", "-q"]);
+    folder.commit();
     folder.write("allowlists/one.yaml", "version: 1\nname: one\nrules: [{host: b.test}]\n");
     let proof = folder.path().join("ran");
-    git(&["config", "core.fsmonitor", &format!("touch {}", proof.display())]);
-    git(&["config", "core.pager", &format!("touch {}", proof.display())]);
+    folder.git(&["config", "core.fsmonitor", &format!("touch {}", proof.display())]);
+    folder.git(&["config", "core.pager", &format!("touch {}", proof.display())]);
     let differs = folder.run(&["diff", "HEAD:policy.yaml", "policy.yaml"]);
     assert_eq!(
         differs.all(),
@@ -111,6 +104,27 @@ fn diff_reads_revisions_and_runs_nothing_of_the_repository() {
     assert!(hinted.code == 2 && hinted.stderr.contains("./one.yaml"), "git knows a better one: {hinted:?}");
     let bare = folder.run(&["diff", "HEAD", "policy.yaml"]);
     assert!(bare.code == 2 && bare.stderr.contains("HEAD:./policy.yaml"), "{bare:?}");
+}
+
+#[test]
+fn one_file_of_a_repository_is_read_with_the_roles_beside_it_and_without_their_agents() {
+    let folder = Folder::new();
+    folder.git(&["init", "-q"]);
+    let base = "version: 1\nroles:\n  base:\n    rules:\n      - host: a.test\nagents:\n  other: {rules: [{host: z.internal}]}\n";
+    folder.write("p/base.yaml", base);
+    folder.write("p/build.yaml", "version: 1\nagents:\n  build:\n    extends: [base]\n");
+    folder.commit();
+    assert_eq!(folder.run(&["check", "p/build.yaml"]).all(), (0, "nothing was found\n", ""));
+    let same = folder.run(&["diff", "HEAD:p/build.yaml", "p/build.yaml"]);
+    assert_eq!(same.all(), (0, "they mean the same\n", ""));
+    folder.write("p/base.yaml", &base.replace("a.test", "b.test").replace("z.internal", "y.internal"));
+    let differs = folder.run(&["diff", "HEAD:p/build.yaml", "p/build.yaml"]);
+    let told = "agent build\n  + b.test  443/tls  p/base.yaml:5\n  - a.test  443/tls  HEAD:p/base.yaml:5\n\
+                1 allowed, 1 denied, 0 changed\n";
+    assert_eq!(differs.all(), (1, told, ""));
+    folder.write("p/build.yaml", "version: 1\nagents:\n  build:\n    extends: [bsae]\n");
+    let wrong = folder.run(&["check", "p/build.yaml"]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("known roles: base"), "{wrong:?}");
 }
 
 #[test]
@@ -252,6 +266,18 @@ impl Folder {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
         path.display().to_string()
+    }
+
+    fn git(&self, arguments: &[&str]) {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=x", "-c", "user.email=x@example", "-c", "commit.gpgSign=false"]);
+        let status = command.args(arguments).current_dir(self.path()).stdout(Stdio::null()).status();
+        assert!(status.unwrap().success(), "git {arguments:?}");
+    }
+
+    fn commit(&self) {
+        self.git(&["add", "."]);
+        self.git(&["commit", "-qm", "one"]);
     }
 
     /// Runs `egressctl policy` in this folder.

@@ -90,6 +90,14 @@ pub fn names_in(text: &str) -> Vec<String> {
     }
 }
 
+/// What counts of a policy file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    All,
+    /// What other files may extend, and no agent.
+    Roles,
+}
+
 /// One compilation: what it has read, and what it found wrong.
 pub(super) struct Compiler<'a> {
     loader: &'a Loader<'a>,
@@ -109,7 +117,13 @@ impl<'a> Compiler<'a> {
 
     /// Reads the policy file `document`; `folder` is where it lies. A text that somebody handed in may not
     /// name files of secrets.
-    pub(super) fn policy_file(&mut self, document: Document, folder: &Path, may_name_secrets: bool) {
+    pub(super) fn policy_file(
+        &mut self,
+        document: Document,
+        folder: &Path,
+        taken: Taken,
+        may_name_secrets: bool,
+    ) {
         match document.parse::<PolicyFile>() {
             Ok(file) => {
                 self.wrong.extend(document.check_version(&file.version).err());
@@ -118,6 +132,10 @@ impl<'a> Compiler<'a> {
                     self.wrong
                         .push(error.help("a policy that allows nothing is `version: 1` and `agents: {}`"));
                 }
+                let file = match taken {
+                    Taken::All => file,
+                    Taken::Roles => PolicyFile { agents: None, ..file },
+                };
                 let folder = folder.to_owned();
                 self.files.push(PolicyDocument { document, folder, may_name_secrets, file });
             }

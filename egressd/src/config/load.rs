@@ -1,7 +1,7 @@
 //! Where files come from, and the bounds on reading them.
 
 use super::{
-    compile::{Compiler, Policies},
+    compile::{Compiler, Policies, Taken},
     credential::Credential,
     daemon::DEFAULT_CACHE_DIR,
     diagnostic::{ConfigError, Diagnostic},
@@ -183,9 +183,18 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// As [`load`].
     pub fn load(&self, files: &[PathBuf]) -> Result<Policies, ConfigError> {
+        self.load_with(files, &[])
+    }
+
+    /// The same, where the files may extend the roles of `beside`, whose agents are not among the policies.
+    ///
+    /// # Errors
+    /// As [`load`]; also of what is wrong with the roles of `beside`.
+    pub fn load_with(&self, files: &[PathBuf], beside: &[PathBuf]) -> Result<Policies, ConfigError> {
         let may_name_secrets = self.tree.is_none_or(|tree| tree.may_name_secrets);
         let mut compiler = Compiler::new(self);
-        self.add(&mut compiler, files, may_name_secrets);
+        self.add(&mut compiler, files, Taken::All, may_name_secrets);
+        self.add(&mut compiler, beside, Taken::Roles, may_name_secrets);
         compiler.finish()
     }
 
@@ -199,13 +208,13 @@ impl<'a> Loader<'a> {
             return Err(Diagnostic::general(error.to_string()).into());
         }
         let mut compiler = Compiler::new(self);
-        compiler.policy_file(Document::new(name, text), base_dir, false);
+        compiler.policy_file(Document::new(name, text), base_dir, Taken::All, false);
         compiler.finish()
     }
 
     /// Loads a policy from the text that its file in `folder` has or will have, or an allowlist, as the policy
-    /// of an agent `default`; with the policies of `others`. For whoever may write that file: it may name files of
-    /// secrets.
+    /// of an agent `default`; it may extend the roles of `beside`. For whoever may write that file: it may name files
+    /// of secrets.
     ///
     /// # Errors
     /// As [`load`].
@@ -214,22 +223,22 @@ impl<'a> Loader<'a> {
         name: &str,
         text: &str,
         folder: &Path,
-        others: &[PathBuf],
+        beside: &[PathBuf],
     ) -> Result<Policies, ConfigError> {
         let mut compiler = Compiler::new(self);
         match is_allowlist(text) {
             true => compiler.allowlist_file(Document::new(name, text), folder),
-            false => compiler.policy_file(Document::new(name, text), folder, true),
+            false => compiler.policy_file(Document::new(name, text), folder, Taken::All, true),
         }
-        self.add(&mut compiler, others, true);
+        self.add(&mut compiler, beside, Taken::Roles, true);
         compiler.finish()
     }
 
-    fn add(&self, compiler: &mut Compiler<'_>, files: &[PathBuf], may_name_secrets: bool) {
+    fn add(&self, compiler: &mut Compiler<'_>, files: &[PathBuf], taken: Taken, may_name_secrets: bool) {
         for path in files {
             let folder = path.parent().unwrap_or(Path::new(""));
             match self.read(path) {
-                Ok(document) => compiler.policy_file(document, folder, may_name_secrets),
+                Ok(document) => compiler.policy_file(document, folder, taken, may_name_secrets),
                 Err(error) => compiler.unreadable(Diagnostic::general(error.to_string())),
             }
         }

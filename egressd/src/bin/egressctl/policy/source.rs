@@ -4,10 +4,13 @@ use super::revision::Revision;
 use anyhow::{bail, ensure};
 use egressd::{
     authoring::cases::SUFFIX,
-    config::{self, DaemonConfig, Loader, Policies},
+    config::{self, ConfigError, DaemonConfig, Loader, Policies},
     policy::{AgentName, Workload},
 };
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 /// Policies, and what their places are to be called by.
 pub struct Loaded {
@@ -24,7 +27,7 @@ impl Loaded {
             "failed to find `{text}`: of a revision, name a file or folder: `{text}:./policy.yaml`"
         );
         if path.exists() {
-            return Ok(Self { policies: load(&[path.to_owned()])?, renamed: None });
+            return Ok(Self { policies: load_one(path)?, renamed: None });
         }
         let revision = Revision::read(text)?;
         let renamed = revision.renamed();
@@ -32,7 +35,7 @@ impl Loaded {
             let told = format!("{error:#}").replace(&renamed.0, &renamed.1);
             anyhow::anyhow!(told).context(format!("`{text}` is not a policy"))
         };
-        let policies = load(&[revision.path().to_owned()]).map_err(rename)?;
+        let policies = load_one(revision.path()).map_err(rename)?;
         Ok(Self { policies, renamed: Some(renamed) })
     }
 
@@ -64,41 +67,63 @@ pub fn load_each(paths: &[PathBuf]) -> anyhow::Result<Vec<Policies>> {
         }
     }
     if !policies.is_empty() {
-        loaded.insert(0, Loader::new(&dirs).without_secrets().load(&policies)?);
+        let loader = Loader::new(&dirs).without_secrets();
+        loaded.insert(0, leaning(&policies, |beside| loader.load_with(&policies, beside))?);
     }
     Ok(loaded)
 }
 
 /// The policies of a file, which may be an allowlist, or of a folder.
 pub fn load_one(path: &Path) -> anyhow::Result<Policies> {
-    match path.is_dir() {
-        true => load(&[path.to_owned()]),
-        false => draft(path, &config::read_text(path)?, &DaemonConfig::default().allowlist_dirs),
+    if path.is_dir() {
+        return load(&[path.to_owned()]);
     }
+    draft(path, &config::read_text(path)?, &DaemonConfig::default().allowlist_dirs)
 }
 
-/// The policies of the text that the file at `path` has, or will have. It may extend roles of the files beside it:
-/// then theirs are among them.
+/// The policies of the text that the file at `path` has, or will have. It may extend roles of the files beside it.
 pub fn draft(path: &Path, text: &str, dirs: &[PathBuf]) -> anyhow::Result<Policies> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let (loader, name) = (Loader::new(dirs).without_secrets(), path.display().to_string());
-    let draft = |others: &[PathBuf]| loader.draft(&name, text, folder, others);
-    let error = match draft(&[]) {
+    leaning(&[path.to_owned()], |beside| loader.draft(&name, text, folder, beside))
+}
+
+/// What `load` makes of `files` by themselves, else with the files whose roles they may extend.
+fn leaning(
+    files: &[PathBuf],
+    load: impl Fn(&[PathBuf]) -> Result<Policies, ConfigError>,
+) -> anyhow::Result<Policies> {
+    let alone = match load(&[]) {
         Ok(policies) => return Ok(policies),
         Err(error) => error,
     };
-    match beside(path, folder) {
-        others if others.is_empty() => Err(error.into()),
-        others => draft(&others).map_err(|_| error.into()),
+    let beside = beside(files);
+    if beside.is_empty() {
+        return Err(alone.into());
     }
+    let error = match load(&beside) {
+        Ok(policies) => return Ok(policies),
+        Err(error) => error,
+    };
+    // Of a file beside that is wrong itself, and not what keeps these from it, nobody asked.
+    let is_better = error.diagnostics().len() <= alone.diagnostics().len();
+    Err(if is_better { error } else { alone }.into())
 }
 
-/// The other policy files of a folder; none where it cannot be listed.
-fn beside(path: &Path, folder: &Path) -> Vec<PathBuf> {
-    let listed = if folder == Path::new("") { Path::new(".") } else { folder };
-    let is_policy = |path: &PathBuf| config::read_text(path).is_ok_and(|text| !config::is_allowlist(&text));
-    let others = config::load_dir(listed).unwrap_or_default().into_iter();
-    others.filter(|other| other.file_name() != path.file_name()).filter(is_policy).collect()
+/// The files with roles beside `files`; none where a folder cannot be listed.
+fn beside(files: &[PathBuf]) -> Vec<PathBuf> {
+    let folders: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+    let listed = |folder: &&Path| {
+        let folder = if *folder == Path::new("") { Path::new(".") } else { folder };
+        config::load_dir(folder).unwrap_or_default()
+    };
+    let is_given =
+        |found: &PathBuf| files.iter().any(|file| Path::new(".").join(file) == Path::new(".").join(found));
+    let has_roles = |path: &PathBuf| {
+        config::read_text(path).is_ok_and(|text| text.contains("roles") && !config::is_allowlist(&text))
+    };
+    let found = folders.iter().flat_map(listed).filter(|found| !is_given(found));
+    found.filter(has_roles).collect()
 }
 
 /// The agent that is asked about: the one that was named, else `default`, else the only one.
@@ -122,7 +147,7 @@ pub fn agent_of(policies: &Policies, named: Option<&str>) -> anyhow::Result<Agen
 pub fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths.iter().filter(|path| !path.to_string_lossy().ends_with(SUFFIX) || path.is_dir()) {
-        if !path.is_dir() {
+            if !path.is_dir() {
             files.push(path.clone());
             continue;
         }
