@@ -3,6 +3,7 @@
 use crate::program::{Outcome, run_in};
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -104,6 +105,52 @@ fn diff_reads_revisions_and_runs_nothing_of_the_repository() {
     assert!(hinted.code == 2 && hinted.stderr.contains("./one.yaml"), "git knows a better one: {hinted:?}");
     let bare = folder.run(&["diff", "HEAD", "policy.yaml"]);
     assert!(bare.code == 2 && bare.stderr.contains("HEAD:./policy.yaml"), "{bare:?}");
+}
+
+#[test]
+fn a_link_that_refuses_a_commit_is_refused_in_it_and_in_the_working_tree() {
+    let folder = Folder::new();
+    folder.git(&["init", "-q"]);
+    folder.write("policies/a.yaml", "version: 1\nagents: {a: {rules: [{host: a.test}]}}\n");
+    folder.commit();
+    let secret = folder.write("elsewhere/secret", "hunter2: 1\n");
+    let link = folder.path().join("policies/x.yaml");
+    symlink(&secret, &link).unwrap();
+    folder.commit();
+    let differs = folder.run(&["diff", "HEAD~1:policies", "HEAD:policies"]);
+    let says = "`HEAD:policies/x.yaml` is no file but a link";
+    assert!(differs.code == 2 && differs.stderr.contains(says), "{differs:?}");
+    let fine = folder.run(&["diff", "HEAD~1:policies/a.yaml", "HEAD:policies/a.yaml"]);
+    assert_eq!(fine.all(), (0, "they mean the same\n", ""));
+    fs::rename(&link, folder.path().join("policies/allowlists.yaml")).unwrap();
+    let link = folder.path().join("policies/x.test.yaml");
+    symlink(&secret, &link).unwrap();
+    for arguments in [
+        &["check", "policies/"][..],
+        &["check", "policies/a.yaml", "policies/allowlists.yaml"],
+        &["diff", "policies", "policies"],
+        &["fmt", "--check", "policies/allowlists.yaml"],
+        &["export", "--to", "squid", "policies"],
+        &["test", "policies"],
+    ] {
+        let refused = folder.run(arguments);
+        assert!(refused.code == 2 && refused.stderr.contains("is no file but a link"), "{refused:?}");
+        assert!(!refused.stderr.contains("hunter2"), "{refused:?}");
+    }
+    for name in ["x.test.yaml", "allowlists.yaml"] {
+        fs::remove_file(folder.path().join("policies").join(name)).unwrap();
+    }
+    symlink(folder.path().join("elsewhere"), folder.path().join("policies/allowlists")).unwrap();
+    assert_eq!(folder.run(&["check", "policies"]).code, 2);
+}
+
+#[test]
+fn a_link_outside_of_a_repository_is_what_it_leads_to() {
+    let folder = Folder::new();
+    let data = folder.write("..data/a.yaml", "version: 1\nagents: {a: {rules: [{host: a.test}]}}\n");
+    fs::create_dir(folder.path().join("policies")).unwrap();
+    symlink(data, folder.path().join("policies/a.yaml")).unwrap();
+    assert_eq!(folder.run(&["check", "policies"]).all(), (0, "nothing was found\n", ""));
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod export;
 mod fmt;
 mod history;
 mod import;
+mod links;
 mod revision;
 mod schema;
 pub mod source;

@@ -84,8 +84,8 @@ impl Drop for Scratch {
     }
 }
 
-/// The most files of one folder that are read.
-const MAX_FILES: usize = 1024;
+/// The most files of one folder that are read: as many as egressd reads of a commit.
+const MAX_FILES: usize = 256;
 
 /// The most octets that git may answer with: those of the largest policy file.
 const MAX_ANSWER: u64 = egressd::config::MAX_FILE;
@@ -113,10 +113,20 @@ fn copy(folder: &str, into: &Path, name: Option<&str>) -> anyhow::Result<()> {
     for line in listed.split('\0').filter(|line| !line.is_empty()) {
         let (about, file) =
             line.split_once('\t').context("git lists files in another way than it used to")?;
-        // A symbolic link is no file: what it points at is not in the tree.
+        if !file.ends_with(".yaml") && name != Some(file) {
+            continue;
+        }
+        let is_plain = !file.contains('/') && file != ".." && !file.chars().any(char::is_control);
+        ensure!(is_plain, "{file:?} in `{folder}` is no name of a file");
+        // 120000 is a symbolic link, 160000 a submodule (git-fast-import(1)).
         let is_file = about.starts_with("100");
-        let is_plain = !file.contains('/') && file != ".." && file != ".";
-        if !is_file || !is_plain || !(file.ends_with(".yaml") || name == Some(file)) {
+        let is_asked = name.is_none_or(|name| name == file);
+        ensure!(
+            is_file || !is_asked,
+            "`{}` is no file but a link, a folder or a submodule: egressd refuses a commit with it",
+            join(folder, file)
+        );
+        if !is_file {
             continue;
         }
         copied += 1;

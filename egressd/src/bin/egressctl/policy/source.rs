@@ -1,6 +1,6 @@
 //! What a policy verb reads: files, folders with files, and what git remembers of either.
 
-use super::revision::Revision;
+use super::{links::refuse_links, revision::Revision};
 use anyhow::{bail, ensure};
 use egressd::{
     authoring::cases::SUFFIX,
@@ -78,6 +78,7 @@ pub fn load_one(path: &Path) -> anyhow::Result<Policies> {
     if path.is_dir() {
         return load(&[path.to_owned()]);
     }
+    refuse_links(path)?;
     draft(path, &config::read_text(path)?, &DaemonConfig::default().allowlist_dirs)
 }
 
@@ -123,7 +124,7 @@ fn beside(files: &[PathBuf]) -> Vec<PathBuf> {
         config::read_text(path).is_ok_and(|text| text.contains("roles") && !config::is_allowlist(&text))
     };
     let found = folders.iter().flat_map(listed).filter(|found| !is_given(found));
-    found.filter(has_roles).collect()
+    found.filter(|found| refuse_links(found).is_ok() && has_roles(found)).collect()
 }
 
 /// The agent that is asked about: the one that was named, else `default`, else the only one.
@@ -147,7 +148,8 @@ pub fn agent_of(policies: &Policies, named: Option<&str>) -> anyhow::Result<Agen
 pub fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths.iter().filter(|path| !path.to_string_lossy().ends_with(SUFFIX) || path.is_dir()) {
-            if !path.is_dir() {
+        refuse_links(path)?;
+        if !path.is_dir() {
             files.push(path.clone());
             continue;
         }

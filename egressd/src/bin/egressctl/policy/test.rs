@@ -1,6 +1,6 @@
 //! `egressctl policy test`: the cases that stand beside policies.
 
-use super::source::load_one;
+use super::{links::refuse_links, source::load_one};
 use crate::output::{Colour, Format, json, sanitise};
 use anyhow::{Context, bail, ensure};
 use egressd::{
@@ -82,6 +82,7 @@ struct Uncovered {
 }
 
 fn run(path: &Path) -> anyhow::Result<(Policies, Vec<Outcome>)> {
+    refuse_links(path)?;
     let text = config::read_text(path)?;
     let name = path.display().to_string();
     ensure!(
