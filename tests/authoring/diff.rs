@@ -1,6 +1,7 @@
 //! What two policies decide differently.
 
 use crate::{
+    lint::now,
     policies, policy,
     random::{allows, flow, section},
 };
@@ -21,7 +22,7 @@ proptest! {
         old in section(), new in section(), flows in vec(flow(), 40)
     ) {
         let (old, new) = (policy(&old), policy(&new));
-        let differences = diff_policies(&old, &new);
+        let differences = diff_policies(&old, &new, now());
         // At the start of an agent, and after all terms are over.
         for (old, new) in [((*old).clone(), (*new).clone()), (old.at(None), new.at(None))] {
             for flow in &flows {
@@ -46,7 +47,7 @@ proptest! {
     fn what_the_difference_says_of_a_name_is_true(old in section(), new in section(), flows in vec(flow(), 40)) {
         // What is told of the time after a term is not true before.
         let (old, new) = (policy(&old).at(None), policy(&new).at(None));
-        let differences = diff_policies(&old, &new);
+        let differences = diff_policies(&old, &new, now());
         let by_name = |flow: &Flow| Flow { address: None, ..flow.clone() };
         for flow in flows.iter().map(by_name) {
             for line in differences.iter().filter(|line| !is_about_addresses_of_names(line) && covers(line, &flow)) {
@@ -60,7 +61,7 @@ proptest! {
     #[test]
     fn of_every_name_the_difference_says_what_is_decided(old in patterns(), new in patterns()) {
         let (old, new) = (policy(&old), policy(&new));
-        let differences = diff_policies(&old, &new);
+        let differences = diff_policies(&old, &new, now());
         for name in every_name() {
             let (port, protocol) = (443, Protocol::Tls);
             let flow = Flow { destination: Destination::Name(name), port, protocol, address: None };
@@ -76,7 +77,7 @@ proptest! {
     #[test]
     fn a_policy_does_not_differ_from_itself_wherever_it_stands(section in section()) {
         let (one, other) = (policy(&section), policy(&format!("# moved\n\n{section}")));
-        prop_assert_eq!(diff_policies(&one, &other), []);
+        prop_assert_eq!(diff_policies(&one, &other, now()), []);
     }
 }
 
@@ -163,6 +164,35 @@ fn the_end_of_a_rule_is_told_unless_another_goes_on() {
 }
 
 #[test]
+fn a_rule_that_is_over_opens_nothing() {
+    let [over, open] = ["2026-01-01", "2027-01-01"]
+        .map(|end| format!("rules: [{{host: a.test, expires: {end}}}, {{host: b.test}}]"));
+    let none = "rules: [{host: b.test}]";
+    says(none, &over, &[]);
+    says(&over, none, &[]);
+    says(&over, &open, &["+ a.test: 443/tls ends: 2027-01-02T00:00:00Z (policy.yaml:4)"]);
+    says(&open, &over, &["- a.test: 443/tls (policy.yaml:4)"]);
+}
+
+#[test]
+fn what_opens_comes_before_what_closes_and_names_of_one_domain_stand_together() {
+    says(
+        "rules: [{host: z.test}, {host: a.z.test, ech: allow}]",
+        "rules: [{cidr: 192.0.2.0/24, protocol: tcp, ports: [22]}, {host: b.z.test}, {host: c.test, for: 1h}, \
+         {host: b.test}, {host: a.z.test}, {host: y.test, approval: required}]",
+        &[
+            "+ b.test: 443/tls (policy.yaml:4)",
+            "+ c.test: 443/tls ends: 3600s after the start (policy.yaml:4)",
+            "+ y.test: 443/tls approval: required (policy.yaml:4)",
+            "+ b.z.test: 443/tls (policy.yaml:4)",
+            "+ 192.0.2.0/24: 22/tcp (policy.yaml:4)",
+            "- z.test: 443/tls (policy.yaml:4)",
+            "~ a.z.test: 443/tls ech: allow -> grease (policy.yaml:4)",
+        ],
+    );
+}
+
+#[test]
 fn that_somebody_is_asked_is_told_unless_another_rule_opens_it_without() {
     let asks = "rules: [{host: a.test, approval: required}]";
     says(
@@ -192,7 +222,8 @@ fn an_agent_that_comes_into_observe_mode_is_told_as_one_that_reaches_everything(
     let [enforced, observed] = ["rules: [{host: a.test}]", "mode: observe\nrules: [{host: a.test}]"];
     let line = "the agent: mode: enforce -> observe: whatever else the policy denies, and records";
     let told = |change: char, line: &str| format!("{change} {line}");
-    let lines = |old, new| diff_policies(&policy(old), &policy(new)).iter().map(plain).collect::<Vec<_>>();
+    let lines =
+        |old, new| diff_policies(&policy(old), &policy(new), now()).iter().map(plain).collect::<Vec<_>>();
     assert_eq!(lines(enforced, observed), [told('+', line)]);
     let line = "the agent: mode: observe -> enforce: whatever else the policy denies, and records";
     assert_eq!(lines(observed, enforced), [told('-', line)]);
@@ -221,7 +252,7 @@ fn an_agent_that_comes_is_compared_with_what_it_had_by_default() {
     let new = policies(
         "version: 1\nagents: {default: {rules: [{host: a.test}]}, build: {rules: [{host: b.test}]}}",
     );
-    let found = diff(&old, &new);
+    let found = diff(&old, &new, now());
     let lines: Vec<String> =
         found.iter().map(|line| format!("{} {}{}", line.agent, line.change.sign(), line.place)).collect();
     assert_eq!(lines, ["build +b.test", "build -a.test"]);
@@ -230,10 +261,22 @@ fn an_agent_that_comes_is_compared_with_what_it_had_by_default() {
 #[test]
 fn whom_a_section_selects_is_told() {
     let agents = |select: &str| policies(&format!("version: 1\nagents: {{a: {{{select}rules: []}}}}"));
-    let found = diff(&agents(""), &agents("select: {uid: 1000, labels: {team: x}}, "));
+    let found = diff(&agents(""), &agents("select: {uid: 1000, labels: {team: x}}, "), now());
     let lines: Vec<String> = found.iter().map(|line| line.terms.join(", ")).collect();
     assert_eq!(lines, ["select: none -> uid 1000 team=x"]);
-    assert_eq!(diff(&agents("select: {uid: 1}, "), &agents("select: {uid: 1}, ")), []);
+    assert_eq!(diff(&agents("select: {uid: 1}, "), &agents("select: {uid: 1}, "), now()), []);
+}
+
+#[test]
+fn all_that_is_told_of_an_agent_stands_together() {
+    let agents = |uid: u32, host: &str| {
+        let agent =
+            |name| format!("  {name}: {{select: {{uid: {uid}, name: {name}}}, rules: [{{host: {host}}}]}}\n");
+        policies(&format!("version: 1\nagents:\n{}{}", agent("a"), agent("b")))
+    };
+    let found = diff(&agents(1, "one.test"), &agents(2, "two.test"), now());
+    let told: Vec<String> = found.iter().map(|line| format!("{} {}", line.agent, line.place)).collect();
+    assert_eq!(told, ["a the agent", "a two.test", "a one.test", "b the agent", "b two.test", "b one.test"]);
 }
 
 /// Rules that differ in nothing but their patterns, which meet often.
@@ -257,7 +300,7 @@ fn every_name() -> Vec<HostName> {
 }
 
 fn says(old: &str, new: &str, expected: &[&str]) {
-    let lines: Vec<String> = diff_policies(&policy(old), &policy(new)).iter().map(show).collect();
+    let lines: Vec<String> = diff_policies(&policy(old), &policy(new), now()).iter().map(show).collect();
     assert_eq!(lines, expected);
 }
 

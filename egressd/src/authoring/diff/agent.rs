@@ -5,29 +5,22 @@ use crate::{
     config::Policies,
     policy::{AgentName, LeakFlag, Mode, Policy, Selector},
 };
-use std::collections::BTreeSet;
 
-/// Which workloads are meant by which section, where that is different.
-pub(super) fn selected(old: &Policies, new: &Policies) -> Vec<Difference> {
+/// Which workloads are meant by the section `name`, where that is different.
+pub(super) fn selected(old: &Policies, new: &Policies, name: &AgentName) -> Option<Difference> {
     let (before, after) = (old.selectors(), new.selectors());
-    let names: BTreeSet<&AgentName> = before.iter().chain(after).map(|(_, name)| name).collect();
-    let of = |selectors: &[(Selector, AgentName)], name: &AgentName| -> Vec<Selector> {
+    let of = |selectors: &[(Selector, AgentName)]| -> Vec<Selector> {
         selectors.iter().filter(|(_, held)| held == name).map(|(selector, _)| selector.clone()).collect()
     };
-    let at = |selectors: &[(Selector, AgentName)], name: &AgentName| {
-        selectors.iter().position(|(_, held)| held == name)
+    let at = |selectors: &[(Selector, AgentName)]| selectors.iter().position(|(_, held)| held == name);
+    let is_moved = before.len() == after.len() && at(before) != at(after);
+    let (one, other) = (of(before), of(after));
+    let term = match (one == other, is_moved) {
+        (false, _) => format!("select: {} -> {}", show(&one), show(&other)),
+        (true, true) => "select: asked at another place in the order".to_owned(),
+        (true, false) => return None,
     };
-    let is_moved = before.len() == after.len();
-    let difference = |name: &AgentName| {
-        let (one, other) = (of(before, name), of(after, name));
-        let term = match (one == other, is_moved && at(before, name) != at(after, name)) {
-            (false, _) => format!("select: {} -> {}", show(&one), show(&other)),
-            (true, true) => "select: asked at another place in the order".to_owned(),
-            (true, false) => return None,
-        };
-        Some(of_agent(name.to_string(), vec![term]))
-    };
-    names.into_iter().filter_map(difference).collect()
+    Some(of_agent(name.to_string(), vec![term]))
 }
 
 fn show(selectors: &[Selector]) -> String {

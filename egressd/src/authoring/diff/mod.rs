@@ -7,45 +7,60 @@ mod networks;
 use super::reach::Opening;
 use crate::{
     config::Policies,
-    policy::{AgentName, Mode, Pattern, Policy},
+    policy::{AgentName, Mode, Occasion, Pattern, Policy, Rule},
 };
 use ipnet::IpNet;
+use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    time::Duration,
 };
 
-/// What is different between two compiled sets of policies, agent by agent; empty where they mean the same.
+/// What is different at `now` between two compiled sets of policies, agent by agent; empty where they mean the same.
 /// An agent that only one of them names is compared with what the other would give it.
 #[must_use]
-pub fn diff(old: &Policies, new: &Policies) -> Vec<Difference> {
+pub fn diff(old: &Policies, new: &Policies, now: Timestamp) -> Vec<Difference> {
     let names: BTreeSet<&AgentName> = old.names().chain(new.names()).collect();
-    let of_agent = |name: &&AgentName| {
-        let changes = diff_policies(&old.for_agent(name), &new.for_agent(name));
-        changes.into_iter().map(|difference| Difference { agent: name.to_string(), ..difference }).collect()
+    let of_agent = |name: &AgentName| {
+        let changes = diff_policies(&old.for_agent(name), &new.for_agent(name), now);
+        let agent = name.to_string();
+        let named = changes.into_iter().map(move |line| Difference { agent: agent.clone(), ..line });
+        agent::selected(old, new, name).into_iter().chain(named)
     };
-    let of_agents = names.iter().flat_map(|name| -> Vec<Difference> { of_agent(name) });
-    agent::selected(old, new).into_iter().chain(of_agents).collect()
+    names.into_iter().flat_map(of_agent).collect()
 }
 
-/// The same of one agent, whose name is left empty.
+/// The same of one agent, whose name is left empty: first what is said of it as a whole, then what it may reach and may
+/// not any more, then what changed.
 #[must_use]
-pub fn diff_policies(old: &Policy, new: &Policy) -> Vec<Difference> {
+pub fn diff_policies(old: &Policy, new: &Policy, now: Timestamp) -> Vec<Difference> {
+    let [old, new] = [old, new].map(|policy| unended(policy, now));
     if old.without_places() == new.without_places() {
         return Vec::new();
     }
-    let mut found = agent::diff(old, new);
-    found.extend(rules(old, new));
+    let mut found = agent::diff(&old, &new);
+    let mut of_rules = rules(&old, &new);
     if old.has_terms() || new.has_terms() {
         // What is left when all terms are over, for a rule that ends can hide another. That anything ends
         // is told already.
         let left = rules(&old.at(None), &new.at(None));
-        let is_new = |line: &Difference| line.change == Change::Changed && !found.contains(line);
+        let is_new = |line: &Difference| line.change == Change::Changed && !of_rules.contains(line);
         let hidden: Vec<Difference> = left.into_iter().filter(is_new).collect();
-        found.extend(hidden);
+        of_rules.extend(hidden);
     }
+    of_rules.sort_by_cached_key(|line| (line.change, line.place.in_order(), line.openings.clone()));
+    found.extend(of_rules);
     found
+}
+
+/// `policy` without the rules that are over at `now`, whoever starts.
+fn unended(policy: &Policy, now: Timestamp) -> Policy {
+    let start = Some(Occasion { time: now, age: Duration::ZERO });
+    let holds = |rule: &&Rule| rule.term.holds(start);
+    let allow = policy.allow().iter().filter(holds).cloned().collect();
+    policy.with_rules(allow, policy.deny().to_vec())
 }
 
 /// By their rules alone: an agent in observe mode, which reaches everything, is told of by itself.
@@ -136,6 +151,15 @@ pub enum Place {
 impl Place {
     fn names((pattern, except): (Pattern, Vec<Pattern>)) -> Self {
         Self::Names { pattern: pattern.to_string(), except: except.iter().map(ToString::to_string).collect() }
+    }
+
+    /// By which places are sorted: names first, by their last labels, so that those of one domain stand together.
+    fn in_order(&self) -> (bool, Vec<String>, Self) {
+        let labels: Vec<String> = match self {
+            Self::Names { pattern, .. } => pattern.rsplit('.').map(str::to_owned).collect(),
+            Self::Network { .. } | Self::NamesAt { .. } | Self::Agent => Vec::new(),
+        };
+        (labels.is_empty(), labels, self.clone())
     }
 }
 

@@ -30,7 +30,7 @@ impl Diff {
     pub fn act(self, format: Format) -> anyhow::Result<ExitCode> {
         let (old, new) = (Loaded::of(&self.old)?, Loaded::of(&self.new)?);
         let rename = |rule: String| new.place(&old.place(&rule));
-        let found: Vec<Difference> = diff(&old.policies, &new.policies)
+        let found: Vec<Difference> = diff(&old.policies, &new.policies, jiff::Timestamp::now())
             .into_iter()
             .map(|line| Difference { rule: line.rule.map(rename), ..line })
             .collect();
