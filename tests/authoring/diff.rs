@@ -231,6 +231,14 @@ fn an_agent_that_comes_into_observe_mode_is_told_as_one_that_reaches_everything(
     assert_eq!(lines(enforced, tried), ["~ a.test: mode: enforce -> observe"]);
 }
 
+#[test]
+fn a_rule_of_deny_on_trial_is_told_by_what_it_has_only_observed() {
+    let rules = "rules: [{host: a.test}]";
+    let tried = "rules: [{host: a.test}]\ndeny: [{host: a.test, mode: observe}]";
+    says(rules, tried, &["~ a.test: 443/tls mode: enforce -> observe (policy.yaml:4)"]);
+    says(tried, rules, &["~ a.test: 443/tls mode: observe -> enforce (policy.yaml:4)"]);
+}
+
 fn plain(line: &Difference) -> String {
     format!("{} {}: {}", line.change.sign(), line.place, line.terms.join(", "))
 }

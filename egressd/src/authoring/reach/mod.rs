@@ -12,7 +12,7 @@ pub(super) use networks::{NetworkCell, NetworkCells};
 pub(super) use terms::{Terms, changes};
 
 use crate::policy::{
-    Destination, Flow, Grants, HostName, Moment, Policy, Protocol, Rule, RuleId, Source, Subject,
+    Destination, Flow, Grants, HostName, Mode, Moment, Policy, Protocol, Rule, RuleId, Source, Subject,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,7 +42,8 @@ pub(super) fn open_to_name(policy: &Policy, name: &HostName) -> Openings {
             Subject::Host(pattern) => pattern.matches(name) && covers(held, (opening.port, opening.protocol)),
             Subject::Network(_) => false,
         };
-        let terms = Terms::of_name(rule, &leave).until(policy.allow().iter().filter(opens));
+        let terms = Terms::of_name(rule, mode(policy, name, opening), &leave);
+        let terms = terms.until(policy.allow().iter().filter(opens));
         Some(((opening.port, opening.protocol), Open { rule: rule.id, source: rule.source.clone(), terms }))
     };
     leave.openings().iter().filter_map(open).collect()
@@ -62,6 +63,16 @@ pub(super) fn open_to_address(policy: &Policy, address: IpAddr) -> Openings {
         Some(((port, protocol), open))
     };
     asked.into_iter().filter_map(open).collect()
+}
+
+/// Whether flows to `name` by `opening` are only observed, be it for a rule that denies.
+fn mode(policy: &Policy, name: &HostName, opening: &crate::policy::Opening) -> Mode {
+    let destination = Destination::Name(name.clone());
+    let flow = Flow { destination, port: opening.port, protocol: opening.protocol, address: None };
+    match policy.decide(&flow, &Grants::default(), Moment::default()) {
+        Ok(permit) if permit.observed().is_some() => Mode::Observe,
+        Ok(_) | Err(_) => Mode::Enforce,
+    }
 }
 
 /// Which of `openings` are denied where a name resolves to `address`, and by which rule.

@@ -1,8 +1,8 @@
 //! On which terms a rule lets flows pass, and how two such differ.
 
 use crate::policy::{
-    Approval, Budget, Inspection, LeakBudget, Leave, NameTerms, RecordType, Rule, RuleId, Source, Subject,
-    Term,
+    Approval, Budget, Inspection, LeakBudget, Leave, Mode, NameTerms, RecordType, Rule, RuleId, Source,
+    Subject, Term,
 };
 use std::{fmt::Display, sync::Arc};
 
@@ -22,10 +22,11 @@ pub(in crate::authoring) struct Terms {
 }
 
 impl Terms {
-    pub(super) fn of_name(rule: &Rule, leave: &Leave) -> Self {
+    /// Of flows that go by `rule`, in the mode in which they do.
+    pub(super) fn of_name(rule: &Rule, mode: Mode, leave: &Leave) -> Self {
         let types = RecordType::ALL.iter().map(|kind| kind.number()).filter(|kind| leave.has_type(*kind));
         Self {
-            rule: bare(rule),
+            rule: Rule { mode, ..bare(rule) },
             private: leave.private(),
             types: types.collect(),
             budget: leave.wildcard().map(|wildcard| wildcard.budget),
