@@ -3,7 +3,7 @@
 use crate::program::{Outcome, run_in};
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{MetadataExt, chown, symlink},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -295,6 +295,19 @@ fn fmt_lays_out_what_compiles_and_leaves_the_rest() {
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+}
+
+#[test]
+fn fmt_leaves_a_file_to_its_owner() {
+    let folder = Folder::new();
+    let path = folder.write("p.yaml", "version: 1\nagents:\n    a: {rules: []}\n");
+    if let Err(error) = chown(&path, Some(64_321), Some(64_322)) {
+        eprintln!("skipped: only root can give files away: {error}");
+        return;
+    }
+    assert_eq!(folder.run(&["fmt", &path]).code, 0);
+    let about = fs::metadata(&path).unwrap();
+    assert_eq!((about.uid(), about.gid()), (64_321, 64_322));
 }
 
 struct Folder(tempfile::TempDir);

@@ -10,6 +10,7 @@ use egressd::{
 use std::{
     fs::{self, File, OpenOptions},
     io::{Write, stdout},
+    os::unix::fs::{MetadataExt, fchown},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -90,9 +91,14 @@ fn replace(path: &Path, text: &str, laid_out: &str) -> anyhow::Result<()> {
 
 fn write(path: &Path, beside: &Path, text: &str) -> anyhow::Result<()> {
     let failed = || format!("failed to write `{}`", beside.display());
-    let permissions = fs::metadata(path).with_context(failed)?.permissions();
+    let about = fs::metadata(path).with_context(failed)?;
     let mut file: File = OpenOptions::new().write(true).create_new(true).open(beside).with_context(failed)?;
-    file.set_permissions(permissions).with_context(failed)?;
+    let ours = file.metadata().with_context(failed)?;
+    if (ours.uid(), ours.gid()) != (about.uid(), about.gid()) {
+        let kept = fchown(&file, Some(about.uid()), Some(about.gid()));
+        kept.with_context(|| format!("failed to leave `{}` to its owner", path.display()))?;
+    }
+    file.set_permissions(about.permissions()).with_context(failed)?;
     file.write_all(text.as_bytes()).with_context(failed)?;
     file.sync_all().with_context(failed)
 }
