@@ -88,12 +88,13 @@ impl Diagnostic {
 
     fn render(&self, renderer: &Renderer) -> String {
         let mut group = Group::with_title(Level::ERROR.primary_title(&self.title));
+        let text = self.place.as_ref().map(|place| without_passwords(&place.text)).unwrap_or_default();
         if let Some(place) = &self.place {
             let mut caret = AnnotationKind::Primary.span(place.span.clone());
             if !self.label.is_empty() {
                 caret = caret.label(&self.label);
             }
-            group = group.element(Snippet::source(&*place.text).path(&*place.file).annotation(caret));
+            group = group.element(Snippet::source(&*text).path(&*place.file).annotation(caret));
         }
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help));
@@ -109,4 +110,38 @@ pub(super) struct Place {
     pub(super) text: Arc<str>,
     /// In octets, on character boundaries, within the text.
     pub(super) span: Range<usize>,
+}
+
+/// The text with stars for what stands between `SCHEME://USER:` and `@`, octet by octet: what is wrong with a file
+/// is told in logs, too.
+fn without_passwords(text: &str) -> String {
+    let ends = |letter: char| letter.is_whitespace() || matches!(letter, '"' | '\'');
+    text.split_inclusive(ends).map(without_password).collect()
+}
+
+fn without_password(word: &str) -> String {
+    let found = || {
+        let (start, end) = (word.find("://")? + 3, word.rfind('@')?);
+        let password = start + word.get(start..end)?.find(':')? + 1;
+        Some(format!("{}{}{}", word.get(..password)?, "*".repeat(end - password), word.get(end..)?))
+    };
+    found().unwrap_or_else(|| word.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_of_an_address_is_shown_by_no_diagnostic() {
+        for (text, shown) in [
+            ("git: https://me:s\u{e9}@x/p # a@b", "git: https://me:***@x/p # a@b"),
+            ("{git: \"https://me:a/b@c@x/p\", x: 1}", "{git: \"https://me:*****@x/p\", x: 1}"),
+            ("https://me@x/p ssh://a:b@c a:b@c", "https://me@x/p ssh://a:*@c a:b@c"),
+            ("@://: ://@:", "@://: ://@:"),
+        ] {
+            assert_eq!(without_passwords(text), shown);
+            assert_eq!(shown.len(), text.len());
+        }
+    }
 }
