@@ -1,15 +1,23 @@
 //! `source`: the repository that policies come from.
 
-use super::{diagnostic::Diagnostic, document::Document, term::duration, words};
+use super::{
+    access::{Access, access},
+    diagnostic::Diagnostic,
+    document::Document,
+    repository::Repository,
+    term::duration,
+    words,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 /// A repository whose policies are in force, and what is asked of its commits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitSource {
     pub repository: Repository,
+    pub access: Access,
     /// In full, as in `refs/heads/main`.
     pub reference: String,
     /// The folder of policies, from the top of the repository; empty for the top itself.
@@ -21,10 +29,6 @@ pub struct GitSource {
     pub user: String,
     pub rewrites: Rewrites,
 }
-
-/// A path, or an address of `https`, `file` or `git`. Displays without a password.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Repository(String);
 
 /// Whether signatures of commits are looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,35 +47,6 @@ pub enum Rewrites {
     Allow,
 }
 
-impl Repository {
-    /// As it was written, with what may be a password.
-    #[must_use]
-    pub fn address(&self) -> &str {
-        &self.0
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let is_plain = text.chars().all(|letter| !letter.is_control() && letter != ' ');
-        let is_known = text.starts_with('/') || SCHEMES.iter().any(|scheme| text.starts_with(scheme));
-        (is_plain && is_known && text.len() <= MAX_ADDRESS).then(|| Self(text.to_owned()))
-    }
-}
-
-impl fmt::Display for Repository {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((scheme, rest)) = self.0.split_once("://") else { return f.write_str(&self.0) };
-        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-        write!(f, "{scheme}://{host}{path}")
-    }
-}
-
-/// The transports that git is allowed. `ext` runs programs, and `ssh` needs keys of somebody.
-const SCHEMES: [&str; 3] = ["https://", "file://", "git://"];
-
-/// Octets of an address at the most.
-const MAX_ADDRESS: usize = 2048;
-
 /// How often a repository is looked at unless the file says.
 const INTERVAL: Duration = Duration::from_secs(60);
 
@@ -82,9 +57,21 @@ const MIN_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SourceSection {
-    /// A path, or an address of https, file or git.
+    /// A path, or an address of https, ssh (also as `USER@HOST:PATH`), file or git.
     #[schemars(with = "String")]
-    git: Spanned<String>,
+    pub(super) git: Spanned<String>,
+    /// Behind https: the authorities that the server is believed by, PEM: the host's own, if it is left out.
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) ca: Option<Spanned<PathBuf>>,
+    /// Behind https: a file of root's with `USER:PASSWORD`, or a token.
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) credentials: Option<Spanned<PathBuf>>,
+    /// Behind ssh: a file of root's with a private key that has no passphrase.
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) identity: Option<Spanned<PathBuf>>,
+    /// Behind ssh: the keys of the server, as ssh(1) has them: no other is believed.
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) known_hosts: Option<Spanned<PathBuf>>,
     /// A branch, or a name that begins with `refs/`: `main`, if it is left out.
     #[serde(rename = "ref")]
     #[schemars(with = "Option<String>")]
@@ -116,6 +103,8 @@ pub(super) fn source(
 ) -> Option<GitSource> {
     let mut note = |error: Diagnostic| wrong.push(error);
     let repository = repository(document, &section.git).map_err(&mut note).ok();
+    let found = repository.as_ref().map(|repository| access(document, section, repository));
+    let access = found.transpose().map_err(&mut note).ok().flatten();
     let reference = reference(document, section.reference.as_ref()).map_err(&mut note).ok();
     let path = path(document, section.path.as_ref()).map_err(&mut note).ok();
     let verify = verify(document, section).map_err(&mut note).ok();
@@ -124,6 +113,7 @@ pub(super) fn source(
     let rewrites = if section.allow_rewrite.unwrap_or_default() { Rewrites::Allow } else { Rewrites::Refuse };
     Some(GitSource {
         repository: repository?,
+        access: access?,
         reference: reference?,
         path: path?,
         verify: verify?,
@@ -134,10 +124,10 @@ pub(super) fn source(
 }
 
 fn repository(document: &Document, text: &Spanned<String>) -> Result<Repository, Diagnostic> {
-    Repository::parse(&text.value).ok_or_else(|| {
-        document
-            .error(text.referenced, "invalid repository")
-            .help("for example: /srv/policies.git or https://git.example/policies.git")
+    Repository::parse(&text.value).map_err(|why| {
+        document.error(text.referenced, "invalid repository").label(why).help(
+            "for example: /srv/policies.git, https://git.example/policies.git or git@git.example:policies.git",
+        )
     })
 }
 
@@ -241,10 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_shown_to_nobody() {
-        let repository = Repository::parse("https://me:secret@git.example/p@1.git").unwrap();
-        assert_eq!(repository.to_string(), "https://git.example/p@1.git");
-        assert_eq!(Repository::parse("/srv/a@b").unwrap().to_string(), "/srv/a@b");
+    fn a_server_and_we_prove_ourselves_with_files_of_this_host() {
+        let found = compile("git: https://git.example/p\nca: /ca.pem\ncredentials: /token\n").unwrap();
+        let (ca, credentials) = (Some("/ca.pem".into()), Some("/token".into()));
+        assert_eq!(found.access, Access::Https { ca, credentials });
+        let found = compile("git: git@git.example:p\nidentity: /key\nknown_hosts: /known\n").unwrap();
+        let (identity, known_hosts) = ("/key".into(), "/known".into());
+        assert_eq!(found.access, Access::Ssh { identity, known_hosts });
     }
 
     #[test]
@@ -252,7 +245,20 @@ mod tests {
         for text in [
             "git: \"ext::sh -c id\"",
             "git: \"--upload-pack=id\"",
-            "git: ssh://git.example/p",
+            "git: ssh://git@git.example/p",
+            "git: ssh://git@git.example/p\nidentity: /key",
+            "git: ssh://git@git.example/p\nknown_hosts: /known",
+            "git: ssh://git@git.example/p\nidentity: key\nknown_hosts: /known",
+            "git: ssh://git@git.example/p\nidentity: /key\nknown_hosts: known",
+            "git: ssh://git@git.example/p\nidentity: /key\nknown_hosts: /known\nca: /ca.pem",
+            "git: ssh://git@git.example/p\nidentity: /key\nknown_hosts: /known\ncredentials: /token",
+            "git: https://git.example/p\nidentity: /key",
+            "git: https://git.example/p\nknown_hosts: /known",
+            "git: https://git.example/p\nca: ca.pem",
+            "git: https://git.example/p\ncredentials: token",
+            "git: https://me:secret@git.example/p\ncredentials: /token",
+            "git: /p\nca: /ca.pem",
+            "git: git://git.example/p\ncredentials: /token",
             "git: policies",
             "git: \"/srv/a b\"",
             "git: /p\nref: --upload-pack=id",

@@ -37,16 +37,14 @@ impl Daemon {
 /// Where credentials are, so that agents that run as root do not see them. Of a folder that is for such
 /// files all of it: one that is renamed into their place would be seen again.
 pub(super) fn hidden(config: &DaemonConfig) -> Vec<PathBuf> {
-    let mut hidden: Vec<PathBuf> = Vec::new();
-    for credential in &config.credentials {
-        match &credential.source {
-            config::CredentialSource::File(path) => {
-                let folder = path.parent().filter(|folder| is_for_secrets(folder));
-                hidden.push(folder.unwrap_or(path).to_owned());
-            }
-            config::CredentialSource::Environment(_) => {}
-        }
-    }
+    let credentials = config.credentials.iter().filter_map(|credential| match &credential.source {
+        config::CredentialSource::File(path) => Some(path.as_path()),
+        config::CredentialSource::Environment(_) => None,
+    });
+    let sources = config.source.as_ref().and_then(|source| source.access.secret());
+    let folder = |path: &Path| path.parent().filter(|folder| is_for_secrets(folder)).map(Path::to_owned);
+    let hide = |path: &Path| folder(path).unwrap_or(path.to_owned());
+    let mut hidden: Vec<PathBuf> = credentials.chain(sources).map(hide).collect();
     hidden.sort();
     hidden.dedup();
     hidden

@@ -1,6 +1,7 @@
 //! git, as a program that is trusted with nothing: another user, no capability, no configuration but ours, and
 //! bounds on time, memory and output.
 
+use super::access::{Lent, keep};
 use anyhow::{Context, Result, bail};
 use nix::{
     sys::{
@@ -32,6 +33,8 @@ pub struct Git {
     pub config: PathBuf,
     /// None: as whoever we are, who is not root.
     pub user: Option<(Uid, Gid)>,
+    /// The one transport that is allowed, as git calls it.
+    pub transport: &'static str,
 }
 
 /// What git answered.
@@ -41,6 +44,8 @@ pub struct Answer {
     pub output: Vec<u8>,
     /// The last thing that it complained of, in one line.
     pub complaint: String,
+    /// All of it.
+    pub complaints: Vec<String>,
 }
 
 /// How long one command may take: a fetch over a slow link is the longest.
@@ -65,15 +70,13 @@ const SHOWN: usize = 200;
 /// Where git and what it runs are found: never where a user's PATH leads.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-const ENVIRONMENT: [(&str, &str); 10] = [
+const ENVIRONMENT: [(&str, &str); 9] = [
     ("PATH", PATH),
     ("HOME", "/nonexistent"),
     ("LC_ALL", "C"),
     ("GIT_CONFIG_NOSYSTEM", "1"),
     ("GIT_ATTR_NOSYSTEM", "1"),
     ("GIT_TERMINAL_PROMPT", "0"),
-    // Beside `protocol.*` of the configuration: `ext` runs what the address says.
-    ("GIT_ALLOW_PROTOCOL", "file:git:https"),
     ("GIT_NO_LAZY_FETCH", "1"),
     ("GIT_NO_REPLACE_OBJECTS", "1"),
     ("GIT_LITERAL_PATHSPECS", "1"),
@@ -106,15 +109,15 @@ impl Git {
     /// # Errors
     /// It cannot be run, or exceeds a bound.
     pub fn run(&self, arguments: &[&str]) -> Result<Answer> {
-        self.run_on(arguments, Stdio::null())
+        self.run_on(arguments, Stdio::null(), &Lent::default())
     }
 
-    /// The same, with an input.
+    /// The same, with an input, and with what is lent for this command.
     ///
     /// # Errors
     /// See [`Self::run`].
-    pub fn run_on(&self, arguments: &[&str], input: Stdio) -> Result<Answer> {
-        let spawned = self.command(arguments).stdin(input).spawn();
+    pub fn run_on(&self, arguments: &[&str], input: Stdio, lent: &Lent) -> Result<Answer> {
+        let spawned = self.command(arguments, lent).stdin(input).spawn();
         let mut child =
             spawned.with_context(|| format!("failed to run `{}`", self.program.to_string_lossy()))?;
         let outcome = wait(&mut child);
@@ -132,7 +135,7 @@ impl Git {
         format!("{} {}", self.program.to_string_lossy(), arguments.first().unwrap_or(&""))
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    fn command(&self, arguments: &[&str], lent: &Lent) -> Command {
         let mut command = Command::new(&self.program);
         if let Some((uid, gid)) = self.user {
             // Command gives up every further group as it changes the user, and the kernel all capabilities.
@@ -144,13 +147,17 @@ impl Git {
             .env("GIT_CONFIG_GLOBAL", &self.config)
             .env("GIT_DIR", &self.store)
             .env("TMPDIR", &self.store)
+            // Beside `protocol.*` of the configuration: `ext` runs what the address says.
+            .env("GIT_ALLOW_PROTOCOL", self.transport)
+            .args(lent.options.iter().flat_map(|option| ["-c", option.as_str()]))
             .args(arguments)
             .current_dir("/")
             .process_group(0)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        // SAFETY: between fork and exec, `confine` makes system calls and nothing else.
-        unsafe { command.pre_exec(confine) };
+        let descriptors = lent.descriptors();
+        // SAFETY: between fork and exec, `keep` and `confine` make system calls and nothing else.
+        unsafe { command.pre_exec(move || keep(&descriptors).and_then(|()| confine())) };
         command
     }
 }
@@ -185,7 +192,7 @@ fn wait(child: &mut Child) -> Result<Answer> {
     if output.len() as u64 > MAX_OUTPUT {
         bail!("answered with more than {MAX_OUTPUT} octets");
     }
-    let complaint = last_line(&received(errors)?);
+    let complaints = lines(&received(errors)?);
     let status = loop {
         match child.try_wait().context("failed to wait for it")? {
             Some(status) => break status,
@@ -193,8 +200,8 @@ fn wait(child: &mut Child) -> Result<Answer> {
             None => thread::sleep(Duration::from_millis(1)),
         }
     };
-    let complaint = complaint.unwrap_or_else(|| status.to_string());
-    Ok(Answer { status, output, complaint })
+    let complaint = complaints.last().cloned().unwrap_or_else(|| status.to_string());
+    Ok(Answer { status, output, complaint, complaints })
 }
 
 /// Reads `pipe` in a thread of its own: as much as `bound` has room for and an octet, of the rest nothing.
@@ -209,11 +216,11 @@ fn collect(pipe: impl Read + Send + 'static, bound: u64) -> Receiver<Vec<u8>> {
     receiver
 }
 
-/// The last line that says something, without control characters. A remote may have written it.
-fn last_line(errors: &[u8]) -> Option<String> {
+/// The lines that say something, without control characters. A remote may have written them.
+fn lines(errors: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(errors);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
-    Some(line.trim().chars().filter(|letter| !letter.is_control()).take(SHOWN).collect())
+    let shown = |line: &str| line.trim().chars().filter(|letter| !letter.is_control()).take(SHOWN).collect();
+    text.lines().map(shown).filter(|line: &String| !line.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -247,10 +254,21 @@ mod tests {
         let names: Vec<&str> = seen.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
         let ours = |name: &&str| {
             ENVIRONMENT.iter().any(|(own, _)| own == name)
-                || ["GIT_CONFIG_GLOBAL", "GIT_DIR", "TMPDIR", "PWD", "SHLVL", "_"].contains(name)
+                || ["GIT_ALLOW_PROTOCOL", "GIT_CONFIG_GLOBAL", "GIT_DIR", "TMPDIR", "PWD", "SHLVL", "_"]
+                    .contains(name)
         };
         assert!(names.iter().all(ours), "{names:?}");
         assert!(seen.contains(&format!("PATH={PATH}\n")), "{seen}");
+    }
+
+    #[test]
+    fn git_is_allowed_one_transport() {
+        let (store, config) = ("/nonexistent".into(), "/dev/null".into());
+        let git = Git { program: "git".into(), store, config, user: None, transport: "ssh" };
+        for address in ["https://127.0.0.1:1/p", "git://127.0.0.1:1/p", "/nonexistent", "ext::true"] {
+            let why = git.run(&["ls-remote", address]).unwrap().complaints.concat();
+            assert!(why.contains("not allowed"), "{address}: {why}");
+        }
     }
 
     #[test]
@@ -271,7 +289,8 @@ mod tests {
 
     fn sh(user: Option<(Uid, Gid)>, script: &str) -> Result<String> {
         // In the place of git.
-        let git = Git { program: "sh".into(), store: "/".into(), config: "/dev/null".into(), user };
+        let (store, config) = ("/".into(), "/dev/null".into());
+        let git = Git { program: "sh".into(), store, config, user, transport: "file" };
         git.line(&["-c", script])
     }
 }

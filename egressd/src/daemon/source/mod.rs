@@ -1,5 +1,7 @@
 //! Policies from a repository: which commit is in force, which may follow it, and what was seen.
 
+mod access;
+mod complaint;
 mod git;
 mod memory;
 mod signature;

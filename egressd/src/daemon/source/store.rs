@@ -3,11 +3,13 @@
 mod room;
 
 use super::{
+    access::Lent,
+    complaint,
     git::{Answer, Git},
     signature::Signed,
 };
 use crate::{
-    config::{GitSource, MAX_FILE, Verify},
+    config::{Access, GitSource, MAX_FILE, Repository, Verify},
     daemon::watch::is_roots,
     policy::Revision,
 };
@@ -26,6 +28,8 @@ use std::{
 #[derive(Debug)]
 pub struct Store {
     git: Git,
+    repository: Repository,
+    access: Access,
     reference: String,
     /// The keys of this host, if signatures are looked at.
     keys: Option<PathBuf>,
@@ -91,10 +95,20 @@ impl Store {
             Verify::Signed { keys } => Some(keys.clone()),
             Verify::No => None,
         };
-        let git = Git { program: "git".into(), store: store.clone(), config, user };
-        let reference = source.reference.clone();
-        let (keys, keys_for_git, bound) = (keys_of_host, keys, MAX_STORE);
-        let opened = Self { git, reference, keys, keys_for_git, payload, signature, trees, bound };
+        let transport = source.repository.transport().as_str();
+        let git = Git { program: "git".into(), store: store.clone(), config, user, transport };
+        let opened = Self {
+            git,
+            repository: source.repository.clone(),
+            access: source.access.clone(),
+            reference: source.reference.clone(),
+            keys: keys_of_host,
+            keys_for_git: keys,
+            payload,
+            signature,
+            trees,
+            bound: MAX_STORE,
+        };
         if !store.join("HEAD").exists() {
             opened.git.ask(&["init", "--quiet", "--bare", "--template="])?;
         }
@@ -109,7 +123,7 @@ impl Store {
     pub fn fetch(&self, kept: &[Revision]) -> Result<Revision> {
         self.make_room(kept)?;
         let reference = format!("+{}:{TIP}", self.reference);
-        self.git.ask(&[
+        let arguments = [
             "fetch",
             "--quiet",
             "--no-tags",
@@ -118,7 +132,11 @@ impl Store {
             "--no-auto-maintenance",
             "origin",
             &reference,
-        ])?;
+        ];
+        let lent = Lent::to(&self.repository, &self.access, self.git.user)?;
+        let answer = self.git.run_on(&arguments, Stdio::null(), &lent)?;
+        let why = || complaint::in_words(&answer.complaints, &self.repository, &self.access);
+        ensure!(answer.status.success(), "failed to fetch from {}: {}", self.repository, why());
         self.commit(TIP)
     }
 
@@ -199,7 +217,8 @@ impl Store {
             .with_context(|| format!("failed to open `{}`", self.payload.display()))?;
         let keygen = Git { program: "ssh-keygen".into(), ..self.git.clone() };
         let arguments = ["-Y", "verify", "-f", &keys, "-I", signer, "-n", "git", "-s", &signature];
-        let Answer { status, complaint, .. } = keygen.run_on(&arguments, Stdio::from(input))?;
+        let Answer { status, complaint, .. } =
+            keygen.run_on(&arguments, Stdio::from(input), &Lent::default())?;
         ensure!(
             status.success(),
             "is signed by `{}`, whose key may not sign today: {complaint}. Sign it with another key, or mend `{}`",
@@ -292,7 +311,9 @@ impl<'a> Listed<'a> {
 fn configuration(source: &GitSource, keys: &Path) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     let (address, keys) = (quoted(source.repository.address()), quoted(&keys.display().to_string()));
-    // `safe`: whose the repository is says nothing where nothing of it is run.
+    let transport = source.repository.transport().as_str();
+    // `safe`: whose the repository is says nothing where nothing of it is run. `followRedirects`: a server that sends
+    // git elsewhere would choose whom to believe in its place; it also keeps it from naming another server for objects.
     format!(
         "[core]\n\thooksPath = /dev/null\n\tfsmonitor = false\n\tsshCommand = false\n\tbigFileThreshold = 2m\n\
          [safe]\n\tdirectory = *\n\
@@ -302,10 +323,9 @@ fn configuration(source: &GitSource, keys: &Path) -> String {
          [fetch]\n\tfsckObjects = true\n\trecurseSubmodules = false\n\
          [submodule]\n\trecurse = false\n\
          [protocol]\n\tallow = never\n\
-         [protocol \"file\"]\n\tallow = always\n\
-         [protocol \"git\"]\n\tallow = always\n\
-         [protocol \"https\"]\n\tallow = always\n\
+         [protocol \"{transport}\"]\n\tallow = always\n\
          [http]\n\tlowSpeedLimit = 1000\n\tlowSpeedTime = 20\n\
+         \tsslVerify = true\n\tsslVersion = tlsv1.2\n\tfollowRedirects = false\n\
          [credential]\n\thelper =\n\
          [log]\n\tshowSignature = false\n\
          [gpg]\n\tformat = ssh\n\tminTrustLevel = fully\n\
@@ -348,7 +368,7 @@ fn give_to(path: &Path, user: Option<(Uid, Gid)>) -> Result<()> {
     given.with_context(|| format!("failed to give `{}` to git", path.display()))
 }
 
-/// Writes what git may read and not change: it may hold a password.
+/// Writes what git may read and not change.
 fn write_for_git(path: &Path, text: &[u8], user: Option<(Uid, Gid)>) -> Result<()> {
     let act = || {
         let unready = path.with_extension("new");
