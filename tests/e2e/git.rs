@@ -132,14 +132,14 @@ fn fence(rules: &[&str], option: &str) -> (Fence, Repository) {
 }
 
 /// What the status says of the repository.
-fn source(fence: &Fence) -> Value {
+pub fn source(fence: &Fence) -> Value {
     let status = fence.ctl(&["status", "-o", "json"]);
     let status: Value = serde_json::from_str(&status.stdout).expect("JSON");
     status["source"].clone()
 }
 
 /// The commit in force.
-fn revision(fence: &Fence) -> String {
+pub fn revision(fence: &Fence) -> String {
     source(fence)["revision"].as_str().unwrap_or_default().to_owned()
 }
 
@@ -163,15 +163,15 @@ fn failure(fence: &Fence, commit: &str) -> Option<String> {
 }
 
 /// As records have it.
-fn short(commit: &str) -> &str {
+pub fn short(commit: &str) -> &str {
     &commit[..12]
 }
 
 /// A repository with a folder `p` of policies, and keys of `ada`, who is allowed, and `eve`, who is not.
-struct Repository(PathBuf);
+pub struct Repository(PathBuf);
 
 impl Repository {
-    fn new(folder: PathBuf) -> Self {
+    pub fn new(folder: PathBuf) -> Self {
         fs::create_dir_all(folder.join("repository/p")).expect("a folder of the lab");
         let repository = Self(folder);
         repository.git(&["init", "--quiet", "--initial-branch=main"]);
@@ -187,7 +187,7 @@ impl Repository {
     }
 
     /// Commits this policy, signed with the key of somebody, and returns the commit.
-    fn commit(&self, policy: &str, signer: Option<&str>) -> String {
+    pub fn commit(&self, policy: &str, signer: Option<&str>) -> String {
         fs::write(self.0.join("repository/p/policy.yaml"), policy).expect("a file of the lab");
         self.git(&["add", "--all"]);
         let key = format!("user.signingkey={}", self.0.join(signer.unwrap_or("none")).display());
@@ -199,7 +199,7 @@ impl Repository {
         self.head()
     }
 
-    fn head(&self) -> String {
+    pub fn head(&self) -> String {
         self.git(&["rev-parse", "HEAD"]).trim().to_owned()
     }
 
@@ -214,6 +214,6 @@ impl Repository {
     }
 }
 
-const OK: &str = "{host: ok.test, private: true}";
-const ALT: &str = "{host: alt.test, private: true}";
+pub const OK: &str = "{host: ok.test, private: true}";
+pub const ALT: &str = "{host: alt.test, private: true}";
 const DB: &str = "{host: db.test, protocol: tcp, ports: [5432], private: true}";

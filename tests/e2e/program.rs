@@ -182,7 +182,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-const TOOLS: [(&str, &str); 28] = [
+const TOOLS: [(&str, &str); 30] = [
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
@@ -211,4 +211,6 @@ const TOOLS: [(&str, &str); 28] = [
     ("dbus-send", "dbus-bin"),
     ("git", "git"),
     ("ssh", "openssh-client"),
+    ("fcgiwrap", "fcgiwrap"),
+    ("dropbear", "dropbear-bin"),
 ];
