@@ -43,9 +43,14 @@ impl LogHealth {
     }
 
     pub(super) fn succeeded(&self, octets: u64) {
+        self.wrote(octets);
+        *self.error() = None;
+    }
+
+    /// Octets reached a file, and what the last failure said still holds.
+    pub(super) fn wrote(&self, octets: u64) {
         self.written.fetch_add(octets, Ordering::Relaxed);
         self.waiting.store(0, Ordering::Relaxed);
-        *self.error() = None;
     }
 
     pub(super) fn failed(&self, error: &str, waiting: usize) {

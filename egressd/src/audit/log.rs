@@ -9,7 +9,7 @@ use super::{
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -29,6 +29,8 @@ pub struct Log {
     waiting: Vec<u8>,
     dropped: u64,
     torn: bool,
+    /// No file could be started at the path, where the one that is open is not any more.
+    is_away: bool,
     health: Arc<LogHealth>,
 }
 
@@ -48,12 +50,7 @@ impl Log {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         }
-        let file = open_for_append(path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(LogError::Busy(path.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
+        let file = open_alone(path)?;
         let recovered = recover(path, &rotated(path, 1)).map_err(failed)?;
         let mut log = Self {
             path: path.to_owned(),
@@ -63,6 +60,7 @@ impl Log {
             waiting: Vec::new(),
             dropped: 0,
             torn: recovered.torn,
+            is_away: false,
             health: Arc::default(),
         };
         if recovered.ends_within_a_line {
@@ -76,6 +74,43 @@ impl Log {
     #[must_use]
     pub fn health(&self) -> Arc<LogHealth> {
         Arc::clone(&self.health)
+    }
+
+    /// Whether somebody moved or deleted the file, so that lines go where nobody looks.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let there = fs::symlink_metadata(&self.path).map(identity).ok();
+        self.file.metadata().is_ok_and(|open| there != Some(identity(open)))
+    }
+
+    /// Starts another file where [`Log::is_elsewhere`] says so, once no line is written in part. Until it can be
+    /// started, lines go to the one that is open: a folder that is gone is not made, for agents might see it.
+    pub fn come_back(&mut self) {
+        if !self.waiting.is_empty() || !self.is_elsewhere() {
+            return;
+        }
+        let started = self.start_anew();
+        self.is_away = started.is_err();
+        match started {
+            Ok(()) => {
+                tracing::warn!(path = %self.path.display(), "audit log was moved or deleted: another is started");
+                self.health.succeeded(0);
+            }
+            Err(error) => self.fail(&error.to_string()),
+        }
+    }
+
+    fn start_anew(&mut self) -> Result<(), LogError> {
+        let failed = |source| LogError::Open { path: self.path.clone(), source };
+        let file = open_alone(&self.path)?;
+        let found = recover(&self.path, &rotated(&self.path, 1)).map_err(failed)?;
+        self.size = file.metadata().map_err(failed)?.len();
+        self.file = file;
+        if found.ends_within_a_line {
+            self.waiting.push(b'\n');
+        }
+        Ok(())
     }
 
     /// Appends `lines`. What cannot be written waits for the next call, up to [`MAX_WAITING`]
@@ -114,6 +149,7 @@ impl Log {
         let outcome = write_some(&mut self.file, &mut self.waiting);
         self.size += (waiting - self.waiting.len()) as u64;
         match outcome {
+            Ok(()) if waiting > 0 && self.is_away => self.health.wrote(waiting as u64),
             Ok(()) if waiting > 0 => self.health.succeeded(waiting as u64),
             Ok(()) => {}
             Err(error) => self.report("write", &error),
@@ -146,12 +182,15 @@ impl Log {
     }
 
     fn report(&self, act: &str, error: &io::Error) {
-        let text = format!("failed to {act} audit log `{}`: {error}", self.path.display());
+        self.fail(&format!("failed to {act} audit log `{}`: {error}", self.path.display()));
+    }
+
+    fn fail(&self, text: &str) {
         // Once per spell of failures: the counter tells the rest.
         if self.health.read().last_error.is_none() {
-            tracing::error!(path = %self.path.display(), %error, "failed to {act} audit log");
+            tracing::error!(path = %self.path.display(), error = text, "audit log cannot be kept");
         }
-        self.health.failed(&text, self.waiting.len());
+        self.health.failed(text, self.waiting.len());
     }
 }
 
@@ -180,6 +219,17 @@ const ROTATE_AT: u64 = 64 << 20;
 const KEEP: u32 = 8;
 /// Octets that may wait while the disk is full or broken: some 6,000 records.
 const MAX_WAITING: usize = 4 << 20;
+
+/// Opens the file for nobody else to write.
+fn open_alone(path: &Path) -> Result<File, LogError> {
+    let failed = |source| LogError::Open { path: path.to_owned(), source };
+    let file = open_for_append(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(LogError::Busy(path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
 
 fn open_for_append(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
@@ -289,6 +339,52 @@ mod tests {
         assert!(rotated(&path, 8).exists() && !rotated(&path, 9).exists());
         let (_log, recovered) = Log::open(&path).unwrap();
         assert_eq!(recovered.next_seq, 11, "the file before is read where the last is empty");
+    }
+
+    #[test]
+    fn a_log_that_was_moved_or_deleted_is_started_anew_at_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("deep/audit.jsonl"), folder.path().join("moved"));
+        let text = |path: &Path| fs::read_to_string(path).unwrap();
+        let (mut log, _) = Log::open(&path).unwrap();
+        let mut write = |seq| {
+            log.come_back();
+            log.append(&lines(seq..=seq));
+            (log.is_elsewhere(), log.health().read().last_error)
+        };
+        assert_eq!(write(1), (false, None));
+        fs::rename(&path, &moved).unwrap();
+        assert_eq!(write(2), (false, None));
+        assert!(text(&moved).lines().count() == 1 && text(&path).starts_with("{\"v\":1,\"seq\":2,"));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(write(3), (false, None));
+        assert!(text(&path).starts_with("{\"v\":1,\"seq\":3,"));
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "of somebody").unwrap();
+        assert_eq!(write(4), (false, None));
+        assert!(text(&path).starts_with("of somebody\n{\"v\":1,\"seq\":4,"), "{}", text(&path));
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&moved, &path).unwrap();
+        let (is_elsewhere, error) = write(5);
+        assert!(is_elsewhere && text(&moved).lines().count() == 1, "a link is not followed");
+        assert!(error.is_some_and(|error| error.contains("failed to open audit log")), "and it is told");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_started_anew_is_no_healthy_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let (mut log, _) = Log::open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        log.come_back();
+        log.append(&lines(1..=1));
+        let health = log.health().read();
+        assert!(health.last_error.is_some_and(|error| error.contains("failed to open audit log")));
+        assert_eq!((health.failures, health.waiting), (1, 0));
+        fs::remove_dir(&path).unwrap();
+        log.come_back();
+        assert_eq!(log.health().read().last_error, None);
     }
 
     #[test]

@@ -118,7 +118,8 @@ impl Scribe {
 
     /// Writes what is `to_write`, and says that `taken` events and alerts are done with.
     async fn write(&mut self, to_write: &Written, taken: usize) {
-        if to_write.is_empty() && !self.log.as_ref().is_some_and(Log::is_behind) {
+        let needs_a_look = |log: &Log| log.is_behind() || log.is_elsewhere();
+        if to_write.is_empty() && !self.log.as_ref().is_some_and(needs_a_look) {
             self.counters.done(taken);
             return;
         }
@@ -128,6 +129,7 @@ impl Scribe {
         let Some(mut log) = self.log.take() else { return };
         // A disk may stall; the threads that serve agents must not stall with it.
         let written = tokio::task::spawn_blocking(move || {
+            log.come_back();
             log.append(&lines);
             log
         });
