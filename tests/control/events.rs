@@ -34,7 +34,7 @@ pub fn change(seq: u64) -> Arc<Line> {
         v: 1,
         seq,
         time: Time::now(),
-        agent: "build".to_owned(),
+        agent: Some("build".to_owned()),
         change: "allowed".into(),
         grant: Some(7),
         destination: "api.example.com".to_owned(),
