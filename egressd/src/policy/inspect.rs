@@ -55,7 +55,8 @@ impl Inspection {
     /// judged.
     #[must_use]
     pub fn refuses_header(&self, header: &str) -> bool {
-        self.allow.is_some() && OVERRIDES.contains(&header)
+        // Many servers read `_` as `-` (RFC 3875, section 4.1.18).
+        self.allow.is_some() && OVERRIDES.contains(&header.replace('_', "-").as_str())
     }
 }
 
@@ -87,7 +88,7 @@ impl RequestDenial {
 const NEVER: [&str; 2] = ["CONNECT", "TRACE"];
 
 /// By these, frameworks and gateways take another method or path for the request's own.
-const OVERRIDES: [&str; 7] = [
+const OVERRIDES: [&str; 10] = [
     "x-http-method-override",
     "x-http-method",
     "x-method-override",
@@ -95,6 +96,9 @@ const OVERRIDES: [&str; 7] = [
     "x-rewrite-url",
     "x-original-uri",
     "x-forwarded-uri",
+    "x-original-path",
+    "x-forwarded-path",
+    "x-envoy-original-path",
 ];
 
 #[cfg(test)]
