@@ -94,9 +94,9 @@ impl Open {
     }
 
     /// Sends a datagram to the server. What cannot be sent is lost, as on any network: too large a one, too, and
-    /// one that cannot be paid for.
+    /// one that cannot be paid for. An empty one is no QUIC.
     pub fn send(&self, datagram: &[u8]) {
-        if self.shared.pays(datagram.len()) {
+        if !datagram.is_empty() && self.shared.pays(datagram.len()) {
             let _ = SockRef::from(&self.upstream.0).send(datagram);
         }
     }

@@ -114,6 +114,7 @@ async fn what_a_socket_sends_is_paid_for_by_the_rules_of_all_names_that_it_has_n
     lab.lab.denies(Reason::BudgetSpent).await;
     assert_eq!((paid(ok), paid(dear)), (sum(&sent), sum(&sent[1..])), "what did not leave was paid for");
     *tolls.broke.lock().unwrap() = None;
+    lab.send(b"").await;
     lab.send(b"\x40paid").await;
     assert_eq!(lab.arrives().await, b"\x40paid");
 }
