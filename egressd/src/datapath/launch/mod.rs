@@ -292,6 +292,10 @@ fn bind_to_launcher(launcher: OwnedFd) -> Result<(), Errno> {
 
 /// Starts the program, forwards signals to it, and reaps what it leaves; returns its exit code.
 fn be_init(program: &CString, arguments: &[CString]) -> Result<i32, String> {
+    // Its memory is the launcher's: what is withheld from the agent's environment still stands there. Whoever executes
+    // a program is dumpable again.
+    nix::sys::prctl::set_dumpable(false)
+        .map_err(|error| format!("failed to close the memory of init: {}", error.desc()))?;
     // SAFETY: this process has one thread.
     let forked = unsafe { fork() }.map_err(|error| format!("failed to fork: {}", error.desc()))?;
     match forked {
