@@ -68,11 +68,35 @@ fn the_policy_file_of_one_agent_is_read_again_as_the_others_are() {
     let own = fence.lab().folder().join("own/policy.yaml");
     fs::create_dir(own.parent().expect("it has one")).expect("a folder of the lab");
     fs::write(&own, with(&[OK])).expect("a file of the lab");
-    let flags = ["--policy", own.to_str().expect("UTF-8")];
+    let flags = ["--uid", "nobody", "--policy", own.to_str().expect("UTF-8")];
     let mut talker = Talker::start(&fence.agent(AGENT).with(&flags));
     talker.fails("fetch https://alt.test/");
     fs::write(&own, with(&[OK, ALT])).expect("a file of the lab");
     poll("the rule that was added", || (talker.tell("fetch https://alt.test/") == "ok").then_some(()));
+}
+
+#[test]
+fn an_agent_that_is_root_and_writes_its_own_policy_file_is_obeyed_by_nobody() {
+    let mut fence = fence(&with(&[OK]));
+    let own = fence.lab().folder().join("own/policy.yaml");
+    fs::create_dir(own.parent().expect("it has one")).expect("a folder of the lab");
+    fs::write(&own, with(&[OK])).expect("a file of the lab");
+    let flags = ["--policy", own.to_str().expect("UTF-8")];
+    let mut talker = Talker::start(&fence.agent(AGENT).with(&flags));
+    talker.does("fetch https://ok.test/");
+    fs::write(&own, with(&[OK, ALT])).expect("a file of the lab");
+    let mut nothing_changed = |what: &str| {
+        assert_ne!(talker.tell("fetch https://alt.test/"), "ok", "{what}");
+        talker.does("fetch https://ok.test/");
+    };
+    // What is taken by itself is taken sooner.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    nothing_changed("by itself");
+    assert!(fence.ctl(&["reload"]).succeeded());
+    nothing_changed("by a reload");
+    fence.kill();
+    fence.restart();
+    nothing_changed("by a restart");
 }
 
 #[test]
@@ -89,7 +113,7 @@ fn an_agent_that_writes_the_allowlist_of_its_policy_gains_nothing_by_reloads_and
     let policy = format!("version: 1\nagents:\n  {AGENT}:\n    include: [mine]\n");
     fs::write(&file, policy).expect("a file of the lab");
     allowlist(OK);
-    let flags = ["--policy", file.to_str().expect("UTF-8")];
+    let flags = ["--uid", "nobody", "--policy", file.to_str().expect("UTF-8")];
     let mut talker = Talker::start(&fence.agent(AGENT).with(&flags));
     talker.does("fetch https://ok.test/");
     allowlist(ALT);

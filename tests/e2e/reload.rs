@@ -234,7 +234,7 @@ fn a_rule_that_is_removed_from_an_agents_own_policy_stays_removed_after_a_crash(
     let policy = fence.lab().folder().join("own.yaml");
     let write = |rules: &[&str]| fs::write(&policy, with(rules)).expect("the policy can be written");
     write(&[ALT, OK]);
-    let flags = ["--policy", policy.to_str().expect("the path is UTF-8")];
+    let flags = ["--uid", "nobody", "--policy", policy.to_str().expect("the path is UTF-8")];
     let mut talker = Talker::start(&fence.agent(AGENT).with(&flags));
     talker.does("fetch https://ok.test/");
     talker.does("fetch https://alt.test/");

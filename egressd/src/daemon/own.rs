@@ -28,6 +28,9 @@ pub struct OwnPolicy {
     /// Those beside it. Of an agent of a daemon that kept none: nothing.
     #[serde(default)]
     allowlists: Allowlists,
+    /// The agent is root, and may write what root may. Not of one of a daemon that did not ask.
+    #[serde(default)]
+    is_of_root: bool,
 }
 
 impl OwnPolicy {
@@ -40,17 +43,17 @@ impl OwnPolicy {
     /// Its text as its file is by now, where root alone decides what the file says.
     pub fn read_again(self) -> Self {
         let path = PathBuf::from(&self.file);
-        let is_safe = is_roots(&path) && path.parent().is_some_and(is_roots);
+        let is_safe = !self.is_of_root && is_roots(&path) && path.parent().is_some_and(is_roots);
         match fs::read_to_string(&path) {
             Ok(text) if is_safe => Self { text, ..self },
             Ok(_) | Err(_) => self,
         }
     }
 
-    /// Whether root alone decides what lies beside it. Not where nothing does: somebody may be about to put
-    /// something there.
+    /// Whether root alone, and not the agent, decides what lies beside it. Not where nothing does: somebody may be
+    /// about to put something there.
     fn is_roots(&self) -> bool {
-        is_roots(&self.base_dir) && self.beside().writable_by_others().is_none()
+        !self.is_of_root && is_roots(&self.base_dir) && self.beside().writable_by_others().is_none()
     }
 
     /// Where its allowlists may be.
@@ -72,7 +75,8 @@ impl Daemon {
         workload: &Workload,
         brought: Option<PolicyText>,
     ) -> Result<Given, ConfigError> {
-        let own = brought.map(|policy| block_in_place(|| self.first_of_its_own(policy))).transpose()?;
+        let own =
+            brought.map(|policy| block_in_place(|| self.first_of_its_own(workload, policy))).transpose()?;
         Ok(self.given(workload, own))
     }
 
@@ -94,16 +98,22 @@ impl Daemon {
     }
 
     /// Compiles a policy that somebody brings with an agent.
-    fn first_of_its_own(&self, policy: PolicyText) -> Result<(OwnPolicy, Policies), ConfigError> {
+    fn first_of_its_own(
+        &self,
+        workload: &Workload,
+        policy: PolicyText,
+    ) -> Result<(OwnPolicy, Policies), ConfigError> {
         let PolicyText { file, text, base_dir } = policy;
         let (allowlists, policies) = self.compile(&file, &text, &base_dir, None)?;
-        Ok((OwnPolicy { file, text, base_dir, allowlists }, policies))
+        // Of one that is adopted nobody knows whose processes it has.
+        let is_of_root = workload.uid.is_none_or(|uid| uid == 0);
+        Ok((OwnPolicy { file, text, base_dir, allowlists, is_of_root }, policies))
     }
 
     /// Compiles a policy that an agent has, with the allowlists beside it as they are by now, where root alone
     /// decides what they say.
     pub(super) fn compile_own(&self, own: OwnPolicy) -> Result<(OwnPolicy, Policies), ConfigError> {
-        let OwnPolicy { file, text, base_dir, allowlists } = &own;
+        let OwnPolicy { file, text, base_dir, allowlists, .. } = &own;
         let kept = (!own.is_roots()).then_some(allowlists);
         let (found, policies) = self.compile(file, text, base_dir, kept)?;
         let allowlists = if kept.is_some() { own.allowlists } else { found };
