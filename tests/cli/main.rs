@@ -819,7 +819,8 @@ fn completions_and_manual_pages_are_made_from_the_parser() {
     for part in [
         "[\\fIFILE\\fR]...\n",
         ".nf\n  version: 1\n  policy: build.yaml            # unless said,",
-        ", reason: address\\-not\\-granted}]\n.fi\n",
+        ", reason: address\\-not\\-granted}]\n",
+        "\n.fi\n.PP\nExit codes:\n",
         ".TP 4\n1\none does not\n.TP 4\n",
     ] {
         assert!(of_test.contains(part), "{part}\n{of_test}");
