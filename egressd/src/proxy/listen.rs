@@ -23,7 +23,7 @@ use std::{
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, UdpSocket},
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -138,8 +138,8 @@ impl Door {
         runtime.spawn(async move {
             let _held = (slot, seat);
             // A socket on which this fails is dead already.
-            let Ok(tcp) = TcpStream::from_std(tcp) else { return };
-            let stream = AgentStream(Wire::of_agent(tcp, share));
+            let Ok(wire) = Wire::of_agent(tcp, share) else { return };
+            let stream = AgentStream(wire);
             // In a box, for whoever takes a future as an argument holds it twice.
             open.run_until_cancelled(Box::pin(converse(agent, gate, kind, stream, peer))).await;
         });

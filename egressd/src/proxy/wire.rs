@@ -4,7 +4,8 @@ use super::share::{Lease, Loan, Share};
 use bytes::{Buf, BytesMut};
 use std::{
     future::poll_fn,
-    io,
+    io::{self, Read},
+    net::TcpStream as StdStream,
     pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -33,10 +34,17 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A socket to an agent, whose buffers count towards the agent's share.
-    #[must_use]
-    pub fn of_agent(tcp: TcpStream, share: Arc<Share>) -> Self {
-        Self { tcp, bytes: Bytes { share: Some(share), ..Bytes::default() } }
+    /// A socket to an agent, whose buffers count towards the agent's share. It must not block.
+    ///
+    /// What has come by then is read at once: most agents say something as soon as they are connected, and to
+    /// be woken for that takes longer than to look.
+    ///
+    /// # Errors
+    /// The socket is dead already.
+    pub fn of_agent(tcp: StdStream, share: Arc<Share>) -> io::Result<Self> {
+        let mut bytes = Bytes { share: Some(share), ..Bytes::default() };
+        bytes.read_at_hand(&tcp)?;
+        Ok(Self { tcp: TcpStream::from_std(tcp)?, bytes })
     }
 
     /// A socket to an upstream. Until it is told whose it is, it reads no more than [`FIRST_READ`].
@@ -181,6 +189,22 @@ impl Bytes {
         self.buffer.advance(octets.min(self.buffer.len()));
     }
 
+    /// The first read. An end is met again by whoever reads on.
+    ///
+    /// # Errors
+    /// The socket is dead.
+    fn read_at_hand(&mut self, mut tcp: &StdStream) -> io::Result<()> {
+        let mut buffer = BytesMut::zeroed(FIRST_READ);
+        match tcp.read(&mut buffer) {
+            Ok(octets) => buffer.truncate(octets),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        self.buffer = buffer;
+        self.note_read();
+        Ok(())
+    }
+
     fn free_if_empty(&mut self) {
         if self.buffer.is_empty() && self.buffer.capacity() > 0 {
             self.buffer = BytesMut::new();
@@ -228,7 +252,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let share = Share::new(1, Pipes::new());
-        let mut wire = Wire::of_agent(listener.accept().await.unwrap().0, Arc::clone(&share));
+        let tcp = listener.accept().await.unwrap().0.into_std().unwrap();
+        let mut wire = Wire::of_agent(tcp, Arc::clone(&share)).unwrap();
         sender.write_all(&[7; 4 * FIRST_READ]).await.unwrap();
 
         let all = share.buffer(MAX_BUFFERED).unwrap();
@@ -244,11 +269,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_an_agent_said_before_it_was_taken_in_is_at_hand() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        sender.write_all(b"hello").await.unwrap();
+        let tcp = listener.accept().await.unwrap().0.into_std().unwrap();
+        let mut wire = Wire::of_agent(tcp, Share::new(1, Pipes::new())).unwrap();
+        assert_eq!(wire.buffer(), b"hello");
+        sender.write_all(b" again").await.unwrap();
+        assert_eq!(wire.fill().await.unwrap(), 6);
+        assert_eq!(wire.buffer(), b"hello again");
+        drop(sender);
+        assert_eq!(wire.fill().await.unwrap(), 0);
+    }
+
+    #[tokio::test]
     async fn a_socket_that_waits_holds_no_memory() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let share = Share::new(1, Pipes::new());
-        let mut wire = Wire::of_agent(listener.accept().await.unwrap().0, Arc::clone(&share));
+        let tcp = listener.accept().await.unwrap().0.into_std().unwrap();
+        let mut wire = Wire::of_agent(tcp, Arc::clone(&share)).unwrap();
         for length in [10, FIRST_READ, 3 * FIRST_READ] {
             sender.write_all(&vec![7; length]).await.unwrap();
             let mut received = 0;
