@@ -1,10 +1,11 @@
 //! Connects to upstreams: only where a permit says, and nowhere else.
 
-use super::wire::{UpstreamStream, Wire};
+use super::wire::{AgentStream, UpstreamStream, Wire};
 use crate::policy::Permit;
+use socket2::{Domain, Socket, Type};
 use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    io::{self, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream as StdStream},
     os::fd::AsRawFd,
     time::Duration,
 };
@@ -97,11 +98,72 @@ pub const TIMEOUT: Duration = Duration::from_secs(10);
 pub const MAX_ATTEMPTS: usize = 8;
 
 async fn dial_until(permit: &Permit, end: Instant) -> Result<UpstreamStream, DialError> {
-    let address = SocketAddr::new(permit.address().ok_or(DialError::NoAddress)?, permit.port());
-    let failed = |error| DialError::Connect { address, error };
-    match timeout_at(end, TcpStream::connect(address)).await {
-        Ok(Ok(tcp)) => Ok(UpstreamStream(Wire::to_upstream(tcp).map_err(failed)?)),
-        Ok(Err(error)) => Err(failed(error)),
-        Err(_elapsed) => Err(DialError::Timeout(address)),
+    Dialling::begin(permit)?.connected(end).await
+}
+
+/// A socket that connects to the address of a permit.
+#[derive(Debug)]
+pub struct Dialling {
+    tcp: StdStream,
+    address: SocketAddr,
+    /// It is known to be connected.
+    is_connected: bool,
+}
+
+impl Dialling {
+    /// Begins to connect, and does not wait.
+    ///
+    /// # Errors
+    /// The permit names no address, or there is no route to it.
+    pub fn begin(permit: &Permit) -> Result<Self, DialError> {
+        let address = SocketAddr::new(permit.address().ok_or(DialError::NoAddress)?, permit.port());
+        match connecting(address) {
+            Ok(tcp) => Ok(Self { tcp, address, is_connected: false }),
+            Err(error) => Err(DialError::Connect { address, error }),
+        }
+    }
+
+    /// Sends the first `octets` of what was read from `agent`, as far as they go at once, and returns how many
+    /// did: where the upstream is near, the connection stands already, and nobody has to wake us for it.
+    ///
+    /// # Errors
+    /// The connection has failed.
+    pub fn pass_on(&mut self, agent: &mut AgentStream, octets: usize) -> Result<usize, DialError> {
+        let bytes = agent.0.buffer().get(..octets).unwrap_or_default();
+        let sent = match (&self.tcp).write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(DialError::Connect { address: self.address, error }),
+            Ok(sent) => sent,
+        };
+        agent.0.consume(sent);
+        self.is_connected |= sent > 0;
+        Ok(sent)
+    }
+
+    /// Waits until the connection stands.
+    ///
+    /// # Errors
+    /// It fails, or takes until after `end`.
+    pub async fn connected(self, end: Instant) -> Result<UpstreamStream, DialError> {
+        let Self { tcp, address, is_connected } = self;
+        let failed = |error| DialError::Connect { address, error };
+        let tcp = TcpStream::from_std(tcp).map_err(failed)?;
+        if !is_connected {
+            let writable = timeout_at(end, tcp.writable()).await;
+            writable.map_err(|_elapsed| DialError::Timeout(address))?.map_err(failed)?;
+            tcp.take_error().and_then(|error| error.map_or(Ok(()), Err)).map_err(failed)?;
+        }
+        Ok(UpstreamStream(Wire::to_upstream(tcp)))
+    }
+}
+
+/// A socket that connects to `address`, and that never blocks.
+fn connecting(address: SocketAddr) -> io::Result<StdStream> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(socket2::Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        Ok(()) | Err(_) => Ok(socket.into()),
     }
 }

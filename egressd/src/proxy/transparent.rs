@@ -1,7 +1,7 @@
 //! Flows that the kernel redirected to us: the agent believes that it talks to the real server.
 
 use super::{
-    dial::dial,
+    dial::{Dialling, TIMEOUT},
     handshake::relay_tls,
     hello::{Hello, Misread},
     http::Session,
@@ -77,24 +77,34 @@ async fn carry(caller: Caller, mut agent: AgentStream, sought: Sought, permit: P
             return refuse(&caller, agent, &sought, Protocol::Tls, denial.into(), Some(ALERT)).await;
         }
     };
-    let upstream = match dial(&permit).await {
-        Ok(upstream) => upstream,
-        Err(error) => {
-            purse.give_back(hello.length);
-            caller.record_permit(&sought, &permit, Some(error.to_string()));
-            return agent.0.reset();
+    let dialling = Dialling::begin(&permit);
+    let flow = match caller.gate.admit(&caller.agent, &permit, purse) {
+        Ok(flow) => flow,
+        Err(denial) => {
+            let refusal = Refusal::from(denial);
+            return refuse(&caller, agent, &sought, Protocol::Tls, refusal, Some(ALERT)).await;
         }
     };
-    match caller.gate.admit(&caller.agent, &permit, purse) {
-        Ok(flow) => {
-            // Before the record, which takes some time. What of the hello does not go at once follows.
-            hello.length -= upstream.0.pass_on(&mut agent.0, hello.length);
+    let connected = async {
+        let mut dialling = dialling?;
+        // What of the hello does not go at once follows.
+        hello.length -= dialling.pass_on(&mut agent, hello.length)?;
+        dialling.connected(Instant::now() + TIMEOUT).await
+    };
+    let upstream = tokio::select! {
+        upstream = connected => upstream,
+        // Which is on record.
+        () = flow.cut() => return agent.0.reset(),
+    };
+    match upstream {
+        Ok(upstream) => {
             caller.record_permit(&sought, &permit, None);
             relay_tls(&caller, &sought, &hello, agent, upstream, &flow).await;
         }
-        Err(denial) => {
-            let refusal = Refusal::from(denial);
-            refuse(&caller, agent, &sought, Protocol::Tls, refusal, Some(ALERT)).await;
+        Err(error) => {
+            flow.purse().give_back(hello.length);
+            caller.record_permit(&sought, &permit, Some(error.to_string()));
+            agent.0.reset();
         }
     }
 }

@@ -48,12 +48,9 @@ impl Wire {
     }
 
     /// A socket to an upstream. Until it is told whose it is, it reads no more than [`FIRST_READ`].
-    ///
-    /// # Errors
-    /// The socket is dead already.
-    pub fn to_upstream(tcp: TcpStream) -> io::Result<Self> {
-        tcp.set_nodelay(true)?;
-        Ok(Self { tcp, bytes: Bytes::default() })
+    #[must_use]
+    pub fn to_upstream(tcp: TcpStream) -> Self {
+        Self { tcp, bytes: Bytes::default() }
     }
 
     /// Counts the buffers of this socket towards the share of whoever `other` belongs to.
@@ -82,14 +79,6 @@ impl Wire {
 
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.tcp.write_all(bytes).await
-    }
-
-    /// Sends the first `octets` of what was read from `other`, as far as they go at once, and returns how
-    /// many did. What fails now fails again later.
-    pub fn pass_on(&self, other: &mut Self, octets: usize) -> usize {
-        let sent = other.buffer().get(..octets).and_then(|bytes| self.tcp.try_write(bytes).ok()).unwrap_or(0);
-        other.consume(sent);
-        sent
     }
 
     /// Tells the other side that nothing more will come.

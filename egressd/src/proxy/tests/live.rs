@@ -8,10 +8,11 @@ use crate::{
     audit::Verdict,
     policy::{Moment, Policy, Protocol::*, Reason},
 };
-use std::sync::Arc;
+use socket2::{Domain, Socket, Type};
+use std::{net::SocketAddr, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     time::{Duration, timeout},
 };
 
@@ -118,6 +119,25 @@ async fn a_removed_rule_cuts_its_live_flows_and_only_those() {
 }
 
 #[tokio::test]
+async fn a_removed_rule_cuts_a_flow_whose_upstream_has_not_answered_yet() {
+    let mut lab = lab().await;
+    let _silent = silence(&mut lab).await;
+    let mut agent = lab.redirected().await;
+    agent.write_all(&client_hello("ok.test")).await.unwrap();
+    within(async {
+        while !connects(lab.port) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    lab.agent.replace_policy(Arc::new(Policy::new(Vec::new(), Vec::new())));
+    lab.gate.rejudge(&lab.agent, NOW);
+    assert!(within(agent.read_u8()).await.is_err());
+    let event = lab.event().await;
+    assert_eq!((event.verdict, event.reason), (Verdict::Deny, Some(Reason::RuleRemoved)));
+}
+
+#[tokio::test]
 async fn a_deny_rule_that_is_added_cuts_the_flows_that_it_covers() {
     for subject in ["ok.test", "127.0.0.2/32"] {
         let lab = lab().await;
@@ -187,6 +207,24 @@ async fn a_flow_that_is_silent_for_a_quarter_of_an_hour_is_reset() {
     }
     let silence = timeout(minutes(16), agent.read_u8()).await;
     assert!(silence.expect("ends by itself").is_err());
+}
+
+/// Puts an upstream into the place of the lab's that answers nobody: its queue is full.
+async fn silence(lab: &mut Lab) -> (Socket, TcpStream) {
+    let address = SocketAddr::new(UPSTREAM, lab.port);
+    drop(std::mem::replace(&mut lab.upstream, TcpListener::bind("127.0.0.1:0").await.unwrap()));
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.listen(0).unwrap();
+    (socket, TcpStream::connect(address).await.unwrap())
+}
+
+/// Whether a socket of this network waits for the upstream at `port` to answer.
+fn connects(port: u16) -> bool {
+    const SYN_SENT: &str = "02";
+    let wanted = format!(" 0200007F:{port:04X} {SYN_SENT} ");
+    std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&wanted)
 }
 
 /// A flow that was let through, and that its server has answered.
