@@ -135,7 +135,7 @@ fn to_http_2(tasks: Tasks) -> server::conn::http2::Builder<Tasks> {
     let mut builder = server::conn::http2::Builder::new(tasks);
     builder
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_FIELDS)
+        .max_header_list_size(MAX_ASKED)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
@@ -145,9 +145,12 @@ fn to_http_2(tasks: Tasks) -> server::conn::http2::Builder<Tasks> {
 
 /// The largest list of header fields: as [`MAX_HEAD`].
 const MAX_FIELDS: u32 = 64 * 1024;
+/// The same of a request. In memory a field takes some hundred octets more, and requests wait where a server takes few
+/// at a time.
+const MAX_ASKED: u32 = 16 * 1024;
 
-/// Requests that an agent has at once on one connection: as many as browsers want.
-const MAX_STREAMS: u32 = 64;
+/// Requests that an agent has at once on one connection; others wait.
+const MAX_STREAMS: u32 = 32;
 
 /// What one request may have on its way that nobody has read yet.
 const STREAM_WINDOW: u32 = 128 * 1024;
