@@ -95,7 +95,7 @@ fn a_flow_to_a_network_that_needs_an_approval_is_denied_and_listed_and_passes_wh
     fence.agent(AGENT).denial("the flow", |record| record["reason"] == "approval-required");
     let approved = fence.ctl(&["approvals", "approve", id(&request), "--always", "-o", "json"]);
     let approved: Value = serde_json::from_str(&approved.stdout).expect("one object, and nothing else");
-    let rule = "- {cidr: 10.99.0.12/32, protocol: tcp, ports: [5432]}";
+    let rule = r#"- {cidr: "10.99.0.12/32", protocol: tcp, ports: [5432]}"#;
     assert_eq!((&approved["id"], &approved["rules"]), (&request["id"], &json!([rule])), "{approved:#}");
     talker.does(&format!("tcp {} 5432 {mark}", at.ip()));
 }
