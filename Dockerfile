@@ -28,6 +28,7 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /src
 # Its own layer: bpf-linker and the toolchain of the kernel programs, until the list changes.
 COPY scripts/setup scripts/packages.txt scripts/
+COPY egress-ebpf/rust-toolchain.toml egress-ebpf/
 RUN scripts/setup run
 COPY . .
 RUN cargo build --release --locked --package egressd --bins

@@ -1,7 +1,7 @@
 //! Builds the kernel programs, for the daemon to embed.
 //!
-//! The BPF target needs a compiler with a core library for it: a nightly toolchain with rust-src,
-//! or Debian's `rustc-web` with `libstd-rust-web-dev-bpf`. `scripts/setup` installs one of them.
+//! The BPF target needs a compiler with a core library for it: the nightly that `egress-ebpf` names, with
+//! rust-src, or Debian's `rustc-web` with `libstd-rust-web-dev-bpf`. `scripts/setup` installs one of them.
 
 use std::{
     env,
@@ -14,14 +14,14 @@ const TARGET: &str = "bpfel-unknown-none";
 fn main() {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let source = manifest.join("../egress-ebpf");
-    for input in ["src", "Cargo.toml", "Cargo.lock"] {
+    for input in ["src", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
         println!("cargo:rerun-if-changed={}", source.join(input).display());
     }
     println!("cargo:rerun-if-changed={}", manifest.join("../egress-common/src").display());
     println!("cargo:rerun-if-changed=build.rs");
 
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-    let built = build(nightly(), &source, &out)
+    let built = build(nightly(&source), &source, &out)
         .or_else(|first| build(debian(), &source, &out).map_err(|second| format!("{first}\n{second}")));
     if let Err(failures) = built {
         panic!("no toolchain builds the kernel programs; run scripts/setup\n{failures}");
@@ -30,10 +30,12 @@ fn main() {
     std::fs::copy(&object, out.join("egress.o")).expect("the build left the object there");
 }
 
-/// rustup's nightly compiles the core library itself.
-fn nightly() -> Command {
+/// The nightly that the source names compiles the core library itself.
+fn nightly(source: &Path) -> Command {
+    let toolchain = std::fs::read_to_string(source.join("rust-toolchain.toml")).expect("the source has it");
+    let channel = toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).expect("it names one");
     let mut cargo = Command::new("rustup");
-    cargo.args(["run", "nightly", "cargo", "build", "-Z", "build-std=core"]);
+    cargo.args(["run", channel.trim_matches('"'), "cargo", "build", "-Z", "build-std=core"]);
     cargo
 }
 
@@ -49,7 +51,7 @@ fn build(mut cargo: Command, source: &Path, out: &Path) -> Result<(), String> {
     for (name, _) in env::vars_os() {
         let name_text = name.to_string_lossy();
         let ours = name_text.starts_with("CARGO") || name_text.starts_with("RUST");
-        if ours && !matches!(&*name_text, "CARGO_HOME" | "RUSTUP_HOME") {
+        if ours && !matches!(&*name_text, "CARGO_HOME" | "RUSTUP_HOME" | "RUSTUP_TOOLCHAIN") {
             cargo.env_remove(&name);
         }
     }
