@@ -178,9 +178,8 @@ pub(super) fn event(agent: Option<&Agent>, raw: &egress_common::Event) -> Event 
 
 /// Where the rule of that number is written; None of 0. Also of one that was lent, or whose term is over.
 fn source_of(agent: &Agent, number: u32) -> Option<Source> {
-    let (policy, loans) = (agent.given_policy(), agent.loans());
-    let lent = loans.iter().map(|loan| &loan.rule);
-    let mut rules = policy.deny().iter().chain(policy.allow()).chain(lent);
+    let policy = agent.whole_policy();
+    let mut rules = policy.deny().iter().chain(policy.allow());
     rules.find(|rule| rule.id.0 == number && number != 0).map(|rule| rule.source.clone())
 }
 
