@@ -89,6 +89,7 @@ fn violates(frame: &Frame, mark: &str) -> bool {
     let strays = frame.destination().is_some_and(|address| !may_be_reached(address));
     frame.carries(mark.as_bytes())
         || frame.carries(DENIED_NAMES)
+        || frame.carries(DENIED_NODE)
         || (strays && !frame.is_neighbour_discovery())
 }
 
@@ -109,3 +110,7 @@ pub const TRICKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/e2e/tric
 
 /// What `evil.test` and `evil2.test` have in common, in DNS, TLS and HTTP alike.
 const DENIED_NAMES: &[u8] = b"evil";
+
+/// What an address that ends in those letters leaves of them in its solicited-node group, whose reports tell the
+/// link of an anycast address that is joined (RFC 4291, section 2.7.1).
+const DENIED_NODE: &[u8] = b"\xffvil";

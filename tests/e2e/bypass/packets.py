@@ -454,9 +454,7 @@ def joins(group, how):
     elif how == "anycast":
         request = socket.inet_pton(socket.AF_INET6, group) + struct.pack("I", device)
         flow.setsockopt(level, 27, request)  # IPV6_JOIN_ANYCAST
-    # The report of a group may take the kernel a second (net.ipv6.conf.*.mldv2_unsolicited_report_interval), and a
-    # busy machine longer: a worker sends it.
-    time.sleep(3 if how == "anycast" else 0.3)
+    time.sleep(0.3)
 
 
 def only_link():
