@@ -1,6 +1,7 @@
 //! How soon a policy file that was changed is in force: from its rename to the first datagram that is judged by it.
 
 use crate::{
+    datapath::fill_networks,
     fence::{Agent, Fence},
     lab::Lab,
     measures::{Aim, Measures},
@@ -17,17 +18,30 @@ use std::{
     time::Duration,
 };
 
-/// Adds and removes a network of the policy by turns, for the agent that is measured and those beside it.
+/// Adds and removes a network of the policy by turns, for the agent that is measured and those beside it: alone, among
+/// others, and beside one that fills the maps.
 pub fn bench(rounds: usize, crowd: usize) -> Measures {
     let title = format!("reload: {rounds} changes each way, alone and with {crowd} agents beside");
     let mut measures = Measures::new(title);
-    for (mode, agents) in [("cgroup", 0), ("sealed", 0), ("cgroup", crowd), ("sealed", crowd)] {
+    for (mode, agents, networks) in [
+        ("cgroup", 0, 0),
+        ("sealed", 0, 0),
+        ("cgroup", crowd, 0),
+        ("sealed", crowd, 0),
+        ("cgroup", 1, NETWORKS),
+    ] {
         let fence = Fence::start(Lab::new(), programs(), &policy(false));
         let flags = ["--mode", mode];
         let beside: Vec<Program> =
             (0..agents).map(|_| fence.agent("beside").with(&flags).spawn(&["cat"])).collect();
+        let mut case = format!("{mode}, {agents} beside");
+        if networks > 0 {
+            let run = || fence.ctl(&["agents", "-o", "json"]).stdout.lines().count();
+            poll("those beside", || (run() >= agents).then_some(()));
+            fill_networks(&fence, "beside", networks).expect("the map has room for them");
+            case += &format!(" with {networks} networks");
+        }
         let watched = Watched::start(&fence.agent("watched").with(&flags));
-        let case = format!("{mode}, {agents} beside");
         // The first change of each kind warms caches.
         for round in 0..=rounds {
             for (is_open, subject) in [(true, OPENED), (false, CLOSED)] {
@@ -45,6 +59,9 @@ pub fn bench(rounds: usize, crowd: usize) -> Measures {
     }
     measures
 }
+
+/// Of the agent that fills the maps.
+const NETWORKS: u32 = 100_000;
 
 const OPENED: &str = "a rule that comes";
 const CLOSED: &str = "a rule that goes";

@@ -22,7 +22,7 @@ impl Tables {
             Ok(held) => GrantValue { used: held.used, ..renewed(held, own, now) },
             Err(_absent) => own,
         };
-        self.names.insert(key, value, 0)?;
+        self.names.insert(key, value)?;
         self.grants.insert(kernel, joined, 0)
     }
 
@@ -74,7 +74,7 @@ impl Tables {
         }
         for grant in &kept {
             let (key, value) = self.name_entry(agent, grant, ways);
-            self.names.insert(key, value, 0)?;
+            self.names.insert(key, value)?;
         }
         Ok(())
     }
@@ -85,7 +85,7 @@ impl Tables {
         for grant in grants.iter().filter(|grant| !ways.is_direct(grant)) {
             let key = name_key(agent, grant);
             let is_stale = |expires: u64| Moment(expires) < now;
-            if self.names.get(&key, 0).is_ok_and(|value| is_stale(value.expires)) {
+            if self.names.get(&key).is_ok_and(|value| is_stale(value.expires)) {
                 let _ = self.names.remove(&key);
             }
             let key = grant_key(&key);
@@ -113,8 +113,8 @@ impl Tables {
         let (protocol, rule) = (Protocol::Tls, RuleId(0));
         let grant = Grant { name, address, port, protocol, rule, expires: now };
         let key = name_key(agent, &grant);
-        let held = self.names.get(&key, 0).ok().filter(|held| held.flows != 0)?;
-        self.names.insert(key, NameValue { flows: 0, reported: now.0, ..held }, 0).ok()?;
+        let held = self.names.get(&key).ok().filter(|held| held.flows != 0)?;
+        self.names.insert(key, NameValue { flows: 0, reported: now.0, ..held }).ok()?;
         Some(Unreported { count: held.flows, rule: RuleId(held.rule) })
     }
 
@@ -139,14 +139,14 @@ impl Tables {
     }
 
     fn names_of(&self, agent: AgentId) -> Vec<(NameKey, NameValue)> {
-        self.names.iter().flatten().filter(|(key, _)| key.agent == agent.0).collect()
+        self.names.of(agent).filter_map(|key| Some((key, self.names.get(&key).ok()?))).collect()
     }
 
     /// The entry of `grant` by its name, with what the kernel counts in it.
     fn name_entry(&self, agent: AgentId, grant: &Grant, ways: &Ways<'_>) -> (NameKey, NameValue) {
         let key = name_key(agent, grant);
         let held = match ways.is_direct(grant) && grant.protocol == Protocol::Tls {
-            true => self.names.get(&key, 0).ok(),
+            true => self.names.get(&key).ok(),
             false => None,
         };
         let mut name = [0; 256];

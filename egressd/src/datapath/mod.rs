@@ -27,6 +27,7 @@ mod lsm_offsets;
 mod name_events;
 mod named;
 mod nft;
+mod owned;
 mod peer;
 mod permits;
 pub mod probe;

@@ -2,10 +2,11 @@
 
 use super::{
     ebpf::{EbpfError, chain},
+    owned::{Owned, Place},
     seal::Link,
 };
 use crate::policy::{AgentId, OriginalDestination, Protocol, RuleId, Transport, special_within};
-use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key};
+use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError};
 use egress_common::{
     AgentConfig, CounterKey, DropReason, GrantKey, GrantValue, LOST_EVENTS, LinkConfig, NameKey, NameValue,
     NetworkKey, NetworkValue, OriginKey, OriginValue, RuleKey, RuleValue,
@@ -26,14 +27,16 @@ pub struct Tables {
     /// The programs make its entries.
     silent_counts: HashMap<MapData, u32, u64>,
     pub(super) grants: HashMap<MapData, GrantKey, GrantValue>,
-    pub(super) names: HashMap<MapData, NameKey, NameValue>,
-    networks: LpmTrie<MapData, NetworkKey, NetworkValue>,
-    denied_networks: LpmTrie<MapData, NetworkKey, NetworkValue>,
-    rules: HashMap<MapData, RuleKey, RuleValue>,
+    pub(super) names: Owned<HashMap<MapData, NameKey, NameValue>>,
+    networks: Networks,
+    denied_networks: Networks,
+    rules: Owned<HashMap<MapData, RuleKey, RuleValue>>,
     origins: HashMap<MapData, OriginKey, OriginValue>,
     counters: HashMap<MapData, CounterKey, u64>,
     links: HashMap<MapData, u32, LinkConfig>,
 }
+
+type Networks = Owned<LpmTrie<MapData, NetworkKey, NetworkValue>>;
 
 /// Which of the two network tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,8 +163,8 @@ impl Tables {
             let _ = self.origins.remove(&origin);
         }
         for list in [NetworkList::Allowed, NetworkList::Denied] {
-            for key in self.network_keys(list, agent) {
-                let _ = self.trie(list).remove(&key);
+            for place in self.trie(list).of(agent).collect::<Vec<_>>() {
+                let _ = self.trie(list).remove(&place);
             }
         }
         let _ = self.socket_counts.remove(&agent.0);
@@ -177,14 +180,14 @@ impl Tables {
             self.rules.remove(&RuleKey { agent: agent.0, rule: old.0 })?;
         }
         let key = |rule: &RuleId| RuleKey { agent: agent.0, rule: rule.0 };
-        rules.iter().try_for_each(|(rule, value)| self.rules.insert(key(rule), value, 0))
+        rules.iter().try_for_each(|(rule, value)| self.rules.insert(key(rule), *value))
     }
 
     /// Adds `entries` to a list of `agent`, the narrowest first: what is left out of a network stands before it.
     pub fn add_networks(&mut self, list: NetworkList, agent: AgentId, entries: &[NetworkEntry]) -> Outcome {
         let mut wanted: Vec<_> = entries.iter().map(|entry| network_entry(agent, entry)).collect();
-        wanted.sort_by_key(|(key, _)| Reverse(key.prefix_len()));
-        wanted.iter().try_for_each(|(key, value)| self.trie(list).insert(key, value, 0))
+        wanted.sort_by_key(|(place, _)| Reverse(place.bits));
+        wanted.into_iter().try_for_each(|(place, value)| self.trie(list).insert(place, value))
     }
 
     /// Leaves `entries` on a list of `agent` and nothing else; the widest go first.
@@ -194,12 +197,10 @@ impl Tables {
         agent: AgentId,
         entries: &[NetworkEntry],
     ) -> Outcome {
-        let wanted: HashSet<_> =
-            entries.iter().map(|entry| identity(&network_entry(agent, entry).0)).collect();
-        let mut stale = self.network_keys(list, agent);
-        stale.retain(|key| !wanted.contains(&identity(key)));
-        stale.sort_by_key(Key::prefix_len);
-        stale.iter().try_for_each(|key| self.trie(list).remove(key))
+        let wanted: HashSet<_> = entries.iter().map(|entry| network_entry(agent, entry).0).collect();
+        let mut stale: Vec<_> = self.trie(list).of(agent).filter(|place| !wanted.contains(place)).collect();
+        stale.sort_by_key(|place| place.bits);
+        stale.iter().try_for_each(|place| self.trie(list).remove(place))
     }
 
     /// Has the list of denied networks of `agent` be looked at, if the programs know the agent. Whether it still is
@@ -248,18 +249,10 @@ impl Tables {
     }
 
     fn rules_of(&self, agent: AgentId) -> Vec<RuleId> {
-        self.rules.keys().flatten().filter(|key| key.agent == agent.0).map(|key| RuleId(key.rule)).collect()
+        self.rules.of(agent).map(|key| RuleId(key.rule)).collect()
     }
 
-    fn network_keys(&self, list: NetworkList, agent: AgentId) -> Vec<Key<NetworkKey>> {
-        let trie = match list {
-            NetworkList::Allowed => &self.networks,
-            NetworkList::Denied => &self.denied_networks,
-        };
-        trie.keys().flatten().filter(|key| key.data().agent == agent.0.to_be_bytes()).collect()
-    }
-
-    fn trie(&mut self, list: NetworkList) -> &mut LpmTrie<MapData, NetworkKey, NetworkValue> {
+    fn trie(&mut self, list: NetworkList) -> &mut Networks {
         match list {
             NetworkList::Allowed => &mut self.networks,
             NetworkList::Denied => &mut self.denied_networks,
@@ -317,16 +310,12 @@ fn reasons() -> impl Iterator<Item = u32> {
     DropReason::ALL.iter().map(|reason| *reason as u32).chain([LOST_EVENTS])
 }
 
-fn network_entry(agent: AgentId, entry: &NetworkEntry) -> (Key<NetworkKey>, NetworkValue) {
+fn network_entry(agent: AgentId, entry: &NetworkEntry) -> (Place, NetworkValue) {
     let mapped_bits = match entry.network {
         IpNet::V4(_) => 96,
         IpNet::V6(_) => 0,
     };
     let bits = NetworkKey::EXACT_BITS + mapped_bits + u32::from(entry.network.prefix_len());
-    let data = NetworkKey::new(agent.0, entry.transport, entry.port, octets(entry.network.network()));
-    (Key::new(bits, data), NetworkValue { rule: entry.rule.0 })
-}
-
-fn identity(key: &Key<NetworkKey>) -> (u32, NetworkKey) {
-    (key.prefix_len(), key.data())
+    let key = NetworkKey::new(agent.0, entry.transport, entry.port, octets(entry.network.network()));
+    (Place { bits, key }, NetworkValue { rule: entry.rule.0 })
 }

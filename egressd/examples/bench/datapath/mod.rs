@@ -16,6 +16,7 @@ use crate::{
     programs, runs, storm,
     tls::stage::quick_lab,
 };
+pub use crowd::fill_networks;
 use filters::Filter;
 use lines::{Line, Place as At};
 use pump::Act;
