@@ -80,12 +80,22 @@ fn a_second_start_asks_no_tool() {
 }
 
 #[test]
-fn an_answer_that_the_registry_did_not_complete_is_not_kept() {
-    let (cache, asked) = (tempdir().unwrap(), Arc::default());
-    let offline = Tools { offline: true, asked: Arc::clone(&asked), ..Tools::default() };
-    let rules = load("python", offline, &cache).unwrap();
+fn an_answer_that_the_registry_did_not_complete_does_not_outlive_the_daemon() {
+    let cache = tempdir().unwrap();
+    let rules = load("python", Tools { offline: true, ..Tools::default() }, &cache).unwrap();
     assert_eq!(said(&rules), ["extra.example:8081/http", "index.example:443/tls"]);
     assert_eq!(load("python", Tools::default(), &cache).unwrap().len(), 3);
+}
+
+#[test]
+fn a_registry_that_is_dead_holds_up_one_reload_and_not_the_next() {
+    let (cache, asked) = (tempdir().unwrap(), Arc::default());
+    let offline = Tools { offline: true, asked: Arc::clone(&asked), ..Tools::default() };
+    let installed = Installed::with(offline, PathBuf::from(cache.path()));
+    let first = load_with("python", &installed).unwrap();
+    let count = asked.load(Ordering::Relaxed);
+    let second = load_with("python", &installed).unwrap();
+    assert_eq!((said(&first), count), (said(&second), asked.load(Ordering::Relaxed)));
 }
 
 #[test]
@@ -184,9 +194,12 @@ fn error(word: &str, tools: Tools) -> String {
 }
 
 fn load(word: &str, tools: Tools, cache: &TempDir) -> Result<Vec<Rule>, String> {
-    let installed = Installed::with(tools, PathBuf::from(cache.path()));
+    load_with(word, &Installed::with(tools, PathBuf::from(cache.path())))
+}
+
+fn load_with(word: &str, installed: &Installed<Tools>) -> Result<Vec<Rule>, String> {
     let text = format!("version: 1\nagents:\n  default:\n    packages: [{word}]\n");
-    let loader = Loader::new(&[]).with_registries(&installed);
+    let loader = Loader::new(&[]).with_registries(installed);
     let policies = loader.load_str("policy.yaml", &text, Path::new("")).map_err(|error| error.to_string())?;
     Ok(policies.for_agent(&AgentName::parse("default").unwrap()).allow().to_vec())
 }

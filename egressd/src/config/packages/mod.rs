@@ -19,6 +19,7 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 /// Tells where package tools download from. Implemented by [`Installed`], and by tests.
@@ -70,9 +71,28 @@ impl fmt::Display for Manager {
 pub struct Installed<R = Child> {
     run: R,
     cache: Cache,
-    /// One answer for each manager, with the configuration that it was given under.
-    remembered: Mutex<HashMap<Manager, (u64, Vec<Site>)>>,
+    remembered: Mutex<HashMap<Manager, Remembered>>,
 }
+
+/// An answer.
+#[derive(Debug)]
+struct Remembered {
+    /// Of the configuration that it was given under.
+    fingerprint: u64,
+    sites: Vec<Site>,
+    /// None of a complete one, which counts for as long as the process lives.
+    until: Option<Instant>,
+}
+
+impl Remembered {
+    fn counts(&self, fingerprint: u64) -> bool {
+        self.fingerprint == fingerprint && self.until.is_none_or(|until| Instant::now() < until)
+    }
+}
+
+/// How long an answer counts that the registry did not complete: to ask one that is dead takes half a minute, and
+/// would hold up every reload.
+const KEEP_INCOMPLETE: Duration = Duration::from_secs(60);
 
 impl Installed {
     /// The installed tools. Their answers outlive the process in `cache_dir`, where that is
@@ -95,20 +115,20 @@ impl<R: Run> Registries for Installed<R> {
     fn sites(&self, manager: Manager) -> Result<Vec<Site>, ToolError> {
         let fingerprint = cache::fingerprint(manager);
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((held, sites)) = remembered.get(&manager)
-            && *held == fingerprint
-        {
-            return Ok(sites.clone());
+        if let Some(held) = remembered.get(&manager).filter(|held| held.counts(fingerprint)) {
+            return Ok(held.sites.clone());
         }
-        if let Some(sites) = self.cache.read(manager, fingerprint) {
-            remembered.insert(manager, (fingerprint, sites.clone()));
-            return Ok(sites);
-        }
-        let answer = ask::ask(manager, &self.run)?;
-        if answer.complete {
-            self.cache.write(manager, fingerprint, &answer.sites);
-            remembered.insert(manager, (fingerprint, answer.sites.clone()));
-        }
-        Ok(answer.sites)
+        let (sites, until) = match self.cache.read(manager, fingerprint) {
+            Some(sites) => (sites, None),
+            None => {
+                let answer = ask::ask(manager, &self.run)?;
+                if answer.complete {
+                    self.cache.write(manager, fingerprint, &answer.sites);
+                }
+                (answer.sites, (!answer.complete).then(|| Instant::now() + KEEP_INCOMPLETE))
+            }
+        };
+        remembered.insert(manager, Remembered { fingerprint, sites: sites.clone(), until });
+        Ok(sites)
     }
 }
