@@ -7,7 +7,8 @@ use crate::{
     upstream::{Say, Upstream},
 };
 use egressd::policy::{
-    Agent, Approval, Approvals, Denial, NameTerms, Policy, Question, Reason, Rule, RuleId,
+    Agent, AgentId, Approval, Approvals, Denial, Destination, NameTerms, Policy, Question, Reason, Rule,
+    RuleId,
 };
 use hickory_proto::{op::ResponseCode, rr::RecordType};
 use std::{
@@ -100,5 +101,9 @@ impl Approvals for People {
             let answer = self.answers.acquire().await;
             answer.map(|yes| yes.forget()).map_err(|_closed| Denial::because(Reason::ApprovalDenied))
         })
+    }
+
+    fn remember_no(&self, _: AgentId, _: &Destination) -> bool {
+        self.answers.is_closed()
     }
 }

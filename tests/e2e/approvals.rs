@@ -58,11 +58,32 @@ fn what_somebody_denies_is_denied_and_the_same_is_not_asked_again() {
     let again = shell.ask(&format!("dig +time=30 +tries=1 {second}.alt.test A"));
     assert!(again.contains("status: REFUSED"), "{again}");
     assert_eq!(fence.ctl(&["approvals"]).stdout, "nobody waits for an approval\n");
+    let told = fence.ctl(&["explain", &format!("{second}.alt.test"), "--agent", AGENT, "-o", "json"]);
+    let told: Value = serde_json::from_str(&told.stdout).expect("one object");
+    assert_eq!((&told["reason"], &told["gates"][0]["step"]), (&"approval-denied".into(), &"denied".into()));
     for mark in [first, second] {
         assert_eq!(went_to(&fence, &mark), [] as [IpAddr; 0]);
     }
     assert_eq!(changes(&fence)[0]["change"], "denied");
     assert_eq!(shell.ask("curl -sS -m 5 -o /dev/null https://ok.test/"), "0\n", "the rest goes on");
+}
+
+#[test]
+fn what_was_approved_once_is_asked_about_again_as_soon_as_it_is_used() {
+    let fence = fence(&with(&[OK, ASK]));
+    let mut shell = Shell::start(fence.agent(AGENT));
+    let fetch = format!("curl -sS -m 50 -o /dev/null https://{}.alt.test/", mark());
+    let approve = || {
+        let waits = request(&fence, |_| true);
+        assert!(fence.ctl(&["approvals", "approve", id(&waits), "--once"]).succeeded(), "{waits:#}");
+    };
+    shell.write(&fetch);
+    approve();
+    assert_eq!(shell.read(), "0\n");
+    assert!(!shell.ask(&fetch).ends_with("0\n"), "once is not twice");
+    fence.agent(AGENT).denial("the second", |record| record["reason"] == "budget-spent");
+    approve();
+    assert_eq!(shell.ask(&fetch), "0\n");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The smallest change that would allow what is denied, in the words of policies and commands. Pure.
 
 use super::protocol::{Explanation, Resolution, ResolverAnswer, SmallestChange};
-use crate::policy::{AskedRequest, Change, Flow, Policy, Reason};
+use crate::policy::{AskedRequest, Change, Flow, Loan, Policy, Reason};
 use std::net::IpAddr;
 
 /// The smallest change of `policy`, which is in force, by which `flow` would be allowed; None where it is. Of what
@@ -72,6 +72,9 @@ fn note(reason: Reason, request: Option<&AskedRequest>, explanation: &Explanatio
     if reason == Reason::ApprovalRequired {
         return Some("or approve it when it is asked for: `egressctl approvals`".to_owned());
     }
+    if reason == Reason::ApprovalDenied {
+        return Some(format!("or allow it for a time, whatever was said: `egressctl allow --agent {agent}`"));
+    }
     if reason == Reason::ResolverNotAllowed {
         return Some("it is a resolver: whoever may ask it looks up whatever this policy denies".to_owned());
     }
@@ -102,7 +105,7 @@ fn raised(reason: Reason, Explanation { budgets, .. }: &Explanation) -> Option<S
         (_, false, _) => "raise `max_bytes`",
     };
     Some(match &spent.rule {
-        Some(rule) if rule.starts_with("grant:") => {
+        Some(rule) if Loan::is_source(rule) => {
             format!("what was allowed is used up ({rule}): allow it again")
         }
         Some(rule) => format!("{keys} of the rule at {rule}"),

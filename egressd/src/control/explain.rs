@@ -70,7 +70,11 @@ fn by_rules(
         None => (Some(flow.port), Some(flow.protocol)),
     };
     let denial = given.or_asked(Denial::because(reason), &flow.destination, port, protocol);
-    if denial.reason == Reason::ApprovalRequired { denied(denial) } else { explanation }
+    match denial.reason == Reason::ApprovalRequired {
+        true if known.is_denied_by_people() => denied(Denial { reason: Reason::ApprovalDenied, ..denial }),
+        true => denied(denial),
+        false => explanation,
+    }
 }
 
 /// The same, denied where the resolver would not tell the name.

@@ -3,7 +3,9 @@
 use super::protocol::{BudgetState, LiveGrant, Resolution, Used};
 use crate::{
     audit::Path,
-    policy::{Agent, Budget, Denial, Destination, Flow, Grant, Grants, Moment, Permit, Policy, Rule, RuleId},
+    policy::{
+        Agent, Budget, Denial, Destination, Flow, Grant, Grants, Moment, Permit, Policy, Reason, Rule, RuleId,
+    },
 };
 
 /// What is known of an agent at a moment. Nothing, of one that does not run.
@@ -33,6 +35,12 @@ impl Known {
     /// Whether wildcards are closed.
     pub(super) fn is_quarantined(&self) -> bool {
         self.is_quarantined
+    }
+
+    /// Whether the resolver would refuse the name because somebody said no.
+    pub(super) fn is_denied_by_people(&self) -> bool {
+        let reason = self.resolver.as_ref().and_then(|told| told.reason.as_deref());
+        reason == Some(Reason::ApprovalDenied.as_str())
     }
 
     /// What `policy` says of `flow`, whose address may have been earned.

@@ -5,11 +5,11 @@ mod entry;
 
 use super::{Daemon, agents::Running, loans};
 use crate::{
-    audit::{Act, Change, Line, Record, Time, Verdict},
+    audit::{Act, Change, Gate, Line, Record, Time, Verdict},
     config::{ConfigError, LentRule, lasting, lent},
     control::protocol::{ApprovalRequest, Decide, Decided, Decision, Refusal, RefusalKind, RequestId},
     policy::{
-        Agent, AgentId, Approvals, Budget, Denial, Destination, HostName, Operator, Policy, Protocol,
+        Agent, AgentId, Approvals, Budget, Denial, Destination, HostName, Loan, Operator, Policy, Protocol,
         Question, Reason, Rule, Subject, host_rule,
     },
 };
@@ -56,16 +56,23 @@ impl Desk {
         entry.as_listed(&id.mark).ok_or_else(|| Refusal::new(RefusalKind::Unknown, other()))
     }
 
-    /// Lists a flow that was denied at once, because nobody has approved it.
+    /// Lists a flow that was denied at once, if `policy` has people asked about it.
     fn note(&self, agent: AgentId, policy: &Policy, record: &Record) {
         let destination = match (&record.destination.name, record.destination.address) {
             (Some(name), _) => HostName::parse(name).ok().map(Destination::Name),
             (None, address) => address.map(Destination::Address),
         };
         let Some(destination) = destination else { return };
-        let protocol = Protocol::parse(&record.protocol);
         let port = record.destination.port;
+        // The kernel sees TCP where TLS was meant.
+        let protocol = match destination {
+            Destination::Name(_) if record.gate == Gate::Address => None,
+            Destination::Name(_) | Destination::Address(_) => Protocol::parse(&record.protocol),
+        };
         let question = Question { destination, port, protocol, process: None };
+        if question.rule(policy).is_none() && !policy.asks_about_unknown() {
+            return;
+        }
         let program = record.process.as_ref().map_or("-", |process| process.name());
         let key = Key::of(agent, &question.destination);
         // A flow that is denied at once can be told nothing more.
@@ -95,6 +102,10 @@ impl Approvals for Desk {
             }
         })
     }
+
+    fn remember_no(&self, agent: AgentId, destination: &Destination) -> bool {
+        self.book().has_denied(&Key::of(agent, destination), Instant::now())
+    }
 }
 
 impl Daemon {
@@ -104,12 +115,11 @@ impl Daemon {
         while let Some(batch) = follower.next().await {
             for line in batch.lines {
                 let Line::Record(record) = &*line else { continue };
-                let is_asked = record.reason.as_deref() == Some(Reason::ApprovalRequired.as_str());
-                if record.verdict == Verdict::Deny && is_asked {
+                if record.verdict == Verdict::Deny && may_be_asked_about(record) {
                     let mut all = self.agents.all().into_iter();
                     let running = all.find(|running| running.agent.name().as_str() == record.agent);
                     running.iter().for_each(|running| {
-                        self.desk.note(running.agent.id(), &running.agent.whole_policy(), record);
+                        self.desk.note(running.agent.id(), &running.agent.given_policy(), record);
                     });
                 }
             }
@@ -179,6 +189,13 @@ impl Daemon {
         });
         self.recorder.settled().await;
     }
+}
+
+/// Whether `record` is of a denial that a yes may lift: nobody has approved it, or what somebody approved is used up.
+fn may_be_asked_about(record: &Record) -> bool {
+    let is_for = |reason: Reason| record.reason.as_deref() == Some(reason.as_str());
+    let is_lent = || record.rule.as_deref().is_some_and(Loan::is_source);
+    is_for(Reason::ApprovalRequired) || is_for(Reason::BudgetSpent) && is_lent()
 }
 
 /// The rules that a yes to `entry` lends: of each destination that was asked for, what the rule behind it

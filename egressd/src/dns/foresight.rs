@@ -11,7 +11,7 @@ use super::{
     upstream::{LookupError, Server},
     warm::Warm,
 };
-use crate::policy::{Agent, Denial, HostName, Leave, Policy};
+use crate::policy::{Agent, Denial, HostName, Leave, Policy, Reason};
 use std::{net::IpAddr, time::Duration};
 
 /// What a lookup of the addresses of a name would be told.
@@ -66,7 +66,10 @@ impl Gate {
         let (policy, leave) = match agent.leave(name) {
             Ok(leave) => leave,
             Err(denial) if self.people.are_asked_about(&denial) => {
-                return Foresight::of(Foretold::Held(denial));
+                return Foresight::of(match self.people.remember_no(agent.id(), name) {
+                    true => refused(Denial { reason: Reason::ApprovalDenied, ..denial }.into()),
+                    false => Foretold::Held(denial),
+                });
             }
             Err(denial) => return Foresight::of(refused(denial.into())),
         };

@@ -1,7 +1,7 @@
 //! Lookups that wait until somebody has approved their name.
 
 use super::report::{Asker, Refusal};
-use crate::policy::{Approvals, Denial, Destination, HostName, Question, Reason};
+use crate::policy::{AgentId, Approvals, Denial, Destination, HostName, Question, Reason};
 use std::sync::{Arc, OnceLock};
 
 /// Whoever is asked, if anybody is.
@@ -19,6 +19,13 @@ impl People {
     #[must_use]
     pub fn are_asked_about(&self, denial: &Denial) -> bool {
         denial.reason == Reason::ApprovalRequired && self.0.get().is_some()
+    }
+
+    /// Whether they have said no to `name`, and not long ago.
+    #[must_use]
+    pub fn remember_no(&self, agent: AgentId, name: &HostName) -> bool {
+        let destination = Destination::Name(name.clone());
+        self.0.get().is_some_and(|approvals| approvals.remember_no(agent, &destination))
     }
 
     /// Waits until somebody decides about `name`. Not a byte of it leaves before.

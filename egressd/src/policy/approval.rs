@@ -1,7 +1,7 @@
 //! What is open only once a human has said so.
 
 use super::{
-    agent::Agent,
+    agent::{Agent, AgentId},
     decide::Policy,
     decision::{Denial, Reason},
     flow::{Destination, Process},
@@ -41,6 +41,9 @@ pub trait Approvals: Send + Sync {
         agent: &'a Agent,
         question: Question,
     ) -> Pin<Box<dyn Future<Output = Result<(), Denial>> + Send + 'a>>;
+
+    /// Whether a no about `destination` is remembered, so that nobody is asked.
+    fn remember_no(&self, agent: AgentId, destination: &Destination) -> bool;
 }
 
 impl Policy {

@@ -33,6 +33,9 @@ pub struct Operator {
 /// The most rules that are lent to one agent at a time. Somebody who needs more writes a policy.
 pub const MAX_LOANS: usize = 64;
 
+/// What stands for a file where the rule is a loan's.
+const FILE: &str = "grant";
+
 /// Why a rule is not lent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LoanError {
@@ -44,7 +47,13 @@ impl Loan {
     /// Where records say that the rule of the loan with this number stands, as in `grant:7`.
     #[must_use]
     pub fn source(number: u32) -> Source {
-        Source { file: "grant".into(), line: number }
+        Source { file: FILE.into(), line: number }
+    }
+
+    /// Whether that is where a record says that its rule stands.
+    #[must_use]
+    pub fn is_source(text: &str) -> bool {
+        text.split_once(':').is_some_and(|(file, _)| file == FILE)
     }
 }
 

@@ -75,7 +75,7 @@ impl Book {
         now: Instant,
     ) -> Result<watch::Sender<Outcome>, Reason> {
         self.tidy(now);
-        if self.denied.iter().any(|denied| denied.key == key) {
+        if self.has_denied(&key, now) {
             return Err(Reason::ApprovalDenied);
         }
         let known = self.entries.iter().position(|entry| entry.key == key);
@@ -132,6 +132,11 @@ impl Book {
             self.denied.remove(oldest);
         }
         self.denied.push(Denied { key, until });
+    }
+
+    /// Whether a no about `key` is remembered.
+    pub fn has_denied(&self, key: &Key, now: Instant) -> bool {
+        self.denied.iter().any(|denied| denied.key == *key && now < denied.until)
     }
 
     /// Forgets what nobody asks for any more, and denials whose time is over.
