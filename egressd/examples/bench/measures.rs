@@ -83,11 +83,14 @@ impl Measures {
 }
 
 impl Row {
+    /// The value below which that part of all lies; between two of them, in proportion.
     fn part(&self, part: f64) -> f64 {
         let mut values = self.values.clone();
         values.sort_by(f64::total_cmp);
-        let last = values.len().saturating_sub(1);
-        values.get((last as f64 * part).round() as usize).copied().unwrap_or(f64::NAN)
+        let place = values.len().saturating_sub(1) as f64 * part;
+        let value = |place: f64| values.get(place as usize).copied().unwrap_or(f64::NAN);
+        let (below, above) = (value(place.floor()), value(place.ceil()));
+        below + (above - below) * place.fract()
     }
 
     fn to_json(&self) -> Value {
