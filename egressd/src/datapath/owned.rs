@@ -1,5 +1,6 @@
 //! Maps that all agents share, with whose each entry is: to walk one for those of an agent would hold up everybody's.
 
+use super::tables::Outcome;
 use crate::policy::AgentId;
 use aya::{
     Pod,
@@ -12,8 +13,6 @@ use std::{
     hash::Hash,
     io,
 };
-
-type Outcome = Result<(), MapError>;
 
 /// A map to which nobody but this daemon writes keys; the programs only change values.
 #[derive(Debug)]
