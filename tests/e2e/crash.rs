@@ -8,13 +8,14 @@ use crate::{
     lab::Lab,
     places::EVIL,
     policies::{COMMON, with},
-    program::{DEADLINE, Program, poll_for},
+    program::{DEADLINE, Program, poll, poll_for},
     programs,
     sniffer::mark,
     storm::{self, Storm},
     talker::Talker,
 };
 use std::{
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -188,7 +189,27 @@ fn agents_that_start_and_end_while_the_daemon_dies_leave_nothing_behind() {
     // One that was killed before its first process is an agent for a minute more.
     let is_all_theirs = || Holdings::of(&fence).are_of_agents().then_some(());
     let after = poll_for(DEADLINE, is_all_theirs);
-    assert!(after.is_some(), "{:#?}", Holdings::of(&fence));
+    assert!(after.is_some(), "{:#?}\n{}", Holdings::of(&fence), fence.daemon().stderr());
+}
+
+#[test]
+fn a_cgroup_that_a_daemon_did_not_live_to_remember_goes_unless_something_lives_there() {
+    let mut fence = fence(COMMON);
+    fence.kill();
+    let root = fence.lab().run(&format!("find /sys/fs/cgroup -name egressd-{} -type d", fence.lab().name()));
+    let root = root.stdout.trim_end();
+    let (empty, inhabited) = (format!("{root}/agent.900"), format!("{root}/agent.901"));
+    let made = fence.lab().run(&format!("mkdir -p {empty}/below {inhabited}"));
+    assert!(made.succeeded(), "{made:#?}");
+    let enter = format!("echo $$ > {inhabited}/cgroup.procs && echo in");
+    let inhabitant = fence.lab().command(&["bash", "-c", &format!("{enter} && exec sleep 60")]);
+    let inhabitant = Program::start(inhabitant);
+    poll("a process in the cgroup", || inhabitant.stdout().contains("in").then_some(()));
+    fence.restart();
+    assert!(!Path::new(&empty).exists(), "nothing needs it");
+    assert!(Path::new(&inhabited).exists(), "something lives there");
+    let denied = fence.lab().run(&format!("{enter}; echo x > /dev/udp/10.99.0.11/9000"));
+    assert!(denied.says("in\n") && denied.says("not permitted"), "it is nobody's agent: {denied:#?}");
 }
 
 #[test]

@@ -240,7 +240,8 @@ impl Proof {
         }
     }
 
-    fn agents(&self) -> impl Iterator<Item = Cgroup> {
+    /// The cgroups right below ours, but that of the canary.
+    pub(super) fn agents(&self) -> impl Iterator<Item = Cgroup> {
         let is_agent = |cgroup: &Cgroup| !cgroup.path().ends_with(FOLDER);
         self.root.children().into_iter().filter(is_agent)
     }

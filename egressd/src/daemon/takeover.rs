@@ -22,7 +22,9 @@ impl Daemon {
     /// and the table is replaced whole.
     pub(super) fn take_over(&self) -> anyhow::Result<()> {
         let mut recognised: Vec<Prepared> = Vec::new();
-        for remembered in self.memory().read_all() {
+        let remembered = self.memory().read_all();
+        self.remove_strays(&remembered);
+        for remembered in remembered {
             let (id, cgroup_id, name) =
                 (AgentId(remembered.id), remembered.cgroup_id, remembered.name.clone());
             match self.recognise(remembered) {
@@ -60,6 +62,18 @@ impl Daemon {
             }
         }
         Ok(())
+    }
+
+    /// Removes the cgroups that an earlier daemon made and did not live to remember. One in which something
+    /// lives stays, denied.
+    fn remove_strays(&self, remembered: &[Remembered]) {
+        let is_remembered = |cgroup: &Cgroup| remembered.iter().any(|agent| agent.cgroup == cgroup.path());
+        for stray in self.proof.agents().filter(|cgroup| !is_remembered(cgroup) && !cgroup.is_populated()) {
+            match stray.remove() {
+                Ok(()) => tracing::info!(cgroup = %stray.path().display(), "removed: it is of no agent"),
+                Err(error) => tracing::warn!(%error, "a cgroup of no agent stays"),
+            }
+        }
     }
 
     fn recognise(&self, remembered: Remembered) -> anyhow::Result<Prepared> {
