@@ -10,7 +10,6 @@ use crate::{
     program::{Outcome, poll_for},
     sniffer::mark,
     talker::Talker,
-    traces,
 };
 use serde_json::Value;
 use std::{fs, path::PathBuf, time::Duration};
@@ -71,7 +70,7 @@ fn a_program_that_judges_no_frames_is_found_by_what_it_lets_pass() {
     let pass = bpf::load(bpf::SCHED_CLS, 0, bpf::PASS_FRAMES);
     bpf::replace_pin(&pins(&fence).join("programs/frames"), &pass);
     // The next one takes the program that it finds.
-    fs::write(root(&fence).join(".canary/cgroup.kill"), "1").expect("the canary can be killed");
+    fs::write(fence.cgroup().join(".canary/cgroup.kill"), "1").expect("the canary can be killed");
     falls(&fence, "got out: a frame to an address without a grant (ipv4)");
 }
 
@@ -101,7 +100,7 @@ fn a_daemon_that_cannot_prove_the_fence_does_not_become_ready() {
     let outcome = fence.restart_in_vain();
     assert!(!outcome.succeeded(), "it became ready: {outcome:#?}");
     assert!(outcome.says("the self-proof failed: what must be denied got out: "), "{outcome:#?}");
-    let cgroups = agent_cgroups(&fence);
+    let cgroups = fence.agent_cgroups();
     let events =
         cgroups.iter().map(|cgroup| fs::read_to_string(cgroup.join("cgroup.events")).unwrap_or_default());
     let events: Vec<String> = events.collect();
@@ -119,7 +118,7 @@ fn a_foreign_program_on_our_cgroup_is_an_alarm_and_opens_nothing() {
     talker.does("tcp 10.99.0.10 9000 before");
     let redirector = bpf::redirector([10, 99, 0, 10], EVIL.v4.octets());
     let foreign = bpf::load(bpf::CGROUP_SOCK_ADDR, bpf::CONNECT4, &redirector);
-    let link = bpf::attach(&root(&fence), &foreign, bpf::CONNECT4);
+    let link = bpf::attach(&fence.cgroup(), &foreign, bpf::CONNECT4);
     assert!(!fence.ctl(&["status", "-q"]).succeeded(), "the status is red");
     let status = fence.ctl(&["status"]).stdout;
     assert!(status.contains("not ours: program") && status.contains("at connect4"), "{status}");
@@ -139,7 +138,7 @@ fn a_foreign_program_on_our_cgroup_is_an_alarm_and_opens_nothing() {
 #[test]
 fn a_program_above_our_cgroup_is_told_and_is_no_alarm() {
     let fence = fence(COMMON);
-    let above = root(&fence);
+    let above = fence.cgroup();
     let above = above.parent().expect("a cgroup is below the root of its hierarchy");
     // On a cgroup of this machine's that every lab shares, so one that changes nothing.
     let foreign = bpf::load(bpf::CGROUP_SKB, bpf::EGRESS, bpf::PASS);
@@ -154,7 +153,7 @@ fn a_canary_that_dies_is_replaced() {
     let fence = fence(COMMON);
     let mut talker = Talker::start(&fence.agent(AGENT));
     talker.does("fetch https://ok.test/");
-    let canary = root(&fence).join(".canary");
+    let canary = fence.cgroup().join(".canary");
     let processes = || fs::read_to_string(canary.join("cgroup.procs")).unwrap_or_default();
     let first = processes();
     fs::write(canary.join("cgroup.kill"), "1").expect("the canary can be killed");
@@ -265,18 +264,6 @@ impl Drop for Hole {
 
 fn pins(fence: &Fence) -> PathBuf {
     fence.lab().folder().join("run/bpf")
-}
-
-/// The cgroup above the agents.
-fn root(fence: &Fence) -> PathBuf {
-    let name = format!("egressd-{}", fence.lab().name());
-    traces::cgroups().into_iter().find(|path| path.ends_with(&name)).expect("the daemon made it")
-}
-
-fn agent_cgroups(fence: &Fence) -> Vec<PathBuf> {
-    let entries = fs::read_dir(root(fence)).expect("the cgroup is there").flatten();
-    let folders = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
-    folders.filter(|path| !path.ends_with(".canary")).collect()
 }
 
 /// How long the daemon may take to notice: a few rounds of the proof, on a busy machine.

